@@ -1,0 +1,4 @@
+//! The control plane: the only writer of configuration.
+
+pub mod index;
+pub mod store;

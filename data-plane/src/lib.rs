@@ -1,0 +1,3 @@
+//! The data plane: a stateless regional proxy.
+
+pub mod upstream;

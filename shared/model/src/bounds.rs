@@ -1,0 +1,139 @@
+//! Every limit of the product, in one place, with the reason for each.
+//!
+//! A limit that an operator may change is a default here and a field of a settings file or of a
+//! resource; the others are fixed. Units are the last word of a name.
+
+/// Longest name of a group, server, role, ... An exposed tool name holds a server name and a tool
+/// name in 64 characters, so names stay short.
+pub const NAME_CHARS_MAX: usize = 40;
+/// Longest tool or prompt name that an upstream may publish (the specification says 1 to 128).
+pub const TOOL_NAME_CHARS_MAX: usize = 128;
+/// Longest tool name that clients are shown; several model APIs refuse more.
+pub const EXPOSED_NAME_CHARS_MAX: usize = 64;
+/// Longest resource URI.
+pub const URI_BYTES_MAX: usize = 2048;
+
+/// One resource document in its canonical form. Well under etcd's 1.5 MiB per request.
+pub const RESOURCE_BYTES_MAX: usize = 512 * 1024;
+/// Documents in one apply. etcd refuses more than 128 operations in a transaction, some are ours.
+pub const APPLY_DOCUMENTS_MAX: usize = 100;
+/// The body of one apply, before parsing.
+pub const APPLY_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes that one transaction may carry to the store (etcd's default limit is 1.5 MiB).
+pub const COMMIT_BYTES_MAX: usize = 1_400_000;
+/// Operations that one transaction may carry to the store (etcd's default limit is 128).
+pub const COMMIT_OPS_MAX: usize = 120;
+/// Resources in one snapshot.
+pub const SNAPSHOT_RESOURCES_MAX: usize = 250_000;
+/// All documents of one snapshot together.
+pub const SNAPSHOT_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// One message on the sync stream; larger updates are sent in parts.
+pub const SYNC_MESSAGE_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Parts of one update.
+pub const SYNC_PARTS_MAX: usize = 512;
+/// Field errors that one refused apply reports.
+pub const FIELD_ERRORS_MAX: usize = 200;
+
+/// Versions of one server.
+pub const SERVER_VERSIONS_MAX: usize = 16;
+/// Tools, resources, templates and prompts in one catalog, each.
+pub const CATALOG_ENTRIES_MAX: usize = 5_000;
+/// One definition as an upstream publishes it.
+pub const DEFINITION_BYTES_MAX: usize = 256 * 1024;
+/// Instructions text of one server.
+pub const INSTRUCTIONS_BYTES_MAX: usize = 64 * 1024;
+/// Memberships and scopes that a token may bring; more are a sign of a wrong claim mapping.
+pub const PRINCIPAL_ATTRIBUTES_MAX: usize = 512;
+/// API tokens of one service account.
+pub const API_TOKENS_MAX: usize = 64;
+/// Rules of one role.
+pub const ROLE_RULES_MAX: usize = 200;
+
+/// Cedar text of one policy (dependency notes: larger or deeper texts can abort a parser).
+pub const CEDAR_BYTES_MAX: usize = 64 * 1024;
+/// Bracket and `if` nesting in Cedar text.
+pub const CEDAR_DEPTH_MAX: usize = 50;
+/// Stack of the threads that parse Cedar text and compile schemas.
+pub const COMPILE_STACK_BYTES: usize = 64 * 1024 * 1024;
+
+/// One JSON Schema as published by an upstream.
+pub const SCHEMA_BYTES_MAX: usize = 256 * 1024;
+/// Nesting of a schema document.
+pub const SCHEMA_DEPTH_MAX: usize = 32;
+/// Subschemas of one schema.
+pub const SCHEMA_SUBSCHEMAS_MAX: usize = 2_000;
+/// Nodes that validation may visit when every `$ref` is followed; keeps ladders of references out.
+pub const SCHEMA_EXPANSION_MAX: u64 = 100_000;
+/// Nested `unevaluatedProperties` / `unevaluatedItems`; each level doubles the work.
+pub const SCHEMA_UNEVALUATED_MAX: usize = 2;
+/// Steps of a backtracking pattern for one value.
+pub const SCHEMA_PATTERN_STEPS_MAX: usize = 20_000;
+/// Compiled size of one pattern.
+pub const SCHEMA_PATTERN_BYTES_MAX: usize = 1 << 20;
+
+/// Body of one client request.
+pub const REQUEST_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Nesting of a client's JSON.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// Headers of one request.
+pub const HEADERS_MAX: usize = 100;
+/// All headers of one request.
+pub const HEADER_BYTES_MAX: usize = 32 * 1024;
+/// Messages in one 2025-03-26 batch.
+pub const BATCH_MAX: usize = 50;
+/// One message from an upstream, in a JSON body, an SSE event or a stdio line.
+pub const UPSTREAM_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Standard error of a child that is kept for its health report.
+pub const STDERR_TAIL_BYTES: usize = 8 * 1024;
+/// Bearer token.
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// Sealed session id, cursor or state as a client may send it.
+pub const SEALED_BYTES_MAX: usize = 8 * 1024;
+
+/// Connections of one listener.
+pub const CONNECTIONS_MAX: usize = 20_000;
+/// HTTP/2 streams of one connection.
+pub const HTTP2_STREAMS_MAX: u32 = 256;
+/// Open streams (listen, GET) of one principal on one proxy.
+pub const STREAMS_PER_PRINCIPAL_MAX: usize = 64;
+/// Messages buffered between an upstream stream and a slow client.
+pub const STREAM_QUEUE_MESSAGES: usize = 64;
+/// Calls in flight on one stdio child.
+pub const CHILD_CALLS_MAX: usize = 256;
+/// Child processes of one proxy.
+pub const CHILDREN_MAX: usize = 256;
+/// Pages that a listing of one upstream may have.
+pub const LIST_PAGES_MAX: usize = 100;
+/// Names on one page of a list that the gateway answers itself.
+pub const LIST_PAGE_ENTRIES: usize = 1_000;
+
+/// Cached decisions of one proxy.
+pub const DECISIONS_MAX: u64 = 100_000;
+/// Cached verified tokens of one proxy.
+pub const VERIFIED_TOKENS_MAX: u64 = 50_000;
+/// Keys of one JWKS.
+pub const JWKS_KEYS_MAX: usize = 100;
+/// Body of a JWKS or discovery document.
+pub const JWKS_BYTES_MAX: usize = 256 * 1024;
+
+/// Audit records waiting for a sink.
+pub const AUDIT_QUEUE_RECORDS: usize = 10_000;
+/// One audit record in its JSON form.
+pub const AUDIT_RECORD_BYTES_MAX: usize = 64 * 1024;
+
+/// Milliseconds for the headers of a request to arrive.
+pub const HEADER_READ_MS: u64 = 10_000;
+/// Milliseconds for the body of a request to arrive.
+pub const BODY_READ_MS: u64 = 20_000;
+/// Milliseconds that an idle keep-alive connection is kept.
+pub const IDLE_CONNECTION_MS: u64 = 90_000;
+/// Milliseconds to connect to an upstream.
+pub const CONNECT_MS: u64 = 5_000;
+/// Milliseconds that an upstream call may take, unless the server's spec says otherwise.
+pub const CALL_MS: u64 = 60_000;
+/// Milliseconds between keep-alive comments on an open stream.
+pub const SSE_KEEPALIVE_MS: u64 = 15_000;
+/// Milliseconds that a drain waits for calls in flight.
+pub const DRAIN_MS: u64 = 25_000;
+/// Milliseconds between heartbeats on the sync stream; three missed ones end it.
+pub const HEARTBEAT_MS: u64 = 5_000;

@@ -1,0 +1,152 @@
+//! Who may do what, how often, and with which credential upstream.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::Name;
+
+/// A set of permissions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Role {
+    /// Any rule that matches grants.
+    pub rules: Vec<Rule>,
+}
+
+/// What a role grants on which servers. A pattern is a name with `*` for any run of characters.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rule {
+    /// Server name patterns.
+    pub servers: Vec<String>,
+    /// Tool name patterns, of the upstream's own names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<String>,
+    /// Resource URI (and template) patterns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<String>,
+    /// Prompt name patterns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prompts: Vec<String>,
+}
+
+/// Who has a role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RoleBinding {
+    /// A `Role` of the same group.
+    pub role: Name,
+    /// Any of them.
+    pub subjects: Vec<Subject>,
+}
+
+/// A caller, or a set of callers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Subject {
+    /// A service account of the group.
+    ServiceAccount(Name),
+    /// The subject of tokens, from any identity provider of the group.
+    User(String),
+    /// One of the identity provider's groups.
+    Membership(String),
+    /// Everybody who proved who they are.
+    Authenticated(bool),
+    /// Callers that presented nothing, where the group lets them in.
+    Anonymous(bool),
+}
+
+/// Cedar text: `permit` and `forbid` over this group. A `forbid` beats every role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Policy {
+    /// One or more Cedar policies, type-checked against the published schema.
+    pub cedar: String,
+}
+
+/// A bound on calls, counted separately for each value of `per`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Limit {
+    /// What a bucket belongs to.
+    pub per: LimitScope,
+    /// Server name patterns; empty means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<String>,
+    /// Tool name patterns; empty means every call, lists included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<String>,
+    /// Calls per time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// Calls in flight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+}
+
+/// What a limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitScope {
+    /// The whole group together.
+    Group,
+    /// Each caller.
+    Principal,
+    /// Each server.
+    Server,
+    /// Each tool of each server.
+    Tool,
+}
+
+/// Calls per time, with a burst.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rate {
+    /// Calls.
+    pub calls: u32,
+    /// In which time.
+    pub per: RateUnit,
+    /// Calls that may come at once; the default is `calls`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u32>,
+}
+
+/// A span of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum RateUnit {
+    Second,
+    Minute,
+    Hour,
+}
+
+/// What the gateway presents to an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Credential {
+    /// A fixed header.
+    Header(HeaderCredential),
+}
+
+/// A fixed header: `Authorization: Bearer …`, `X-Api-Key: …`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HeaderCredential {
+    /// Header name.
+    pub name: String,
+    /// In front of the secret, for example `"Bearer "`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefix: String,
+    /// The secret. An operator writes the text (`value: s3cr3t`); what is admitted, stored and
+    /// shown is a reference.
+    pub value: SecretRef,
+}
+
+/// A reference to a sealed secret: `{"secret": "<id>"}`. The id changes whenever the secret
+/// does, so that digests see the change without seeing the secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretRef {
+    /// Random, at most 64 characters.
+    pub secret: String,
+}

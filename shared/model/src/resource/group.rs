@@ -1,0 +1,76 @@
+//! Regions and groups.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::Name;
+
+/// A place where proxies run. Its name is what a node's certificate says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Region {
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// Base URL at which agents reach the region's proxies, `https://host[:port]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
+/// The isolation unit: its own endpoint, issuers, policies, limits, regions and audit class.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Group {
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// Regions whose proxies serve this group; empty means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<Name>,
+    /// What "recorded before the answer" means.
+    #[serde(default)]
+    pub audit: AuditClass,
+    /// What happens when a server offers a new or changed definition.
+    #[serde(default)]
+    pub pin: PinRule,
+    /// Browser origins that may call, as `scheme://host[:port]`. Loopback origins may always
+    /// call a proxy on loopback; callers without `Origin` (agents) are not browsers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<String>,
+    /// Lets callers without a token in as the principal `anonymous`. They still need a binding.
+    #[serde(default)]
+    pub anonymous: bool,
+    /// The documents' own name for this endpoint as an OAuth resource, where it differs from the
+    /// URL that clients use. Tokens must be issued for it (RFC 8707).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    /// Seconds for which proxies may serve this group without hearing from the control plane;
+    /// none means for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_after_secs: Option<u64>,
+}
+
+/// What a group demands of its audit trail (design, section 9).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditClass {
+    /// Synced before the answer; refuse when it cannot be.
+    Strict,
+    /// Written before the answer, synced in groups; refuse when it cannot be.
+    #[default]
+    Durable,
+    /// Never refuse; count what was lost.
+    Counted,
+}
+
+/// Who approves definitions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PinRule {
+    /// The first observation is pinned; a later change waits for an operator.
+    #[default]
+    First,
+    /// Every observation is pinned at once (development).
+    Always,
+    /// Nothing is served until an operator pins it.
+    Ask,
+}

@@ -1,0 +1,88 @@
+//! Registered MCP servers.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::Name;
+
+/// A registered MCP server: versions, and which of them get which share of the calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Server {
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// At least one; names are unique.
+    pub versions: Vec<ServerVersion>,
+    /// Shares by version. Empty: everything goes to the first version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traffic: Vec<TrafficShare>,
+}
+
+/// One version of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServerVersion {
+    /// Unique within the server.
+    pub name: Name,
+    /// How it is reached.
+    pub upstream: Upstream,
+    /// A `Credential` of the same group, attached to every call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<Name>,
+    /// Milliseconds for one call, end to end; the default is 60,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// How a server version is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Upstream {
+    /// Streamable HTTP.
+    Http(HttpUpstream),
+    /// A child process of the proxy.
+    Stdio(StdioUpstream),
+}
+
+/// A server over Streamable HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpUpstream {
+    /// The MCP endpoint, `http` or `https`.
+    pub url: String,
+    /// Lets the address be loopback, private or link-local (the guard against request forgery
+    /// refuses those otherwise). Cloud metadata addresses are refused regardless.
+    #[serde(default)]
+    pub allow_private: bool,
+}
+
+/// A server that the proxy starts as a child process.
+///
+/// The command line and environment come from here alone, never from a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StdioUpstream {
+    /// Program; must be on the proxy's allow list (a setting of the proxy).
+    pub command: String,
+    /// Arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// The whole environment; the proxy's own is not inherited, except `PATH`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Working directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+}
+
+/// One version's share of the calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TrafficShare {
+    /// A version of the server.
+    pub version: Name,
+    /// Percent; the shares of a server add up to 100.
+    pub percent: u8,
+}

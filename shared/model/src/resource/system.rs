@@ -1,0 +1,96 @@
+//! Documents that only the control plane writes.
+
+use serde::{Deserialize, Serialize};
+
+use super::SecretRef;
+use crate::id::{Digest, Name};
+
+/// What one server version offers. Named `{server}.{version}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Catalog {
+    /// The server.
+    pub server: Name,
+    /// Its version.
+    pub version: Name,
+    /// The era that the server was seen to speak.
+    pub era: ObservedEra,
+    /// `serverInfo` as published.
+    #[serde(default)]
+    pub server_info: serde_json::Value,
+    /// `capabilities` as published.
+    #[serde(default)]
+    pub capabilities: serde_json::Value,
+    /// `instructions` as published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<String>,
+    /// In the upstream's order. What proxies serve: the pinned definitions.
+    pub entries: Vec<CatalogEntry>,
+    /// Observed but not pinned: new or changed definitions that wait for an operator.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<CatalogEntry>,
+}
+
+/// One definition of a catalog.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CatalogEntry {
+    /// What it defines.
+    pub kind: DefinitionKind,
+    /// Tool or prompt name, resource URI, or URI template.
+    pub name: String,
+    /// Of the definition's exact bytes; names the `Definition`.
+    pub digest: Digest,
+}
+
+/// What a definition defines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DefinitionKind {
+    /// From `tools/list`.
+    Tool,
+    /// From `resources/list`.
+    Resource,
+    /// From `resources/templates/list`.
+    Template,
+    /// From `prompts/list`.
+    Prompt,
+}
+
+/// One definition, byte for byte as the upstream published it. Named by its digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Definition {
+    /// The upstream's JSON text.
+    pub json: String,
+}
+
+/// The era of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObservedEra {
+    /// Speaks a revision up to 2025-11-25 (handshake, sessions).
+    Legacy,
+    /// Speaks 2026-07-28 only.
+    Modern,
+    /// Speaks both.
+    Dual,
+}
+
+/// Keys that seal session ids, cursors and state. The first entry seals; all of them open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Keyring {
+    /// Newest first, at most four.
+    pub keys: Vec<KeyringEntry>,
+}
+
+/// One key of a keyring.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KeyringEntry {
+    /// Short; travels in front of each sealed token.
+    pub id: String,
+    /// 32 bytes.
+    pub key: SecretRef,
+}
