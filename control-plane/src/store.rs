@@ -19,6 +19,7 @@ use std::pin::Pin;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
+use weir_model::bounds;
 use weir_model::id::Revision;
 
 /// The entry whose revision is the revision of the configuration.
@@ -79,6 +80,9 @@ pub enum StoreError {
     /// A guard did not hold; nothing was changed. Read again and decide anew.
     #[error("the state has changed meanwhile")]
     Conflict,
+    /// A transaction that no store takes: an entry changed twice, an empty key.
+    #[error("the transaction is malformed: {0}")]
+    Malformed(String),
     /// More operations or bytes than one transaction takes.
     #[error("the change is too large for one transaction: {0}")]
     TooLarge(String),
@@ -108,4 +112,37 @@ pub trait Store: Send + Sync + 'static {
     async fn commit(&self, guards: Vec<Guard>, ops: Vec<Op>) -> Result<Revision, StoreError>;
     /// Changes under a prefix after `after`, exclusive.
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Changes, StoreError>;
+}
+
+/// Refuses what the smallest store (etcd with its default limits) would refuse, before anything
+/// is sent, so that all stores agree.
+fn check_size(guards: &[Guard], ops: &[Op]) -> Result<(), StoreError> {
+    let too_large = |what: &str, is: usize, max: usize| {
+        Err(StoreError::TooLarge(format!("{is} {what}, at most {max}; split it into several")))
+    };
+    if ops.len() > bounds::COMMIT_OPS_MAX {
+        return too_large("operations", ops.len(), bounds::COMMIT_OPS_MAX);
+    }
+    if guards.len() > bounds::COMMIT_OPS_MAX {
+        return too_large("guards", guards.len(), bounds::COMMIT_OPS_MAX);
+    }
+    let mut seen = std::collections::HashSet::new();
+    let mut bytes: usize = guards.iter().map(|g| g.key.len()).sum();
+    for op in ops {
+        let (key, value) = match op {
+            Op::Put(key, value) => (key, value.len()),
+            Op::Delete(key) => (key, 0),
+        };
+        bytes += key.len() + value;
+        if key.is_empty() {
+            return Err(StoreError::Malformed("an empty key".to_owned()));
+        }
+        if !seen.insert(key.as_str()) {
+            return Err(StoreError::Malformed(format!("{key} is changed twice")));
+        }
+    }
+    if bytes > bounds::COMMIT_BYTES_MAX {
+        return too_large("bytes", bytes, bounds::COMMIT_BYTES_MAX);
+    }
+    Ok(())
 }

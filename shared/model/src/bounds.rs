@@ -23,6 +23,10 @@ pub const APPLY_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const COMMIT_BYTES_MAX: usize = 1_400_000;
 /// Operations that one transaction may carry to the store (etcd's default limit is 128).
 pub const COMMIT_OPS_MAX: usize = 120;
+/// Revisions of history that the embedded store keeps for watchers that were away.
+pub const STORE_HISTORY_REVISIONS_MAX: u64 = 10_000;
+/// Bytes of history that the embedded store keeps.
+pub const STORE_HISTORY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Resources in one snapshot.
 pub const SNAPSHOT_RESOURCES_MAX: usize = 250_000;
 /// All documents of one snapshot together.
@@ -135,5 +139,7 @@ pub const CALL_MS: u64 = 60_000;
 pub const SSE_KEEPALIVE_MS: u64 = 15_000;
 /// Milliseconds that a drain waits for calls in flight.
 pub const DRAIN_MS: u64 = 25_000;
+/// Milliseconds for one call to the store.
+pub const STORE_CALL_MS: u64 = 5_000;
 /// Milliseconds between heartbeats on the sync stream; three missed ones end it.
 pub const HEARTBEAT_MS: u64 = 5_000;

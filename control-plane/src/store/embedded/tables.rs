@@ -1,0 +1,239 @@
+//! The tables of the embedded store, and the transactions over them. Everything here blocks.
+
+use std::fmt::Display;
+
+use bytes::Bytes;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use weir_model::id::Revision;
+
+use super::super::{Change, Entry, Guard, Listing, Op, StoreError};
+use super::History;
+
+/// Key to the revision that last changed it, and its value.
+const ENTRIES: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("entries");
+/// Revision and place within its transaction to key and new value; none for a removal.
+const HISTORY: TableDefinition<'_, (u64, u32), (&str, Option<&[u8]>)> =
+    TableDefinition::new("history");
+/// Numbers by name, see below.
+const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
+
+/// The layout of the tables.
+const FORMAT: &str = "format";
+const FORMAT_NOW: u64 = 1;
+/// The newest revision.
+const NEWEST: &str = "newest";
+/// The newest revision whose history is gone.
+const COMPACTED: &str = "compacted";
+/// Bytes in the history.
+const HISTORY_BYTES: &str = "history-bytes";
+/// As etcd's: the revision of a store that was never written.
+const FIRST: u64 = 1;
+/// Revisions that one read of a watcher takes in at most.
+const READ_REVISIONS_MAX: usize = 256;
+
+fn io(error: impl Display) -> StoreError {
+    StoreError::Unavailable(format!("the file: {error}"))
+}
+
+/// Makes the tables where they are missing; answers the newest revision.
+pub(super) fn prepare(db: &Database) -> Result<u64, StoreError> {
+    let write = db.begin_write().map_err(io)?;
+    let newest = {
+        write.open_table(ENTRIES).map_err(io)?;
+        write.open_table(HISTORY).map_err(io)?;
+        let mut numbers = write.open_table(NUMBERS).map_err(io)?;
+        let format = number(&numbers, FORMAT)?;
+        match format {
+            None => {
+                numbers.insert(FORMAT, FORMAT_NOW).map_err(io)?;
+                numbers.insert(NEWEST, FIRST).map_err(io)?;
+            }
+            Some(FORMAT_NOW) => {}
+            Some(other) => {
+                return Err(StoreError::Corrupt(format!(
+                    "the file has layout {other}, this build reads layout {FORMAT_NOW}"
+                )));
+            }
+        }
+        number(&numbers, NEWEST)?.unwrap_or(FIRST)
+    };
+    write.commit().map_err(io)?;
+    Ok(newest)
+}
+
+fn number(
+    numbers: &impl ReadableTable<&'static str, u64>,
+    name: &str,
+) -> Result<Option<u64>, StoreError> {
+    Ok(numbers.get(name).map_err(io)?.map(|n| n.value()))
+}
+
+pub(super) fn get(db: &Database, key: &str) -> Result<Option<Entry>, StoreError> {
+    let read = db.begin_read().map_err(io)?;
+    let entries = read.open_table(ENTRIES).map_err(io)?;
+    let found = entries.get(key).map_err(io)?;
+    Ok(found.map(|found| {
+        let (revision, value) = found.value();
+        entry(key, revision, value)
+    }))
+}
+
+fn entry(key: &str, revision: u64, value: &[u8]) -> Entry {
+    Entry {
+        key: key.to_owned(),
+        value: Bytes::copy_from_slice(value),
+        revision: Revision(revision),
+    }
+}
+
+pub(super) fn list(db: &Database, prefix: &str) -> Result<Listing, StoreError> {
+    let read = db.begin_read().map_err(io)?;
+    let numbers = read.open_table(NUMBERS).map_err(io)?;
+    let revision = Revision(number(&numbers, NEWEST)?.unwrap_or(FIRST));
+    let table = read.open_table(ENTRIES).map_err(io)?;
+    let mut entries = Vec::new();
+    for row in table.range(prefix..).map_err(io)? {
+        let (key, value) = row.map_err(io)?;
+        if !key.value().starts_with(prefix) {
+            break;
+        }
+        let (revision, value) = value.value();
+        entries.push(entry(key.value(), revision, value));
+    }
+    Ok(Listing { entries, revision })
+}
+
+/// One durable transaction; answers its revision, or the newest one when nothing changed.
+pub(super) fn commit(
+    db: &Database,
+    guards: &[Guard],
+    ops: &[Op],
+    history: History,
+) -> Result<u64, StoreError> {
+    // Dropping the transaction on any of the ways out below undoes it.
+    let write = db.begin_write().map_err(io)?;
+    let revision = {
+        let mut entries = write.open_table(ENTRIES).map_err(io)?;
+        for guard in guards {
+            let found = entries.get(guard.key.as_str()).map_err(io)?;
+            if found.map_or(0, |found| found.value().0) != guard.revision.0 {
+                return Err(StoreError::Conflict);
+            }
+        }
+        let mut numbers = write.open_table(NUMBERS).map_err(io)?;
+        let newest = number(&numbers, NEWEST)?.unwrap_or(FIRST);
+        let revision = newest + 1;
+        let mut log = write.open_table(HISTORY).map_err(io)?;
+        let (mut place, mut bytes) = (0, number(&numbers, HISTORY_BYTES)?.unwrap_or(0));
+        for op in ops {
+            let (key, value) = match op {
+                Op::Put(key, value) => {
+                    entries.insert(key.as_str(), (revision, &value[..])).map_err(io)?;
+                    (key, Some(&value[..]))
+                }
+                Op::Delete(key) => {
+                    if entries.remove(key.as_str()).map_err(io)?.is_none() {
+                        continue;
+                    }
+                    (key, None)
+                }
+            };
+            log.insert((revision, place), (key.as_str(), value)).map_err(io)?;
+            place += 1;
+            bytes += weight(key, value);
+        }
+        if place == 0 {
+            return Ok(newest);
+        }
+        numbers.insert(NEWEST, revision).map_err(io)?;
+        numbers.insert(HISTORY_BYTES, bytes).map_err(io)?;
+        trim(&mut log, &mut numbers, |oldest, bytes| {
+            oldest + history.revisions_max <= revision || bytes > history.bytes_max
+        })?;
+        revision
+    };
+    write.commit().map_err(io)?;
+    Ok(revision)
+}
+
+fn weight(key: &str, value: Option<&[u8]>) -> u64 {
+    (key.len() + value.map_or(0, <[u8]>::len)) as u64
+}
+
+/// Removes whole revisions from the old end while `goes(revision, bytes left)`. The newest
+/// revision stays: a watcher that is one behind never has to list again.
+fn trim(
+    log: &mut redb::Table<'_, (u64, u32), (&'static str, Option<&'static [u8]>)>,
+    numbers: &mut redb::Table<'_, &'static str, u64>,
+    goes: impl Fn(u64, u64) -> bool,
+) -> Result<(), StoreError> {
+    let mut bytes = number(numbers, HISTORY_BYTES)?.unwrap_or(0);
+    let mut compacted = number(numbers, COMPACTED)?.unwrap_or(0);
+    let newest = number(numbers, NEWEST)?.unwrap_or(FIRST);
+    loop {
+        let oldest = log.first().map_err(io)?.map(|(at, _)| at.value().0);
+        let Some(oldest) = oldest.filter(|o| *o < newest && goes(*o, bytes)) else { break };
+        let mut gone = 0;
+        for row in log.extract_from_if((oldest, 0)..=(oldest, u32::MAX), |_, _| true).map_err(io)? {
+            let (_, row) = row.map_err(io)?;
+            let (key, value) = row.value();
+            gone += weight(key, value);
+        }
+        bytes = bytes.saturating_sub(gone);
+        compacted = oldest;
+    }
+    numbers.insert(HISTORY_BYTES, bytes).map_err(io)?;
+    numbers.insert(COMPACTED, compacted).map_err(io)?;
+    Ok(())
+}
+
+/// Forgets the history up to and including `revision`, but never the newest revision's.
+pub(super) fn compact(db: &Database, revision: u64) -> Result<(), StoreError> {
+    let write = db.begin_write().map_err(io)?;
+    {
+        let mut log = write.open_table(HISTORY).map_err(io)?;
+        let mut numbers = write.open_table(NUMBERS).map_err(io)?;
+        trim(&mut log, &mut numbers, |oldest, _| oldest <= revision)?;
+    }
+    write.commit().map_err(io)
+}
+
+/// What happened under `prefix` after a revision, and up to which revision this read got.
+pub(super) fn changes(
+    db: &Database,
+    prefix: &str,
+    after: u64,
+) -> Result<(Vec<Change>, u64), StoreError> {
+    let read = db.begin_read().map_err(io)?;
+    let numbers = read.open_table(NUMBERS).map_err(io)?;
+    if after < number(&numbers, COMPACTED)?.unwrap_or(0) {
+        return Err(StoreError::Compacted(Revision(after)));
+    }
+    let log = read.open_table(HISTORY).map_err(io)?;
+    let mut changes: Vec<Change> = Vec::new();
+    let (mut upto, mut revisions) = (after, 0);
+    for row in log.range((after.saturating_add(1), 0)..).map_err(io)? {
+        let (at, row) = row.map_err(io)?;
+        let revision = at.value().0;
+        if revision != upto {
+            if revisions == READ_REVISIONS_MAX {
+                return Ok((changes, upto));
+            }
+            revisions += 1;
+            upto = revision;
+        }
+        let (key, value) = row.value();
+        if !key.starts_with(prefix) {
+            continue;
+        }
+        let op = match value {
+            Some(value) => Op::Put(key.to_owned(), Bytes::copy_from_slice(value)),
+            None => Op::Delete(key.to_owned()),
+        };
+        match changes.last_mut().filter(|c| c.revision.0 == revision) {
+            Some(change) => change.ops.push(op),
+            None => changes.push(Change { revision: Revision(revision), ops: vec![op] }),
+        }
+    }
+    Ok((changes, upto))
+}
