@@ -15,5 +15,6 @@ pub mod principal;
 pub mod reason;
 pub mod resource;
 pub mod schema;
+pub mod seal;
 pub mod secret;
 pub mod snapshot;
