@@ -4,6 +4,10 @@
 //! server speaks, adapts the envelope, sends it, and gives back the server's messages as raw
 //! JSON. Results and errors are never re-serialised.
 
+pub mod client;
+pub mod fetch;
+pub mod guard;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +15,134 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use weir_model::reason::Refusal;
 use weir_model::snapshot::{ToolView, VersionView};
+
+/// `User-Agent` of everything that the gateway asks for.
+pub(crate) const USER_AGENT_TEXT: &str = concat!("weir/", env!("CARGO_PKG_VERSION"));
+
+/// What a proxy is set up with.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Root certificates that are trusted besides the system's.
+    pub extra_roots: Vec<rustls_pki_types::CertificateDer<'static>>,
+    /// Which programs may be started as servers.
+    pub commands: Commands,
+}
+
+/// Which programs a proxy starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Commands {
+    /// Whatever the configuration says: for one's own machine only.
+    Any,
+    /// These, spelled exactly like this in `command`.
+    Only(Vec<String>),
+}
+
+impl Default for Commands {
+    fn default() -> Self {
+        Self::Only(Vec::new())
+    }
+}
+
+/// The wire that a server and the gateway speak with each other for a given client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wire {
+    /// 2026-07-28: no handshake, no session.
+    Modern,
+    /// Up to 2025-11-25. For a client of that era on a transparent endpoint the front passes
+    /// `initialize` through, keeps [`Exchange::session`], and gives it back in
+    /// [`Outbound::session`] and [`Channel::session`].
+    Legacy,
+}
+
+/// One session of a server that a client of an older revision sees through.
+#[derive(Debug, Clone)]
+pub struct Channel {
+    /// Where to.
+    pub version: Arc<VersionView>,
+    /// As [`Exchange::session`] gave it.
+    pub session: String,
+    /// The revision that was negotiated.
+    pub revision: String,
+    /// Credential headers, already opened.
+    pub credentials: Vec<(HeaderName, HeaderValue)>,
+    /// When to give up.
+    pub deadline: Instant,
+}
+
+/// Every server that this proxy talks to: connections, sessions, children. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Upstreams {
+    inner: Arc<Settings>,
+}
+
+impl Upstreams {
+    /// Nothing is connected or started before the first call.
+    ///
+    /// # Errors
+    /// When there is no usable root certificate.
+    pub fn new(settings: Settings) -> Result<Self, client::TlsError> {
+        Ok(Self { inner: Arc::new(settings) })
+    }
+
+    /// Sends one request and gives the server's messages.
+    ///
+    /// # Errors
+    /// A refusal of the `upstream_*` family; nothing that may have been executed is sent twice.
+    pub async fn call(&self, outbound: Outbound) -> Result<Exchange, Refusal> {
+        let _ = (&self.inner, outbound);
+        todo!()
+    }
+
+    /// Which wire calls of such a client take; asks the server when nobody knows yet.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn wire(
+        &self,
+        version: &Arc<VersionView>,
+        front_modern: bool,
+        credentials: &[(HeaderName, HeaderValue)],
+    ) -> Result<Wire, Refusal> {
+        let _ = (version, front_modern, credentials);
+        todo!()
+    }
+
+    /// Passes a notification or a response of the client on to its session.
+    ///
+    /// # Errors
+    /// `SessionUnknown` when the server does not know the session any more.
+    pub async fn deliver(&self, channel: &Channel, message: Bytes) -> Result<(), Refusal> {
+        let _ = (channel, message);
+        todo!()
+    }
+
+    /// Opens the stream on which the server pushes what belongs to no call (`GET`).
+    ///
+    /// # Errors
+    /// `MethodNotAllowed` when the server has none, `SessionUnknown` as above.
+    pub async fn open_stream(
+        &self,
+        channel: &Channel,
+        last_event_id: Option<&str>,
+    ) -> Result<Exchange, Refusal> {
+        let _ = (channel, last_event_id);
+        todo!()
+    }
+
+    /// Ends a session (`DELETE`). Not knowing it is no error.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, or does not let clients end sessions.
+    pub async fn delete_session(&self, channel: &Channel) -> Result<(), Refusal> {
+        let _ = channel;
+        todo!()
+    }
+
+    /// Ends sessions and children; for the end of a drain.
+    pub async fn close(&self) {
+        todo!()
+    }
+}
 
 /// The side of the client, as far as a server has to know.
 #[derive(Debug, Clone)]
@@ -35,6 +167,10 @@ pub struct Outbound {
     pub version: Arc<VersionView>,
     /// From whom.
     pub front: Front,
+    /// The client's own JSON-RPC id, raw. Used as it is where the client sees the server's session
+    /// (so that its cancellations name the right request), and in what refers to it
+    /// (`subscriptionId`); elsewhere the gateway numbers its requests itself.
+    pub id: Option<Bytes>,
     /// JSON-RPC method.
     pub method: String,
     /// `params` as raw JSON with the upstream's own names in it; `_meta` as the client sent it.
@@ -67,7 +203,9 @@ pub enum Message {
     Result(Bytes),
     /// The final JSON-RPC error: the `error` member, raw.
     Error(Bytes),
-    /// SSE bookkeeping of a legacy server: event id and `retry`, without a message.
+    /// SSE bookkeeping of a legacy server: event id and `retry`. Follows the message whose event
+    /// carried them, or stands alone. A transparent exchange may end after one without a result:
+    /// the server asks the client to come back with `Last-Event-ID`.
     Prime {
         /// `id:` field.
         id: Option<String>,

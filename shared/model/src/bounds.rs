@@ -87,6 +87,14 @@ pub const HEADER_BYTES_MAX: usize = 32 * 1024;
 pub const BATCH_MAX: usize = 50;
 /// One message from an upstream, in a JSON body, an SSE event or a stdio line.
 pub const UPSTREAM_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Nesting of a message from an upstream.
+pub const UPSTREAM_DEPTH_MAX: usize = 128;
+/// Read buffer of one upstream connection; also bounds all headers of an answer.
+pub const UPSTREAM_READ_BUFFER_BYTES: usize = 256 * 1024;
+/// Idle connections that are kept to one server version.
+pub const UPSTREAM_IDLE_CONNECTIONS_MAX: usize = 64;
+/// Sessions that the gateway keeps open at one server version of an older revision.
+pub const UPSTREAM_SESSIONS_MAX: usize = 4_096;
 /// Standard error of a child that is kept for its health report.
 pub const STDERR_TAIL_BYTES: usize = 8 * 1024;
 /// Bearer token.
