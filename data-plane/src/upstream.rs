@@ -7,6 +7,7 @@
 pub mod client;
 pub mod fetch;
 pub mod guard;
+pub mod sse;
 
 use std::sync::Arc;
 use std::time::Instant;
