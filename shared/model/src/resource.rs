@@ -207,6 +207,12 @@ pub enum Spec {
     Definition(Definition),
     /// See [`Keyring`].
     Keyring(Keyring),
+    /// A document that this build cannot read, and why: one that a newer control plane published.
+    /// A proxy keeps it, so that digests agree, and compiling quarantines what it may bear on: a
+    /// `Server`, `Catalog`, `Credential`, `ServiceAccount` or `Definition` is refused alone, any
+    /// other kind of a group takes the whole group with it. Never admitted, never published by
+    /// a build that cannot read it.
+    Unreadable(String),
 }
 
 /// One admitted document: typed, with its canonical bytes and their digest.
@@ -220,6 +226,15 @@ pub struct Resource {
     pub canonical: bytes::Bytes,
     /// Of `canonical`.
     pub digest: Digest,
+}
+
+impl Resource {
+    /// A document that came from the control plane but cannot be read here; see
+    /// [`Spec::Unreadable`].
+    pub fn unreadable(key: ResourceKey, canonical: bytes::Bytes, why: String) -> Self {
+        let digest = Digest::of(&canonical);
+        Self { key, spec: Spec::Unreadable(why), canonical, digest }
+    }
 }
 
 impl PartialEq for Resource {
