@@ -1,3 +1,4 @@
 //! The data plane: a stateless regional proxy.
 
+pub mod mcp;
 pub mod upstream;

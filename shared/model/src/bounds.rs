@@ -116,6 +116,11 @@ pub const CHILD_CALLS_MAX: usize = 256;
 pub const CHILDREN_MAX: usize = 256;
 /// Pages that a listing of one upstream may have.
 pub const LIST_PAGES_MAX: usize = 100;
+/// Milliseconds for which clients may keep a list that the gateway answered: as long as a change
+/// may go unnoticed by a client that listens to nothing. Calls are checked regardless.
+pub const LIST_TTL_MS: u64 = 5_000;
+/// Seconds that a session of an older revision lasts before its client has to start anew.
+pub const SESSION_SECS_MAX: i64 = 24 * 3600;
 /// Names on one page of a list that the gateway answers itself.
 pub const LIST_PAGE_ENTRIES: usize = 1_000;
 

@@ -1,0 +1,20 @@
+//! Mechanics of the Model Context Protocol on the side of the client, without policy or sockets.
+//!
+//! In reading order: [`members`] and [`envelope`] (one lazy parse, raw bytes kept), [`revision`]
+//! and [`era`] (which dialect a message speaks, decided body first), [`methods`] (what exists, as
+//! data), [`headers`] (what mirrors the body), [`session`] (sealed, no table), [`discover`],
+//! [`list`] and [`template`] (what the gateway answers itself), [`adapt`] (answers for the
+//! client's era), [`sse`].
+//!
+//! Invariant: `params`, results, errors and definitions are passed on as the bytes that came in;
+//! where a member has to change, the bytes around it stay as they were.
+
+pub mod adapt;
+pub mod envelope;
+pub mod era;
+pub mod headers;
+pub mod members;
+pub mod methods;
+pub mod revision;
+pub mod sse;
+pub mod template;
