@@ -10,11 +10,14 @@
 //! where a member has to change, the bytes around it stay as they were.
 
 pub mod adapt;
+pub mod discover;
 pub mod envelope;
 pub mod era;
 pub mod headers;
+pub mod list;
 pub mod members;
 pub mod methods;
 pub mod revision;
+pub mod session;
 pub mod sse;
 pub mod template;
