@@ -57,6 +57,16 @@ pub const ROLE_RULES_MAX: usize = 200;
 pub const CEDAR_BYTES_MAX: usize = 64 * 1024;
 /// Bracket and `if` nesting in Cedar text.
 pub const CEDAR_DEPTH_MAX: usize = 50;
+/// Operator and bracket characters of one policy; parsers recurse along chains of them.
+pub const CEDAR_OPERATORS_MAX: usize = 1_000;
+/// How deep an expression of a policy may nest; chains of operators nest too.
+pub const CEDAR_EXPRESSION_DEPTH_MAX: usize = 200;
+/// Policies of one Cedar text.
+pub const CEDAR_POLICIES_MAX: usize = 200;
+/// `*` in one name pattern.
+pub const PATTERN_WILDCARDS_MAX: usize = 8;
+/// Paths of a call's arguments that rules can be asked about when they do not name them.
+pub const ARGUMENT_PATHS_MAX: usize = 2_000;
 /// Stack of the threads that parse Cedar text and compile schemas.
 pub const COMPILE_STACK_BYTES: usize = 64 * 1024 * 1024;
 

@@ -2,6 +2,26 @@
 //!
 //! Default deny. A `forbid` beats every grant. A policy that fails while it is evaluated denies
 //! the call (fail closed) and is named in the decision.
+//!
+//! Roles are answered by a matcher of our own ([`roles`]); only questions that a Cedar policy can
+//! concern by its scope evaluate Cedar, and only those policies ([`cedar`]). What both mean
+//! together is one Cedar policy set over [`SCHEMA`]; tests hold the two against each other.
+
+mod arguments;
+mod cedar;
+mod clock;
+mod facts;
+mod guard;
+mod pattern;
+mod roles;
+mod scope;
+#[cfg(test)]
+mod tests;
+mod translate;
+mod weaken;
+
+pub use cedar::SCHEMA;
+pub use pattern::{Pattern, Patterns};
 
 use std::sync::Arc;
 
@@ -15,6 +35,9 @@ use crate::snapshot::Hints;
 pub struct Rules {
     /// Of everything that the rules were compiled from; keys cached decisions.
     pub digest: Digest,
+    grants: roles::Grants,
+    cedar: cedar::Cedar,
+    translation: String,
 }
 
 /// What the rules of a group are compiled from.
@@ -42,6 +65,42 @@ pub enum Action {
     /// Anything else on a server (lists, discovery, completion without a target): allowed when
     /// any grant of the caller reaches the server. The target is empty.
     UseServer,
+}
+
+impl Action {
+    /// Every action.
+    pub const ALL: [Self; 4] =
+        [Self::CallTool, Self::ReadResource, Self::GetPrompt, Self::UseServer];
+
+    /// As in Cedar text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CallTool => "CallTool",
+            Self::ReadResource => "ReadResource",
+            Self::GetPrompt => "GetPrompt",
+            Self::UseServer => "UseServer",
+        }
+    }
+
+    /// The Cedar entity type of its targets.
+    pub(crate) fn target_type(self) -> &'static str {
+        match self {
+            Self::CallTool => "Tool",
+            Self::ReadResource => "Resource",
+            Self::GetPrompt => "Prompt",
+            Self::UseServer => "Server",
+        }
+    }
+
+    /// Position in [`Action::ALL`].
+    pub(crate) fn index(self) -> usize {
+        self as usize
+    }
+
+    /// True when requests of the kind carry `arguments`.
+    pub(crate) fn has_arguments(self) -> bool {
+        matches!(self, Self::CallTool | Self::GetPrompt)
+    }
 }
 
 /// One question to the rules.
@@ -92,22 +151,87 @@ pub struct Decision {
     pub reads_context: bool,
     /// Cedar annotations of the deciding rules other than `@id`: (`audit`, `full`), ...
     pub obligations: Vec<(String, String)>,
+    /// Why rules could not be evaluated, which denies. Never quotes arguments.
+    pub errors: Vec<String>,
 }
 
 impl Rules {
     /// Compiles; the second part names each source that cannot be used (`Policy` text that does
     /// not parse or type-check, a binding to an unknown role, a bad pattern) and why.
     pub fn compile(sources: &RuleSources<'_>) -> (Self, Vec<(RuleSource, String)>) {
-        let _ = sources;
-        todo!()
+        let mut errors = Vec::new();
+        let grants = roles::Grants::compile(sources, &mut errors);
+        let cedar = cedar::Cedar::compile(sources, &mut errors);
+        let translation = translate::bindings(sources);
+        (Self { digest: digest(sources), grants, cedar, translation }, errors)
     }
 
     /// Decides. With `arguments: None` a rule that reads them counts as it would help the caller
     /// (a conditional permit may allow, a conditional forbid may not deny): "might be allowed".
     pub fn decide(&self, question: &Question<'_>) -> Decision {
-        let _ = question;
-        todo!()
+        let mut question = *question;
+        if !question.action.has_arguments() {
+            question.arguments = Some(&serde_json::Value::Null);
+        }
+        let mut granted = Vec::new();
+        self.grants.collect(&question, &mut granted);
+        let mut answer = self.cedar.answer(&question);
+        let mut decision = Decision {
+            reads_arguments: answer.reads_arguments,
+            reads_context: answer.reads_context,
+            ..Decision::default()
+        };
+        decision.errors.extend(answer.fault.take());
+        answer.failed.sort_unstable();
+        for (at, why) in &answer.failed {
+            decision.errors.push(format!("{}: {why}", self.cedar.id(*at)));
+        }
+        let refused = !answer.forbids.is_empty() || !decision.errors.is_empty();
+        let mut deciding = if refused { answer.forbids } else { answer.permits };
+        if refused {
+            deciding.extend(answer.failed.iter().map(|(at, _)| *at));
+        } else {
+            decision.rules = granted;
+        }
+        deciding.sort_unstable();
+        deciding.dedup();
+        for at in deciding {
+            decision.rules.push(Arc::clone(self.cedar.id(at)));
+            decision.obligations.extend_from_slice(self.cedar.obligations(at));
+        }
+        decision.allowed = !refused && !decision.rules.is_empty();
+        decision
     }
+
+    /// What the roles and bindings mean, as Cedar text over [`SCHEMA`].
+    pub fn cedar_of_roles(&self) -> &str {
+        &self.translation
+    }
+}
+
+/// Over the sources, framed by their lengths.
+fn digest(sources: &RuleSources<'_>) -> Digest {
+    let mut text = Vec::new();
+    let mut push = |tag: u8, name: &str, value: serde_json::Result<Vec<u8>>| {
+        // Documents of these kinds hold nothing that JSON cannot express.
+        let value = value.unwrap_or_default();
+        text.push(tag);
+        for part in [name.as_bytes(), &value] {
+            text.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            text.extend_from_slice(part);
+        }
+    };
+    push(b'g', sources.group.map_or("", Name::as_str), Ok(SCHEMA.as_bytes().to_vec()));
+    for (name, role) in &sources.roles {
+        push(b'r', name.as_str(), serde_json::to_vec(role));
+    }
+    for (name, binding) in &sources.bindings {
+        push(b'b', name.as_str(), serde_json::to_vec(binding));
+    }
+    for (name, policy) in &sources.policies {
+        push(b'p', name.as_str(), serde_json::to_vec(policy));
+    }
+    Digest::of(&text)
 }
 
 /// Which source a compile error is about.

@@ -1,0 +1,380 @@
+//! Cedar texts, checked and compiled: parsed with room on the stack, type-checked strictly against
+//! the published schema, and cut into slices so that a question meets the few policies that can
+//! concern it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock};
+
+use cedar_policy::{
+    Authorizer, Decision as Verdict, Effect, Policy, PolicyId, PolicySet, Schema, ValidationMode,
+    ValidationWarning, Validator,
+};
+use miette::Diagnostic;
+
+use super::facts::{Facts, target_id};
+use super::guard;
+use super::scope::{Place, Scope};
+use super::weaken::{self, Open, Reads};
+use super::{Action, Question, RuleSource, RuleSources};
+use crate::bounds;
+use crate::id::Name;
+
+/// The schema that rules are checked against, as published.
+pub const SCHEMA: &str = include_str!("weir.cedarschema");
+
+static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
+    let (schema, _warnings) =
+        Schema::from_cedarschema_str(SCHEMA).expect("the schema of this build is well formed");
+    Validator::new(schema)
+});
+
+/// The Cedar policies of a group.
+#[derive(Debug, Default)]
+pub(super) struct Cedar {
+    group: Option<Name>,
+    rules: Vec<Rule>,
+    by_id: HashMap<PolicyId, usize>,
+    whole: Shelf,
+    servers: HashMap<String, Shelf>,
+    targets: HashMap<(Action, String), Slice>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    id: Arc<str>,
+    effect: Effect,
+    scope: Scope,
+    reads: Reads,
+    full: Policy,
+    /// Arguments left open.
+    may: Policy,
+    /// Of a permit: target left open, too.
+    reach: Option<Policy>,
+    obligations: Vec<(String, String)>,
+}
+
+/// Slices by [`Action::index`].
+type Shelf = [Slice; 4];
+
+/// Policies that one kind of question meets.
+#[derive(Debug, Default)]
+struct Slice {
+    full: PolicySet,
+    may: PolicySet,
+    reads: Reads,
+    empty: Empty,
+}
+
+/// True until something is put in.
+#[derive(Debug)]
+struct Empty(bool);
+impl Default for Empty {
+    fn default() -> Self {
+        Self(true)
+    }
+}
+
+/// What the Cedar policies say to a question.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    /// Satisfied permits, by position.
+    pub permits: Vec<usize>,
+    /// Satisfied forbids, by position.
+    pub forbids: Vec<usize>,
+    /// Policies that failed, by position, with the reason. One is enough to deny.
+    pub failed: Vec<(usize, String)>,
+    /// Set when the question itself could not be put; denies.
+    pub fault: Option<String>,
+    pub reads_arguments: bool,
+    pub reads_context: bool,
+}
+
+impl Cedar {
+    pub(super) fn compile(
+        sources: &RuleSources<'_>,
+        errors: &mut Vec<(RuleSource, String)>,
+    ) -> Self {
+        let mut cedar = Self { group: sources.group.cloned(), ..Self::default() };
+        if sources.policies.is_empty() {
+            return cedar;
+        }
+        let compiled = on_a_deep_stack(|| {
+            let one = |(name, policy): &(&Name, &crate::resource::Policy)| {
+                ((*name).clone(), compile_text(name, &policy.cedar, sources.group))
+            };
+            sources.policies.iter().map(one).collect::<Vec<_>>()
+        });
+        let compiled = compiled.unwrap_or_else(|why| {
+            let names = sources.policies.iter().map(|(name, _)| (*name).clone());
+            names.map(|name| (name, Err(why.clone()))).collect()
+        });
+        for (name, result) in compiled {
+            match result {
+                Ok(rules) => rules.into_iter().for_each(|rule| cedar.put(rule)),
+                Err(why) => errors.push((RuleSource::Policy(name), why)),
+            }
+        }
+        cedar
+    }
+
+    pub(super) fn id(&self, at: usize) -> &Arc<str> {
+        &self.rules[at].id
+    }
+
+    pub(super) fn obligations(&self, at: usize) -> &[(String, String)] {
+        &self.rules[at].obligations
+    }
+
+    fn put(&mut self, rule: Rule) {
+        for action in Action::ALL {
+            if rule.scope.actions[action.index()] && action != Action::UseServer {
+                let slice = match &rule.scope.place {
+                    Place::Group => &mut self.whole[action.index()],
+                    Place::Server(server) => {
+                        &mut self.servers.entry(server.clone()).or_default()[action.index()]
+                    }
+                    Place::Target(_, id) => self.targets.entry((action, id.clone())).or_default(),
+                };
+                slice.add(&rule.full, &rule.may, &rule.reads);
+            }
+        }
+        // A permit of anything on a server reaches the server; a forbid has to say so itself.
+        let using = Action::UseServer.index();
+        let reach = match &rule.reach {
+            Some(reach) => Some(reach),
+            None if rule.scope.actions[using] => Some(&rule.may),
+            None => None,
+        };
+        if let Some(reach) = reach {
+            let shelf = match &rule.scope.place {
+                Place::Group => &mut self.whole,
+                Place::Server(server) | Place::Target(server, _) => {
+                    self.servers.entry(server.clone()).or_default()
+                }
+            };
+            shelf[using].add(&rule.full, reach, &rule.reads);
+        }
+        self.by_id.insert(PolicyId::new(&*rule.id), self.rules.len());
+        self.rules.push(rule);
+    }
+
+    pub(super) fn answer(&self, question: &Question<'_>) -> Answer {
+        let mut answer = Answer::default();
+        if self.rules.is_empty() {
+            return answer;
+        }
+        let at = question.action.index();
+        let server = self.servers.get(question.server.as_str()).map(|shelf| &shelf[at]);
+        let target = if self.targets.is_empty() {
+            None
+        } else {
+            let id = target_id(question.server.as_str(), question.target);
+            self.targets.get(&(question.action, id))
+        };
+        let slices = [Some(&self.whole[at]), server, target];
+        let slices: Vec<&Slice> = slices.into_iter().flatten().filter(|s| !s.empty.0).collect();
+        if slices.is_empty() {
+            return answer;
+        }
+        let mut reads = Reads::none();
+        slices.iter().for_each(|slice| reads.merge(&slice.reads));
+        answer.reads_context = reads.any_context();
+        answer.reads_arguments = reads.arguments && question.action.has_arguments();
+        let open = question.arguments.is_none() || question.action == Action::UseServer;
+        match Facts::new(question, self.group.as_ref(), &reads) {
+            Ok(facts) => slices.iter().for_each(|slice| {
+                self.ask(if open { &slice.may } else { &slice.full }, &facts, open, &mut answer);
+            }),
+            Err(why) => answer.fault = Some(why),
+        }
+        answer
+    }
+
+    fn ask(&self, policies: &PolicySet, facts: &Facts, open: bool, answer: &mut Answer) {
+        let response = Authorizer::new().is_authorized(&facts.request, policies, &facts.entities);
+        let satisfied = response.diagnostics().reason().filter_map(|id| self.by_id.get(id));
+        match response.decision() {
+            Verdict::Allow => answer.permits.extend(satisfied),
+            Verdict::Deny => answer.forbids.extend(satisfied),
+        }
+        for error in response.diagnostics().errors() {
+            let cedar_policy::AuthorizationError::PolicyEvaluationError(error) = error;
+            let Some(at) = self.by_id.get(error.policy_id()).copied() else { continue };
+            let rule = &self.rules[at];
+            // What was rewritten may fail where the full policy would not get to: see `weaken`.
+            match (open && rule.is_rewritten(), rule.effect) {
+                (true, Effect::Permit) => answer.permits.push(at),
+                (true, Effect::Forbid) => {}
+                (false, _) => answer.failed.push((at, error.inner().to_string())),
+            }
+        }
+    }
+}
+
+impl Rule {
+    fn is_rewritten(&self) -> bool {
+        self.reads.arguments || self.reach.is_some()
+    }
+}
+
+impl Slice {
+    fn add(&mut self, full: &Policy, may: &Policy, reads: &Reads) {
+        if self.empty.0 {
+            self.reads = Reads::none();
+        }
+        self.empty = Empty(false);
+        // Ids are unique within the group, so this cannot fail.
+        let added = self.full.add(full.clone()).and_then(|()| self.may.add(may.clone()));
+        debug_assert!(added.is_ok(), "two policies with one id");
+        self.reads.merge(reads);
+    }
+}
+
+/// # Errors
+/// A sentence about the machine, when it has no room for one more thread.
+fn on_a_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, String> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("cedar".to_owned())
+            .stack_size(bounds::COMPILE_STACK_BYTES)
+            .spawn_scoped(scope, work)
+            .map_err(|e| format!("no thread to compile policies on: {e}"))?;
+        thread.join().map_err(|_| "compiling the policies panicked".to_owned())
+    })
+}
+
+fn compile_text(name: &Name, text: &str, group: Option<&Name>) -> Result<Vec<Rule>, String> {
+    guard::check(text)?;
+    let parsed: PolicySet = text.parse().map_err(|e| diagnose(text, &e))?;
+    if let Some(template) = parsed.templates().next() {
+        return Err(format!("{}: templates (`?principal`) are not supported", template.id()));
+    }
+    let count = parsed.num_of_policies();
+    if count == 0 {
+        return Err("the text holds no policy".to_owned());
+    }
+    if count > bounds::CEDAR_POLICIES_MAX {
+        let most = bounds::CEDAR_POLICIES_MAX;
+        return Err(format!("{count} policies in one text, at most {most} are allowed; split it"));
+    }
+    let forms = forms(&parsed)?;
+    type_check(text, &parsed)?;
+    let mut ids = HashSet::new();
+    let mut rules = Vec::with_capacity(count);
+    for (at, (policy, json)) in forms.into_iter().enumerate() {
+        let label = match policy.annotation("id") {
+            Some(id) => checked_id(id)?,
+            None => at.to_string(),
+        };
+        if !ids.insert(label.clone()) {
+            return Err(format!("two policies with the id {label:?}"));
+        }
+        let id = format!("policy:{name}#{label}");
+        rules.push(compile_policy(id, &policy, &json, group)?);
+    }
+    Ok(rules)
+}
+
+/// The policies in the order of the text with their JSON forms, if none of them nests too deep.
+fn forms(parsed: &PolicySet) -> Result<Vec<(Policy, serde_json::Value)>, String> {
+    let mut all = Vec::new();
+    for policy in parsed.policies() {
+        let json = policy.to_json().map_err(|e| e.to_string())?;
+        if weaken::depth(&json) > bounds::CEDAR_EXPRESSION_DEPTH_MAX {
+            let most = bounds::CEDAR_EXPRESSION_DEPTH_MAX;
+            return Err(format!(
+                "{}: a condition nests (or chains operators) deeper than {most}; \
+                 use sets and `contains`, or several policies",
+                policy.id()
+            ));
+        }
+        all.push((policy.clone(), json));
+    }
+    // The parser numbers policies `policy0`, `policy1`, ... in the order of the text.
+    let number = |policy: &Policy| {
+        AsRef::<str>::as_ref(policy.id()).trim_start_matches("policy").parse::<usize>().ok()
+    };
+    all.sort_by_key(|(policy, _)| number(policy));
+    Ok(all)
+}
+
+fn type_check(text: &str, parsed: &PolicySet) -> Result<(), String> {
+    let result = VALIDATOR.validate(parsed, ValidationMode::Strict);
+    let mut found: Vec<String> = result.validation_errors().map(|e| diagnose(text, e)).collect();
+    for warning in result.validation_warnings() {
+        // A rule that never applies is a mistake, and a forbid of that kind an open door. Text
+        // that reads in another order than it looks may be an attack on the reviewer.
+        match warning {
+            ValidationWarning::ImpossiblePolicy(_)
+            | ValidationWarning::InvalidActionApplication(_)
+            | ValidationWarning::BidiCharsInString(_)
+            | ValidationWarning::BidiCharsInIdentifier(_) => found.push(diagnose(text, warning)),
+            _ => {}
+        }
+    }
+    found.dedup();
+    found.truncate(10);
+    if found.is_empty() { Ok(()) } else { Err(found.join("; ")) }
+}
+
+fn checked_id(id: &str) -> Result<String, String> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if id.is_empty() || id.len() > bounds::NAME_CHARS_MAX || !id.chars().all(fine) {
+        let most = bounds::NAME_CHARS_MAX;
+        return Err(format!("@id({id:?}): 1 to {most} characters of A-Z a-z 0-9 '-' '_' '.'"));
+    }
+    Ok(id.to_owned())
+}
+
+fn compile_policy(
+    id: String,
+    policy: &Policy,
+    json: &serde_json::Value,
+    group: Option<&Name>,
+) -> Result<Rule, String> {
+    let scope = Scope::of(policy, group).map_err(|why| format!("{id}: {why}"))?;
+    let cedar_id = PolicyId::new(&id);
+    let weakened = |open| {
+        Policy::from_json(Some(cedar_id.clone()), weaken::weaken(json, open))
+            .map_err(|e| format!("{id}: {e}"))
+    };
+    let reads = Reads::of_policy(json);
+    let full = policy.new_id(cedar_id.clone());
+    let may = if reads.arguments { weakened(Open::Arguments)? } else { full.clone() };
+    let reach = match policy.effect() {
+        Effect::Permit => Some(weakened(Open::Target)?),
+        Effect::Forbid => None,
+    };
+    let obligations = policy
+        .annotations()
+        .filter(|(key, _)| *key != "id")
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
+    Ok(Rule { id: id.into(), effect: policy.effect(), scope, reads, full, may, reach, obligations })
+}
+
+/// Every message of a diagnostic with its place in the text, without quoting the text.
+fn diagnose(text: &str, error: &dyn Diagnostic) -> String {
+    let mut all = vec![one_message(text, error)];
+    for related in error.related().into_iter().flatten().take(9) {
+        all.push(one_message(text, related));
+    }
+    all.dedup();
+    all.join("; ")
+}
+
+fn one_message(text: &str, error: &dyn Diagnostic) -> String {
+    let place = error.labels().and_then(|mut labels| labels.next());
+    let place = place.map(|label| guard::position(text, label.offset()));
+    let mut message: String = error.to_string();
+    if message.len() > 400 {
+        let cut = (0..=400).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+        message.truncate(cut);
+        message.push('…');
+    }
+    let help = error.help().map(|help| format!(" ({help})")).unwrap_or_default();
+    match place {
+        Some(place) => format!("{place}: {message}{help}"),
+        None => format!("{message}{help}"),
+    }
+}

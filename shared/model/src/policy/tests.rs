@@ -1,0 +1,6 @@
+//! Rules as operators write them, and what they decide.
+
+mod bad_input;
+mod decisions;
+
+mod world;

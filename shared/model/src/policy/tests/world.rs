@@ -1,0 +1,189 @@
+//! A small language for rules and questions.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::id::Name;
+use crate::policy::{Action, Context, Decision, Question, RuleSource, RuleSources, Rules};
+use crate::principal::{Principal, Proof};
+use crate::resource::{Policy, Role, RoleBinding, Rule, Subject};
+use crate::snapshot::Hints;
+
+pub(super) fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn words(list: &str) -> Vec<String> {
+    list.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect()
+}
+
+fn sorted(list: &str) -> Arc<[Arc<str>]> {
+    let mut all: Vec<Arc<str>> = words(list).into_iter().map(Into::into).collect();
+    all.sort();
+    all.into()
+}
+
+/// Documents of one group.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Docs {
+    pub roles: Vec<(Name, Role)>,
+    pub bindings: Vec<(Name, RoleBinding)>,
+    pub policies: Vec<(Name, Policy)>,
+}
+
+impl Docs {
+    /// `rule("billing", "refund*", "", "")`: comma-separated patterns.
+    pub(super) fn rule(servers: &str, tools: &str, resources: &str, prompts: &str) -> Rule {
+        Rule {
+            servers: words(servers),
+            tools: words(tools),
+            resources: words(resources),
+            prompts: words(prompts),
+        }
+    }
+    pub(super) fn role(mut self, role: &str, rules: Vec<Rule>) -> Self {
+        self.roles.push((name(role), Role { rules }));
+        self
+    }
+    pub(super) fn bind(mut self, binding: &str, role: &str, subjects: Vec<Subject>) -> Self {
+        self.bindings.push((name(binding), RoleBinding { role: name(role), subjects }));
+        self
+    }
+    pub(super) fn policy(mut self, policy: &str, cedar: &str) -> Self {
+        self.policies.push((name(policy), Policy { cedar: cedar.to_owned() }));
+        self
+    }
+    /// A role that grants everything to everybody who proved who they are.
+    pub(super) fn open(self) -> Self {
+        self.role("all", vec![Self::rule("*", "*", "*", "*")]).bind(
+            "everyone",
+            "all",
+            vec![Subject::Authenticated(true)],
+        )
+    }
+    pub(super) fn try_compile(&self) -> (Rules, Vec<(RuleSource, String)>) {
+        let group = name("acme");
+        Rules::compile(&RuleSources {
+            group: Some(&group),
+            roles: self.roles.iter().map(|(n, r)| (n, r)).collect(),
+            bindings: self.bindings.iter().map(|(n, r)| (n, r)).collect(),
+            policies: self.policies.iter().map(|(n, r)| (n, r)).collect(),
+        })
+    }
+    pub(super) fn compile(&self) -> Rules {
+        let (rules, errors) = self.try_compile();
+        assert!(errors.is_empty(), "{errors:?}");
+        rules
+    }
+}
+
+/// An owned question.
+#[derive(Debug, Clone)]
+pub(super) struct Ask {
+    pub principal: Principal,
+    pub action: Action,
+    pub server: Name,
+    pub target: String,
+    pub hints: Hints,
+    pub arguments: Option<Value>,
+    pub context: Context,
+}
+
+impl Ask {
+    /// `ask("user:alice groups=a,b", "call billing/refund {...}", "hour=9 peer=10.0.0.1")`.
+    /// Without arguments the call carries `{}`; `?` instead of them leaves them open.
+    pub(super) fn new(who: &str, what: &str, place: &str) -> Self {
+        let mut parts = what.splitn(3, ' ');
+        let (verb, target) = (parts.next().unwrap(), parts.next().unwrap());
+        let action = match verb {
+            "call" => Action::CallTool,
+            "read" => Action::ReadResource,
+            "prompt" => Action::GetPrompt,
+            "use" => Action::UseServer,
+            other => panic!("{other}"),
+        };
+        let (server, target) = target.split_once('/').unwrap_or((target, ""));
+        let mut hints = Hints::default();
+        let arguments = match parts.next() {
+            None | Some("read-only") => Some(serde_json::json!({})),
+            Some("?") => None,
+            Some(json) => Some(serde_json::from_str(json).unwrap()),
+        };
+        if what.ends_with("read-only") {
+            hints = Hints { read_only: true, destructive: false, ..hints };
+        }
+        Self {
+            principal: caller(who),
+            action,
+            server: name(server),
+            target: target.to_owned(),
+            hints,
+            arguments,
+            context: context(place),
+        }
+    }
+    pub(super) fn of(&self, rules: &Rules) -> Decision {
+        rules.decide(&Question {
+            principal: &self.principal,
+            action: self.action,
+            server: &self.server,
+            target: &self.target,
+            hints: self.hints,
+            arguments: self.arguments.as_ref(),
+            context: &self.context,
+        })
+    }
+}
+
+/// `user:alice groups=a,b scopes=x provider=okta client=cli`, `account:ci`, `anonymous`.
+pub(super) fn caller(text: &str) -> Principal {
+    let mut parts = text.split(' ');
+    let who = parts.next().unwrap();
+    let mut principal = Principal::anonymous();
+    if let Some((kind, subject)) = who.split_once(':') {
+        principal.subject = subject.into();
+        principal.proof = match kind {
+            "user" => Proof::Jwt,
+            "account" => Proof::ApiToken,
+            "certificate" => Proof::Certificate,
+            other => panic!("{other}"),
+        };
+    }
+    for part in parts {
+        let (key, value) = part.split_once('=').unwrap();
+        match key {
+            "groups" => principal.memberships = sorted(value),
+            "scopes" => principal.scopes = sorted(value),
+            "provider" => principal.provider = Some(name(value)),
+            "credential" => principal.credential = Some(value.into()),
+            other => panic!("{other}"),
+        }
+    }
+    principal
+}
+
+/// `region=eu hour=9 weekday=1 date=2026-11-23 peer=10.0.0.1 client=cursor`.
+pub(super) fn context(text: &str) -> Context {
+    // Monday, 2026-11-23, 00:00 UTC.
+    let (mut day, mut hour) = (1_795_392_000_i64, 12_i64);
+    let mut context = Context { revision: "2025-11-25".to_owned(), ..Context::default() };
+    for part in text.split(' ').filter(|s| !s.is_empty()) {
+        let (key, value) = part.split_once('=').unwrap();
+        match key {
+            "region" => context.region = value.to_owned(),
+            "hour" => hour = value.parse().unwrap(),
+            "weekday" => day += 86_400 * (value.parse::<i64>().unwrap() - 1),
+            "date" => {
+                day = format!("{value}T00:00:00Z").parse::<jiff::Timestamp>().unwrap().as_second()
+            }
+            "peer" => context.peer = Some(value.parse::<IpAddr>().unwrap()),
+            "client" => context.client = Some(value.to_owned()),
+            "revision" => context.revision = value.to_owned(),
+            other => panic!("{other}"),
+        }
+    }
+    context.now = day + hour * 3_600;
+    context
+}
