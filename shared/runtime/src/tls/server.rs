@@ -100,7 +100,9 @@ impl ServerCertificate {
         mut reload: watch::Receiver<u64>,
         drain: Watch,
     ) {
-        let mut seen = self.modified();
+        // The first look always reads: a file may have changed since it was loaded.
+        let mut seen = None;
+        let mut broken = false;
         let mut reload_open = true;
         loop {
             let asked = tokio::select! {
@@ -111,28 +113,38 @@ impl ServerCertificate {
                 }
                 () = drain.drained() => return,
             };
-            let now = self.modified();
-            if asked || now != seen {
-                // A broken pair is tried again when either file changes once more.
+            let now = Some(self.stamps());
+            let news = asked || now != seen;
+            if news || broken {
                 seen = now;
-                self.reload_and_tell();
+                broken = self.reload_and_tell(news);
             }
         }
     }
 
-    fn reload_and_tell(&self) {
+    /// Reloads; true when the files are broken. A pair that stays broken is told once.
+    fn reload_and_tell(&self, tell: bool) -> bool {
         match self.reload() {
             Ok(true) => tracing::info!(files = ?self.files, "certificate replaced"),
             Ok(false) => {}
-            Err(error) => tracing::error!(
-                error = %crate::telemetry::chain(&error),
-                "the new certificate is broken; the old one stays in force"
-            ),
+            Err(error) => {
+                if tell {
+                    tracing::error!(
+                        error = %crate::telemetry::chain(&error),
+                        "the new certificate is broken; the old one stays in force"
+                    );
+                }
+                return true;
+            }
         }
+        false
     }
 
-    fn modified(&self) -> [Option<SystemTime>; 2] {
-        let of = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    fn stamps(&self) -> [Option<(SystemTime, u64)>; 2] {
+        let of = |path: &Path| {
+            let meta = std::fs::metadata(path).ok()?;
+            Some((meta.modified().ok()?, meta.len()))
+        };
         match &self.files {
             Some((certificate, key)) => [of(certificate), of(key)],
             None => [None, None],
