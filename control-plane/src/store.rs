@@ -11,6 +11,8 @@
 //! - `secrets/{id}`: sealed secrets;
 //! - `state/...`: operators' tokens, enrolment tokens, nodes, the sealed CA: never in snapshots.
 
+#[cfg(feature = "testing")]
+pub mod contract;
 pub mod embedded;
 pub mod etcd;
 

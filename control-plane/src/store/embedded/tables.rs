@@ -148,7 +148,7 @@ pub(super) fn commit(
         numbers.insert(NEWEST, revision).map_err(io)?;
         numbers.insert(HISTORY_BYTES, bytes).map_err(io)?;
         trim(&mut log, &mut numbers, |oldest, bytes| {
-            oldest + history.revisions_max <= revision || bytes > history.bytes_max
+            revision - oldest >= history.revisions_max || bytes > history.bytes_max
         })?;
         revision
     };

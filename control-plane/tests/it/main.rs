@@ -1,0 +1,4 @@
+//! Tests of the control plane from outside.
+
+mod real;
+mod stores;
