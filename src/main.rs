@@ -1,2 +1,45 @@
-//! Placeholder.
-fn main() {}
+//! `weir`: see [`weir::cli`].
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use weir::cli::{Cli, Command};
+use weir::client::Client;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(text) => print(std::io::stdout(), &text),
+        Err(error) => {
+            // `diff --exit-code` answers through its code; what it says is still its output.
+            let code = weir::exit::code(&error);
+            match code == weir::exit::Exit::Differs as u8 {
+                true => print(std::io::stdout(), &error.to_string()),
+                false => print(std::io::stderr(), &format!("{error:#}\n")),
+            };
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// A reader that has gone away (`weir get ... | head`) is no failure.
+fn print(mut to: impl std::io::Write, text: &str) -> ExitCode {
+    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match cli.command {
+        Command::Dev(_) => anyhow::bail!("the planes are not linked into this build"),
+        command => {
+            let client = Client::new(cli.server.find()?)?;
+            runtime.block_on(weir::operate::run(&client, command))
+        }
+    }
+}

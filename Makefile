@@ -1,0 +1,27 @@
+# `make demo` shows it, `make test` proves it. Both start from a fresh clone and leave nothing
+# running; `make help` lists the rest.
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-long lint fmt
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+build: ## everything, with tests
+	cargo build --workspace --all-targets
+
+demo: ## one governed call end to end, told for people (KEEP=1 keeps it running)
+	@./deploy/demo/run.sh
+
+test: ## all checks against real etcd and Kafka; ends with "N passed, N failed"
+	@./deploy/test/run.sh
+
+test-long: ## the MCP conformance suite, direct and through the gateway, check by check
+	@./deploy/test/conformance.sh
+
+lint: ## formatting and lints
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+fmt: ## format the code
+	cargo fmt --all

@@ -1,0 +1,74 @@
+# Starts etcd and Kafka on free loopback ports with throw-away data. Sourced after lib.sh and
+# open_run; exports WEIR_TEST_ETCD and WEIR_TEST_KAFKA.
+
+# Another process may take a port between the look and the bind: three attempts, new ports each.
+start_with_retries() { # start_with_retries NAME FUNCTION
+  local attempt
+  for attempt in 1 2 3; do
+    "$2" && return 0
+    printf '%s did not start (attempt %s); its log ends with:\n' "$1" "$attempt" >&2
+    tail -n 15 "$RUN/$1.log" >&2 || true
+  done
+  die "$1 did not start"
+}
+
+etcd_healthy() { ETCDCTL_API=3 etcdctl --endpoints "$1" --command-timeout 1s endpoint health >/dev/null 2>&1; }
+
+start_etcd() {
+  local client peer url
+  client=$(free_port) && peer=$(free_port)
+  url=http://127.0.0.1:$client
+  rm -rf "$RUN/etcd"
+  spawn etcd etcd --name weir-test --data-dir "$RUN/etcd" \
+    --listen-client-urls "$url" --advertise-client-urls "$url" \
+    --listen-peer-urls "http://127.0.0.1:$peer" \
+    --initial-advertise-peer-urls "http://127.0.0.1:$peer" \
+    --initial-cluster "weir-test=http://127.0.0.1:$peer"
+  wait_for 20 "etcd at $url" etcd_healthy "$url" || { stop "$SPAWNED"; return 1; }
+  export WEIR_TEST_ETCD=$url
+}
+
+start_kafka() {
+  local port controller home=$RUN/kafka run_class=(java -Xmx384m -cp "$KAFKA_JARS/*")
+  port=$(free_port) && controller=$(free_port)
+  rm -rf "$home" && mkdir -p "$home"
+  cat >"$home/server.properties" <<PROPERTIES
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:$controller
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
+advertised.listeners=PLAINTEXT://127.0.0.1:$port
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs=$home/data
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+PROPERTIES
+  cat >"$home/log4j2.properties" <<LOGGING
+rootLogger.level=WARN
+rootLogger.appenderRef.out.ref=out
+appender.out.type=Console
+appender.out.name=out
+appender.out.layout.type=PatternLayout
+appender.out.layout.pattern=%d %p %c{1} %m%n
+LOGGING
+  local id
+  id=$("${run_class[@]}" kafka.tools.StorageTool random-uuid 2>/dev/null | tail -n 1)
+  "${run_class[@]}" kafka.tools.StorageTool format -t "$id" -c "$home/server.properties" \
+    >"$RUN/kafka.log" 2>&1 || return 1
+  spawn kafka java -Xmx384m "-Dlog4j2.configurationFile=$home/log4j2.properties" \
+    -cp "$KAFKA_JARS/*" kafka.Kafka "$home/server.properties"
+  wait_for 60 "Kafka at 127.0.0.1:$port" port_answers "$port" || { stop "$SPAWNED"; return 1; }
+  alive "$SPAWNED" || return 1
+  export WEIR_TEST_KAFKA=127.0.0.1:$port
+}
+
+start_components() {
+  KAFKA_JARS=$("$(dirname -- "${BASH_SOURCE[0]}")/kafka-jars.sh")
+  start_with_retries etcd start_etcd
+  start_with_retries kafka start_kafka
+  echo "etcd at $WEIR_TEST_ETCD, Kafka at $WEIR_TEST_KAFKA"
+}

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# The whole test run: what is installed, formatting, lints, every test against real etcd and
+# Kafka, and the demo told as a test. Ends with `N passed, N failed`.
+#
+# Tests that need a component read WEIR_TEST_ETCD or WEIR_TEST_KAFKA. Without them they say that
+# they were left out; WEIR_REQUIRE_REAL=1, which is set here, makes that a failure.
+set -euo pipefail
+cd "$(dirname -- "$0")/../.."
+. deploy/test/lib.sh
+
+passed=0
+failed=0
+broken=()
+
+# step NAME COMMAND...: one check that passes or fails as a whole.
+step() {
+  local name=$1 begun=$SECONDS
+  shift
+  say "$name"
+  if "$@"; then
+    passed=$((passed + 1))
+    echo "-- $name: passed after $((SECONDS - begun)) s"
+  else
+    failed=$((failed + 1))
+    broken+=("$name")
+    echo "-- $name: FAILED after $((SECONDS - begun)) s"
+  fi
+}
+
+# Counts what cargo says of each test binary, so that the last line tells of tests, not binaries.
+cargo_tests() {
+  say "tests"
+  local log=$RUN/tests.log status=0 begun=$SECONDS
+  cargo test --workspace --no-fail-fast 2>&1 | tee "$log" || status=$?
+  local ok bad
+  ok=$(sed -n 's/^test result: .* \([0-9]*\) passed; .*/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
+  bad=$(sed -n 's/^test result: .* \([0-9]*\) failed; .*/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
+  # A binary that does not build or dies has no result line, and must not pass as silence.
+  if [ $status -ne 0 ] && [ "$bad" -eq 0 ]; then bad=1; fi
+  passed=$((passed + ok))
+  failed=$((failed + bad))
+  [ "$bad" -eq 0 ] || broken+=("$bad of cargo test")
+  echo "-- tests: $ok passed, $bad failed after $((SECONDS - begun)) s"
+}
+
+open_run test
+./deploy/test/install.sh
+say "real components"
+. deploy/test/components.sh
+start_components
+export WEIR_REQUIRE_REAL=1
+
+step "formatting" cargo fmt --all --check
+step "build" cargo build --workspace --all-targets --quiet
+cargo_tests
+step "lints" cargo clippy --workspace --all-targets --quiet -- -D warnings
+step "demo" env WEIR_DEMO_BUILT=1 ./deploy/demo/run.sh
+
+for name in "${broken[@]:-}"; do [ -z "$name" ] || echo "failed: $name"; done
+echo
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,260 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use weir_model::resource::Kind;
+
+use crate::settings::ServerFlags;
+
+/// An MCP gateway for enterprises.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, about, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Which control plane.
+    #[command(flatten)]
+    pub server: ServerFlags,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the documents have errors, \
+4 the configuration changed meanwhile, 5 not allowed, 6 not found, 7 stored but not in force \
+everywhere in time, 10 differences (diff --exit-code)";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Put documents in force, all or none.
+    Apply(Apply),
+    /// Show what an apply would change.
+    Diff(Diff),
+    /// Show documents.
+    Get(Get),
+    /// Take documents out.
+    Delete(Delete),
+    /// Show the proxies and what they run.
+    Nodes(Output),
+    /// Tokens of service accounts.
+    #[command(subcommand)]
+    Token(Token),
+    /// Make a one-time token with which a new proxy joins.
+    EnrolToken(EnrolToken),
+    /// Approve what a server offers now.
+    Pin(Pin),
+    /// Run both planes in this process, on embedded parts.
+    Dev(Dev),
+}
+
+/// Files of documents.
+#[derive(Debug, Args)]
+pub struct Files {
+    /// YAML or JSON file, folder (its *.yaml, *.yml and *.json, not deeper), or - for standard input.
+    #[arg(short, long = "file", required = true, value_name = "FILE|DIR")]
+    pub files: Vec<PathBuf>,
+}
+
+/// See [`Command::Apply`].
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// What to apply.
+    #[command(flatten)]
+    pub files: Files,
+    /// Check everything, change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Return only when every connected proxy runs the new revision.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub wait: bool,
+    /// How long --wait waits, in seconds.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    pub timeout: u64,
+}
+
+/// See [`Command::Diff`].
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// What to compare with what is in force.
+    #[command(flatten)]
+    pub files: Files,
+    /// End with 10 when there are differences.
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+/// A kind, and a document of it.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// Region, Group, Server, IdentityProvider, ServiceAccount, Role, RoleBinding, Policy, Limit,
+    /// Credential, Catalog or Definition; in any case.
+    #[arg(value_parser = kind)]
+    pub kind: Kind,
+    /// The group, for kinds that belong to one.
+    #[arg(short, long)]
+    pub group: Option<String>,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Output {
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Format,
+}
+
+/// Formats of what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns for people.
+    Table,
+    /// As `apply` takes it.
+    Yaml,
+    /// As the server answered.
+    Json,
+    /// Keys only, a line each.
+    Name,
+}
+
+/// See [`Command::Get`].
+#[derive(Debug, Args)]
+pub struct Get {
+    /// Of which kind and group.
+    #[command(flatten)]
+    pub target: Target,
+    /// Its name; all of the kind without one.
+    pub name: Option<String>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// See [`Command::Delete`].
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// Of which kind and group.
+    #[command(flatten)]
+    pub target: Target,
+    /// Its name.
+    pub name: String,
+}
+
+/// See [`Command::Token`].
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Make a token. It is shown once.
+    Create(TokenCreate),
+    /// Make a token worthless.
+    Revoke(TokenRevoke),
+}
+
+/// See [`Token::Create`].
+#[derive(Debug, Args)]
+pub struct TokenCreate {
+    /// The service account.
+    pub account: String,
+    /// Its group.
+    #[arg(short, long)]
+    pub group: String,
+    /// Days until it expires; it does not without this.
+    #[arg(long)]
+    pub days: Option<u32>,
+    /// Print the token and nothing else.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// See [`Token::Revoke`].
+#[derive(Debug, Args)]
+pub struct TokenRevoke {
+    /// The service account.
+    pub account: String,
+    /// The token's public id, as `get ServiceAccount` shows it.
+    pub id: String,
+    /// The account's group.
+    #[arg(short, long)]
+    pub group: String,
+}
+
+/// See [`Command::EnrolToken`].
+#[derive(Debug, Args)]
+pub struct EnrolToken {
+    /// Region that the new proxy will serve.
+    #[arg(long)]
+    pub region: String,
+    /// Minutes until it expires.
+    #[arg(long, default_value_t = 60)]
+    pub minutes: u32,
+    /// Print the token and nothing else.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// See [`Command::Pin`].
+#[derive(Debug, Args)]
+pub struct Pin {
+    /// The server.
+    pub server: String,
+    /// Its group.
+    #[arg(short, long)]
+    pub group: String,
+    /// One of its versions; all of them without this.
+    #[arg(long)]
+    pub version: Option<String>,
+}
+
+/// See [`Command::Dev`].
+#[derive(Debug, Clone, Args)]
+pub struct Dev {
+    /// Documents to apply at the start; may be repeated.
+    #[arg(long, value_name = "FILE|DIR")]
+    pub apply: Vec<PathBuf>,
+    /// Where state, snapshot and audit records are kept.
+    #[arg(long, default_value = ".weir", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Address for agents; port 0 picks a free one.
+    #[arg(long, default_value = "127.0.0.1:7777", value_name = "ADDRESS")]
+    pub listen: String,
+    /// Address for operators; port 0 picks a free one.
+    #[arg(long, default_value = "127.0.0.1:7778", value_name = "ADDRESS")]
+    pub admin_listen: String,
+    /// Written as JSON once everything serves: addresses and the admin token.
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    let found = Kind::ALL.iter().find(|kind| kind.as_str().eq_ignore_ascii_case(text));
+    let plural = text.strip_suffix('s').unwrap_or(text);
+    let plural = plural.strip_suffix("ie").map_or(plural.to_owned(), |stem| format!("{stem}y"));
+    let found =
+        found.or_else(|| Kind::ALL.iter().find(|k| k.as_str().eq_ignore_ascii_case(&plural)));
+    found.copied().ok_or_else(|| {
+        let known = Kind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>();
+        format!("known kinds are {}", known.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn kinds_are_read_in_any_case_and_number() {
+        for (text, expected) in [
+            ("Server", Kind::Server),
+            ("servers", Kind::Server),
+            ("policies", Kind::Policy),
+            ("rolebinding", Kind::RoleBinding),
+        ] {
+            assert_eq!(kind(text), Ok(expected), "{text}");
+        }
+        assert!(kind("pod").unwrap_err().contains("RoleBinding"));
+    }
+}

@@ -1,0 +1,16 @@
+//! The binary for people: the operator's command line, and both planes in one process.
+//!
+//! - [`cli`]: what can be typed; [`exit`]: what the process answers;
+//! - [`settings`]: where the server and the token come from (the only reader of the environment);
+//! - [`client`]: the REST client, which is all that the operator's commands know of a control
+//!   plane; [`operate`]: those commands, one file each;
+//! - [`table`]: how answers are laid out.
+//!
+//! This is the only crate that may see both planes.
+
+pub mod cli;
+pub mod client;
+pub mod exit;
+pub mod operate;
+pub mod settings;
+pub mod table;

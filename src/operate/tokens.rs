@@ -1,0 +1,39 @@
+//! Tokens: of service accounts, and the one-time ones with which proxies join.
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use crate::cli::{EnrolToken, TokenCreate, TokenRevoke};
+use crate::client::Client;
+
+fn account(group: &str, account: &str) -> String {
+    format!("/v1/groups/{group}/serviceaccounts/{account}/tokens")
+}
+
+pub(super) async fn create(client: &Client, args: TokenCreate) -> anyhow::Result<String> {
+    let path = account(&args.group, &args.account);
+    let answer = client.post(&path, &json!({ "days": args.days })).await?;
+    let token = answer["token"].as_str().context("the answer holds no token")?;
+    if args.quiet {
+        return Ok(format!("{token}\n"));
+    }
+    let id = answer["id"].as_str().unwrap_or_default();
+    Ok(format!("{token}\n\nThis is the only time that it is shown. Its public id is {id}.\n"))
+}
+
+pub(super) async fn revoke(client: &Client, args: TokenRevoke) -> anyhow::Result<String> {
+    let path = format!("{}/{}", account(&args.group, &args.account), args.id);
+    client.delete(&path).await?;
+    Ok(format!("token {} of {} is worthless now\n", args.id, args.account))
+}
+
+pub(super) async fn enrol(client: &Client, args: EnrolToken) -> anyhow::Result<String> {
+    let body = json!({ "region": args.region, "minutes": args.minutes });
+    let answer = client.post("/v1/enrolment-tokens", &body).await?;
+    let token = answer["token"].as_str().context("the answer holds no token")?;
+    if args.quiet {
+        return Ok(format!("{token}\n"));
+    }
+    let (region, minutes) = (&args.region, args.minutes);
+    Ok(format!("{token}\n\nOne proxy can join region {region} with it within {minutes} minutes.\n"))
+}
