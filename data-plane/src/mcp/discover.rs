@@ -126,22 +126,15 @@ pub fn negotiate(requested: Option<&str>) -> Revision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashMap;
     use weir_model::resource::ObservedEra;
     use weir_model::snapshot::CatalogView;
 
     fn catalog(capabilities: Value, instructions: Option<&str>) -> CatalogView {
-        CatalogView {
-            era: ObservedEra::Legacy,
-            server_info: json!({"name": "files", "version": "1"}),
-            capabilities,
-            instructions: instructions.map(str::to_owned),
-            tools: vec![],
-            tool_index: HashMap::new(),
-            resources: vec![],
-            templates: vec![],
-            prompts: vec![],
-        }
+        let mut catalog = CatalogView::empty(ObservedEra::Legacy);
+        catalog.server_info = json!({"name": "files", "version": "1"});
+        catalog.capabilities = capabilities;
+        catalog.instructions = instructions.map(str::to_owned);
+        catalog
     }
 
     #[test]

@@ -42,8 +42,6 @@ pub struct Item<'a> {
     raw: &'a Bytes,
     /// With its name on the joined endpoint.
     raw_exposed: &'a Bytes,
-    /// Its name on the joined endpoint.
-    exposed: &'a str,
 }
 
 /// Where the next page starts.
@@ -65,16 +63,16 @@ pub struct Page<'a> {
 
 /// Which list, and how it is shown.
 #[derive(Debug, Clone, Copy)]
-pub struct View<'a> {
+pub struct View {
     /// Which.
     pub kind: List,
-    /// The exposed-name table of the group, on the endpoint that joins all servers.
-    pub exposed: Option<&'a std::collections::HashMap<String, (Name, String)>>,
+    /// On the endpoint that joins all servers: names are shown with their servers.
+    pub joined: bool,
     /// Items on one page.
     pub page: usize,
 }
 
-impl View<'_> {
+impl View {
     /// Collects one page. `sources` come in the order of server names.
     pub fn page<'a>(
         &self,
@@ -90,29 +88,16 @@ impl View<'_> {
                 _ => 0,
             };
             for (index, item) in items(self.kind, source).enumerate().skip(start) {
-                let Some(item) = item.filter(|i| self.reachable(i) && may_see(i)) else { continue };
+                let Some(item) = item.filter(|i| may_see(i)) else { continue };
                 if page.items.len() == self.page {
                     let server = source.server.to_string();
                     page.next = Some(Position { server, index });
                     return page;
                 }
-                page.items.push(match self.exposed {
-                    Some(_) => item.raw_exposed,
-                    None => item.raw,
-                });
+                page.items.push(if self.joined { item.raw_exposed } else { item.raw });
             }
         }
         page
-    }
-
-    /// False when another server has the exposed name, so that a call would not come here.
-    fn reachable(&self, item: &Item<'_>) -> bool {
-        match (self.exposed, self.kind) {
-            (Some(exposed), List::Tools | List::Prompts) => {
-                exposed.get(item.exposed).is_some_and(|(s, n)| s == item.server && n == item.name)
-            }
-            _ => true,
-        }
     }
 }
 
@@ -130,7 +115,6 @@ fn items<'a>(kind: List, source: &Source<'a>) -> Box<dyn Iterator<Item = Option<
                     hints: tool.hints,
                     raw: &tool.raw,
                     raw_exposed: &tool.raw_exposed,
-                    exposed: &tool.exposed,
                 })
             }));
         }
@@ -146,7 +130,6 @@ fn items<'a>(kind: List, source: &Source<'a>) -> Box<dyn Iterator<Item = Option<
             hints: Hints::default(),
             raw: &view.raw,
             raw_exposed: &view.raw_exposed,
-            exposed: &view.exposed,
         })
     }))
 }
@@ -299,7 +282,6 @@ pub fn text(page: &Bytes) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashMap;
     use std::sync::Arc;
     use weir_model::id::Digest;
     use weir_model::resource::ObservedEra;
@@ -316,17 +298,9 @@ mod tests {
                 digest: Digest::default(),
             })
         };
-        CatalogView {
-            era: ObservedEra::Legacy,
-            server_info: serde_json::Value::Null,
-            capabilities: serde_json::Value::Null,
-            instructions: None,
-            tools: vec![],
-            tool_index: HashMap::new(),
-            resources: vec![],
-            templates: vec![],
-            prompts: names.iter().map(prompt).collect(),
-        }
+        let mut catalog = CatalogView::empty(ObservedEra::Legacy);
+        catalog.prompts = names.iter().map(prompt).collect();
+        catalog
     }
 
     #[test]
@@ -335,17 +309,14 @@ mod tests {
         let names: Vec<Name> = vec!["a".parse().unwrap(), "b".parse().unwrap()];
         let sources =
             [Source { server: &names[0], catalog: &a }, Source { server: &names[1], catalog: &b }];
-        let exposed: HashMap<_, _> = [("a__z", 0, "z"), ("a__y", 0, "y"), ("b__x", 1, "x")]
-            .map(|(e, s, n)| (e.to_owned(), (names[s].clone(), n.to_owned())))
-            .into();
         let kind = List::Prompts;
-        let all = View { kind, exposed: Some(&exposed), page: 10 };
+        let all = View { kind, joined: true, page: 10 };
         let page = all.page(&sources, None, |_| true);
         assert_eq!(
             text(&page.render(kind, false, None)),
             r#"{"prompts":[{"name":"a__z","x":1.10},{"name":"a__y","x":1.10},{"name":"b__x","x":1.10}]}"#
         );
-        let plain = View { kind, exposed: None, page: 2 };
+        let plain = View { kind, joined: false, page: 2 };
         let seen = |item: &Item<'_>| item.name != "hidden";
         let first = plain.page(&sources, None, seen);
         assert_eq!(

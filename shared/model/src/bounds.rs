@@ -80,6 +80,12 @@ pub const SCHEMA_SUBSCHEMAS_MAX: usize = 2_000;
 pub const SCHEMA_EXPANSION_MAX: u64 = 100_000;
 /// Nested `unevaluatedProperties` / `unevaluatedItems`; each level doubles the work.
 pub const SCHEMA_UNEVALUATED_MAX: usize = 2;
+/// Subschemas that apply to one and the same value one inside the other (`allOf`, `$ref`, ...).
+pub const SCHEMA_CHAIN_MAX: usize = 64;
+/// Levels of a value times such a run: what validation may need of a thread's stack.
+pub const SCHEMA_FRAMES_MAX: usize = 1_500;
+/// Nodes of a value times the expansion of its schema: what one validation may cost.
+pub const SCHEMA_WORK_MAX: u64 = 200_000_000;
 /// Steps of a backtracking pattern for one value.
 pub const SCHEMA_PATTERN_STEPS_MAX: usize = 20_000;
 /// Compiled size of one pattern.

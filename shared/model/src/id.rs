@@ -68,8 +68,30 @@ impl Serialize for Name {
 }
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(d)?;
-        text.parse().map_err(serde::de::Error::custom)
+        d.deserialize_newtype_struct("Name", Parsed::default())
+    }
+}
+
+/// Reads a text that has a form of its own. Types ask for it under their own names, so that a
+/// reader that reports all errors of a document at once can check the form by itself.
+struct Parsed<T>(std::marker::PhantomData<T>);
+
+impl<T> Default for Parsed<T> {
+    fn default() -> Self {
+        Self(std::marker::PhantomData)
+    }
+}
+
+impl<'de, T: FromStr<Err: fmt::Display>> serde::de::Visitor<'de> for Parsed<T> {
+    type Value = T;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text")
+    }
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, d: D) -> Result<T, D::Error> {
+        d.deserialize_str(self)
     }
 }
 
@@ -115,7 +137,9 @@ impl Digest {
 
     /// Lower-case hexadecimal, 64 characters.
     pub fn hex(&self) -> String {
-        self.0.iter().map(|b| format!("{b:02x}")).collect()
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let nibbles = self.0.iter().flat_map(|b| [b >> 4, b & 15]);
+        nibbles.map(|n| char::from(DIGITS[usize::from(n)])).collect()
     }
 
     /// The first 12 hexadecimal characters, for people.
@@ -157,7 +181,7 @@ impl Serialize for Digest {
 }
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+        d.deserialize_newtype_struct("Digest", Parsed::default())
     }
 }
 

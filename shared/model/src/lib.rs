@@ -9,6 +9,7 @@
 pub mod audit;
 pub mod bounds;
 pub mod id;
+pub mod naming;
 pub mod observation;
 pub mod policy;
 pub mod principal;

@@ -5,6 +5,7 @@
 //! Secrets are never part of it: a document refers to a secret by its id ([`SecretRef`]).
 
 mod access;
+mod check;
 mod document;
 mod group;
 mod identity;
@@ -240,5 +241,21 @@ impl Resource {
 impl PartialEq for Resource {
     fn eq(&self, other: &Self) -> bool {
         self.key == other.key && self.digest == other.digest
+    }
+}
+
+impl Resource {
+    /// The secrets that it refers to, each with the path of the reference.
+    pub fn secret_refs(&self) -> Vec<(String, &SecretRef)> {
+        match &self.spec {
+            Spec::Credential(Credential::Header(header)) => {
+                vec![("spec.header.value".to_owned(), &header.value)]
+            }
+            Spec::Keyring(ring) => {
+                let keys = ring.keys.iter().enumerate();
+                keys.map(|(i, key)| (format!("spec.keys[{i}].key"), &key.key)).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 }

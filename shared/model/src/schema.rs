@@ -1,11 +1,28 @@
 //! JSON Schemas that upstreams publish: untrusted input, bounded before it is compiled.
+//!
+//! A schema can be small and still cost an hour, or the process. So its shape is measured first
+//! ([`guard`]), it is compiled on a thread with room, patterns have a step limit, and nothing is
+//! ever fetched. What a value may cost is bounded too: a value that is too large or too deep for
+//! its schema does not fit.
 
+mod guard;
+
+use jsonschema::PatternOptions;
 use serde_json::Value;
+
+use crate::bounds;
+use guard::Shape;
+
+/// Violations that one answer lists.
+const VIOLATIONS_MAX: usize = 10;
+/// Longest text about one violation: it may list the words of an enum.
+const RULE_CHARS_MAX: usize = 400;
 
 /// A compiled schema. Never fetches a `$ref`.
 #[derive(Debug)]
 pub struct Validator {
     inner: jsonschema::Validator,
+    shape: Shape,
 }
 
 /// What is wrong with a value, in a form by which a model can correct itself.
@@ -19,23 +36,66 @@ pub struct Violation {
 
 impl Validator {
     /// Compiles a schema after checking every bound of [`crate::bounds`]. The default dialect is
-    /// 2020-12; an unknown `$schema` is an error.
+    /// 2020-12; an unknown `$schema` is an error. Formats are annotations, as 2020-12 has it.
     ///
     /// # Errors
     /// A sentence that says which bound or rule the schema breaks.
     pub fn compile(schema: &Value) -> Result<Self, String> {
-        let _ = schema;
-        todo!()
+        on_large_stack(|| Self::compile_here(schema))
+    }
+
+    /// Compiles a schema on this thread, which must have the stack of [`on_large_stack`].
+    pub(crate) fn compile_here(schema: &Value) -> Result<Self, String> {
+        let shape = guard::measure(schema)?;
+        let patterns = PatternOptions::fancy_regex()
+            .backtrack_limit(bounds::SCHEMA_PATTERN_STEPS_MAX)
+            .size_limit(bounds::SCHEMA_PATTERN_BYTES_MAX)
+            .dfa_size_limit(bounds::SCHEMA_PATTERN_BYTES_MAX);
+        let inner = jsonschema::options()
+            .offline()
+            .should_validate_formats(false)
+            .with_pattern_options(patterns)
+            .build(schema)
+            .map_err(|error| cut(format!("is no valid schema: {error}")))?;
+        Ok(Self { inner, shape })
     }
 
     /// True when the value fits.
     pub fn is_valid(&self, value: &Value) -> bool {
-        self.inner.is_valid(value)
+        self.shape.affords(value).is_ok() && self.inner.is_valid(value)
     }
 
     /// At most ten violations.
     pub fn violations(&self, value: &Value) -> Vec<Violation> {
-        let _ = value;
-        todo!()
+        if let Err(rule) = self.shape.affords(value) {
+            return vec![Violation { path: String::new(), rule }];
+        }
+        let errors = self.inner.iter_errors(value).take(VIOLATIONS_MAX);
+        errors
+            .map(|error| Violation {
+                path: error.instance_path().to_string(),
+                rule: cut(error.masked().to_string()),
+            })
+            .collect()
     }
+}
+
+fn cut(mut text: String) -> String {
+    if let Some((at, _)) = text.char_indices().nth(RULE_CHARS_MAX) {
+        text.truncate(at);
+        text.push('…');
+    }
+    text
+}
+
+/// Runs work that recurses as deep as its input says on a thread that has room for it.
+pub(crate) fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let handle = std::thread::Builder::new()
+            .name("compile".to_owned())
+            .stack_size(bounds::COMPILE_STACK_BYTES)
+            .spawn_scoped(scope, work)
+            .expect("a process that may start no thread cannot serve");
+        handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }

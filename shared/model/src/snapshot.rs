@@ -6,7 +6,9 @@
 //! with [`crate::reason::Reason::Quarantined`]. Admission refuses a change that would quarantine.
 //! No serde and no protobuf here on purpose.
 
+mod catalog;
 mod compile;
+mod headers;
 mod tool;
 
 pub use tool::{Hints, ParamHeader, ParamType, ToolView};
@@ -20,8 +22,8 @@ use crate::id::{Digest, Name, Revision};
 use crate::policy::Rules;
 use crate::principal::Principal;
 use crate::resource::{
-    Credential, Group, IdentityProvider, Limit, ObservedEra, ResourceKey, ResourceSet, SecretRef,
-    Server, ServerVersion,
+    Credential, FieldError, Group, IdentityProvider, Limit, ObservedEra, ResourceKey, ResourceSet,
+    SecretRef, Server, ServerVersion,
 };
 use crate::secret::Secret;
 
@@ -39,13 +41,26 @@ pub struct Snapshot {
     pub groups: HashMap<Name, Arc<GroupView>>,
     /// Keys that seal sessions and cursors, newest first: id and 32 bytes.
     pub sealing: Vec<(String, Arc<Secret<Vec<u8>>>)>,
-    /// What could not be used, and why.
+    /// What could not be used, and why. What is only half of a mistake (a region that nobody
+    /// described, a binding for an account that does not exist) harms nobody and is not here.
     pub quarantined: BTreeMap<ResourceKey, String>,
+    /// Everything that is wrong with the set, by document and path: what admission refuses.
+    pub problems: Vec<FieldError>,
+    /// Secrets that documents refer to and that `secrets` does not hold. Apart from `problems`,
+    /// because admission has the ids of secrets without having opened them.
+    pub missing_secrets: Vec<FieldError>,
     /// Opened secrets.
     pub secrets: Secrets,
+    /// What this was compiled from: tells the next compilation what has changed.
+    source: ResourceSet,
 }
 
 impl Snapshot {
+    /// The group of that name.
+    pub fn group(&self, name: &str) -> Option<&Arc<GroupView>> {
+        self.groups.get(name)
+    }
+
     /// Compiles a resource set. `previous` lends what has not changed (tool views, rules).
     ///
     /// Takes milliseconds per thousand changed tools; run it off the hot path, on a thread with
@@ -57,6 +72,11 @@ impl Snapshot {
         previous: Option<&Snapshot>,
     ) -> Self {
         compile::compile(revision, set, secrets, previous)
+    }
+
+    /// What this was compiled from.
+    pub fn source(&self) -> &ResourceSet {
+        &self.source
     }
 
     /// The secret that a resource refers to.
@@ -78,7 +98,7 @@ pub struct GroupView {
     /// Issuers that it trusts.
     pub providers: Vec<ProviderView>,
     /// API tokens by SHA-256 of the whole token.
-    pub tokens: HashMap<Digest, TokenView>,
+    pub tokens: Arc<HashMap<Digest, TokenView>>,
     /// Its servers, by name.
     pub servers: BTreeMap<Name, Arc<ServerView>>,
     /// Roles, bindings and policies, compiled.
@@ -87,8 +107,18 @@ pub struct GroupView {
     pub limits: Vec<(Name, Limit)>,
     /// Its credentials.
     pub credentials: HashMap<Name, Credential>,
-    /// Names of `/{group}/mcp`: exposed tool or prompt name to server and upstream name.
-    pub exposed: HashMap<String, (Name, String)>,
+    /// True when nothing of it is wrong, so that the next compilation may take it over.
+    sound: bool,
+}
+
+impl GroupView {
+    /// The server that a name on the aggregated endpoint belongs to: `billing__refund`. Which of
+    /// its tools or prompts it means is for the catalog of the version that serves the call to
+    /// say: [`CatalogView::exposed_tool`], [`CatalogView::exposed_prompt`].
+    pub fn exposing_server(&self, exposed: &str) -> Option<&Arc<ServerView>> {
+        let (server, _) = crate::naming::split(exposed)?;
+        self.servers.get(server)
+    }
 }
 
 /// An issuer that a group trusts.
@@ -176,6 +206,8 @@ impl std::fmt::Display for UpstreamKey {
 /// The pinned definitions of one server version.
 #[derive(Debug)]
 pub struct CatalogView {
+    /// Of the `Catalog` document.
+    pub digest: Digest,
     /// The era that the server was seen to speak.
     pub era: ObservedEra,
     /// `serverInfo`, JSON.
@@ -186,20 +218,74 @@ pub struct CatalogView {
     pub instructions: Option<String>,
     /// In the upstream's order.
     pub tools: Vec<Arc<ToolView>>,
-    /// Index into `tools` by the upstream's name.
-    pub tool_index: HashMap<String, usize>,
     /// In the upstream's order.
     pub resources: Vec<Arc<PlainView>>,
     /// In the upstream's order.
     pub templates: Vec<Arc<PlainView>>,
     /// In the upstream's order.
     pub prompts: Vec<Arc<PlainView>>,
+    /// Pinned definitions that are not served, by name, and why: no JSON of that kind, or a name
+    /// that another one has already.
+    pub dropped: Vec<(String, String)>,
+    index: Index,
+}
+
+/// Where definitions are in the lists of a catalog.
+#[derive(Debug, Default)]
+struct Index {
+    tools: HashMap<String, usize>,
+    prompts: HashMap<String, usize>,
+    resources: HashMap<String, usize>,
+    /// Exposed names that are not just server and name.
+    short_tools: HashMap<String, usize>,
+    short_prompts: HashMap<String, usize>,
 }
 
 impl CatalogView {
+    /// The catalog of a server that offers nothing.
+    pub fn empty(era: ObservedEra) -> Self {
+        Self {
+            digest: Digest::default(),
+            era,
+            server_info: serde_json::Value::Null,
+            capabilities: serde_json::Value::Null,
+            instructions: None,
+            tools: Vec::new(),
+            resources: Vec::new(),
+            templates: Vec::new(),
+            prompts: Vec::new(),
+            dropped: Vec::new(),
+            index: Index::default(),
+        }
+    }
+
     /// The tool of that upstream name.
     pub fn tool(&self, name: &str) -> Option<&Arc<ToolView>> {
-        self.tool_index.get(name).and_then(|at| self.tools.get(*at))
+        self.index.tools.get(name).and_then(|at| self.tools.get(*at))
+    }
+
+    /// The tool of that name on the aggregated endpoint.
+    pub fn exposed_tool(&self, exposed: &str) -> Option<&Arc<ToolView>> {
+        let (_, name) = crate::naming::split(exposed)?;
+        let short = || self.index.short_tools.get(exposed).and_then(|at| self.tools.get(*at));
+        self.tool(name).filter(|tool| tool.exposed == exposed).or_else(short)
+    }
+
+    /// The prompt of that upstream name.
+    pub fn prompt(&self, name: &str) -> Option<&Arc<PlainView>> {
+        self.index.prompts.get(name).and_then(|at| self.prompts.get(*at))
+    }
+
+    /// The prompt of that name on the aggregated endpoint.
+    pub fn exposed_prompt(&self, exposed: &str) -> Option<&Arc<PlainView>> {
+        let (_, name) = crate::naming::split(exposed)?;
+        let short = || self.index.short_prompts.get(exposed).and_then(|at| self.prompts.get(*at));
+        self.prompt(name).filter(|prompt| prompt.exposed == exposed).or_else(short)
+    }
+
+    /// The resource of that URI.
+    pub fn resource(&self, uri: &str) -> Option<&Arc<PlainView>> {
+        self.index.resources.get(uri).and_then(|at| self.resources.get(*at))
     }
 }
 

@@ -128,6 +128,15 @@ pub enum Credential {
     Header(HeaderCredential),
 }
 
+impl Credential {
+    /// The id of the secret that it presents.
+    pub fn secret_id(&self) -> &str {
+        match self {
+            Self::Header(header) => &header.value.secret,
+        }
+    }
+}
+
 /// A fixed header: `Authorization: Bearer …`, `X-Api-Key: …`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -31,6 +31,18 @@ pub struct Catalog {
     pub waiting: Vec<CatalogEntry>,
 }
 
+impl Catalog {
+    /// The name of the catalog of a server version.
+    pub fn name_of(server: &Name, version: &Name) -> String {
+        format!("{server}.{version}")
+    }
+
+    /// Why a catalog cannot have an entry of that name, when it cannot.
+    pub fn entry_name_complaint(kind: DefinitionKind, name: &str) -> Option<String> {
+        super::check::entry_name(kind, name)
+    }
+}
+
 /// One definition of a catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -63,6 +75,19 @@ pub enum DefinitionKind {
 pub struct Definition {
     /// The upstream's JSON text.
     pub json: String,
+}
+
+impl Definition {
+    /// The name of the definition whose exact bytes have this digest.
+    pub fn name_of(digest: &Digest) -> String {
+        digest.hex()[..40].to_owned()
+    }
+
+    /// Why a text cannot be kept as a definition, when it cannot: too long, too deep, no JSON
+    /// object.
+    pub fn json_complaint(json: &str) -> Option<String> {
+        super::check::definition_json(json)
+    }
 }
 
 /// The era of a server.

@@ -1,0 +1,241 @@
+//! Compiles the pinned definitions of one server version.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{CatalogView, Hints, PlainView, ServerView, ToolView, headers};
+use crate::id::{Digest, Name};
+use crate::naming;
+use crate::resource::{Catalog, CatalogEntry, Definition, DefinitionKind, Spec};
+use crate::schema::Validator;
+
+/// What earlier catalogs of the same server lend, by digest of the definition.
+#[derive(Debug, Default)]
+pub(super) struct Lender<'a> {
+    tools: HashMap<Digest, &'a Arc<ToolView>>,
+    plain: HashMap<(DefinitionKind, Digest), &'a Arc<PlainView>>,
+}
+
+impl<'a> Lender<'a> {
+    pub(super) fn of(server: Option<&'a ServerView>) -> Self {
+        let mut lender = Self::default();
+        let catalogs =
+            server.into_iter().flat_map(|s| &s.versions).filter_map(|v| v.catalog.as_ref());
+        for catalog in catalogs {
+            lender.tools.extend(catalog.tools.iter().map(|t| (t.digest, t)));
+            let kinds = [
+                (DefinitionKind::Resource, &catalog.resources),
+                (DefinitionKind::Template, &catalog.templates),
+                (DefinitionKind::Prompt, &catalog.prompts),
+            ];
+            for (kind, list) in kinds {
+                lender.plain.extend(list.iter().map(|p| ((kind, p.digest), p)));
+            }
+        }
+        lender
+    }
+}
+
+/// Compiles a catalog. `definition` finds a definition by digest.
+///
+/// # Errors
+/// The index and digest of the first entry whose definition is missing.
+pub(super) fn compile<'a>(
+    server: &Name,
+    (catalog, digest): (&Catalog, Digest),
+    lender: &Lender<'_>,
+    definition: impl Fn(&Digest) -> Option<&'a Spec>,
+) -> Result<CatalogView, (usize, Digest)> {
+    let mut view = CatalogView::empty(catalog.era);
+    view.digest = digest;
+    view.server_info = catalog.server_info.clone();
+    view.capabilities = catalog.capabilities.clone();
+    view.instructions.clone_from(&catalog.instructions);
+    for (at, entry) in catalog.entries.iter().enumerate() {
+        // Also what earlier views lend must still be in the set: what is gone is not served.
+        let json = match definition(&entry.digest).ok_or((at, entry.digest))? {
+            Spec::Definition(Definition { json }) => json,
+            _ => {
+                let reason = "its definition cannot be read by this build".to_owned();
+                view.dropped.push((entry.name.clone(), reason));
+                continue;
+            }
+        };
+        let added = match entry.kind {
+            DefinitionKind::Tool => {
+                let lent = lender.tools.get(&entry.digest).filter(|t| t.name == entry.name);
+                let tool = match lent {
+                    Some(tool) => Ok(Arc::clone(tool)),
+                    None => tool(server, entry, json).map(Arc::new),
+                };
+                tool.and_then(|tool| view.add_tool(tool))
+            }
+            kind => {
+                let lent = lender.plain.get(&(kind, entry.digest)).filter(|p| p.name == entry.name);
+                let plain = match lent {
+                    Some(plain) => Ok(Arc::clone(plain)),
+                    None => plain(server, entry, json).map(Arc::new),
+                };
+                plain.and_then(|plain| view.add_plain(kind, plain))
+            }
+        };
+        if let Err(reason) = added {
+            view.dropped.push((entry.name.clone(), reason));
+        }
+    }
+    Ok(view)
+}
+
+const TAKEN: &str = "another definition has the same name";
+
+/// Puts a name into an index and, where the exposed name is not just server and name, the exposed
+/// name into the other.
+fn enter(
+    (names, short): (&mut HashMap<String, usize>, &mut HashMap<String, usize>),
+    (name, exposed): (&str, &str),
+    at: usize,
+) -> Result<(), String> {
+    if names.contains_key(name) || short.contains_key(exposed) {
+        return Err(TAKEN.to_owned());
+    }
+    names.insert(name.to_owned(), at);
+    if naming::split(exposed).is_none_or(|(_, part)| part != name) {
+        short.insert(exposed.to_owned(), at);
+    }
+    Ok(())
+}
+
+impl CatalogView {
+    fn add_tool(&mut self, tool: Arc<ToolView>) -> Result<(), String> {
+        let index = (&mut self.index.tools, &mut self.index.short_tools);
+        enter(index, (&tool.name, &tool.exposed), self.tools.len())?;
+        self.tools.push(tool);
+        Ok(())
+    }
+
+    fn add_plain(&mut self, kind: DefinitionKind, plain: Arc<PlainView>) -> Result<(), String> {
+        match kind {
+            DefinitionKind::Prompt => {
+                let index = (&mut self.index.prompts, &mut self.index.short_prompts);
+                enter(index, (&plain.name, &plain.exposed), self.prompts.len())?;
+                self.prompts.push(plain);
+            }
+            DefinitionKind::Resource => {
+                if self.index.resources.contains_key(&plain.name) {
+                    return Err(TAKEN.to_owned());
+                }
+                self.index.resources.insert(plain.name.clone(), self.resources.len());
+                self.resources.push(plain);
+            }
+            DefinitionKind::Template | DefinitionKind::Tool => self.templates.push(plain),
+        }
+        Ok(())
+    }
+}
+
+/// The members of a tool that the gateway reads. A repeated one is an error.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ToolDefinition {
+    name: String,
+    #[serde(default)]
+    input_schema: Option<Value>,
+    #[serde(default)]
+    output_schema: Option<Value>,
+    #[serde(default)]
+    annotations: Option<Value>,
+}
+
+fn tool(server: &Name, entry: &CatalogEntry, json: &str) -> Result<ToolView, String> {
+    verify(entry, json)?;
+    let tool: ToolDefinition =
+        serde_json::from_str(json).map_err(|e| format!("is no definition of a tool: {e}"))?;
+    if tool.name != entry.name {
+        return Err("its definition has another name than its catalog".to_owned());
+    }
+    let exposed = naming::exposed(server, &tool.name);
+    let renamed = naming::rename(json, &exposed).ok_or("its name cannot be found")?;
+    let input = match &tool.input_schema {
+        None => Err("the tool has no inputSchema".to_owned()),
+        Some(schema) if schema.get("type").and_then(Value::as_str) != Some("object") => {
+            Err("the inputSchema must have the type object".to_owned())
+        }
+        Some(schema) => Validator::compile_here(schema).map(Arc::new),
+    };
+    let param_headers = match (&input, &tool.input_schema) {
+        (Ok(_), Some(schema)) => headers::read(schema),
+        _ => Ok(Vec::new()),
+    };
+    Ok(ToolView {
+        name: tool.name,
+        exposed,
+        raw: Bytes::copy_from_slice(json.as_bytes()),
+        raw_exposed: Bytes::from(renamed),
+        digest: entry.digest,
+        hints: hints(tool.annotations.as_ref()),
+        input,
+        output: tool.output_schema.as_ref().map(|s| Validator::compile_here(s).map(Arc::new)),
+        param_headers,
+    })
+}
+
+fn hints(annotations: Option<&Value>) -> Hints {
+    let default = Hints::default();
+    let hint = |name: &str, default: bool| {
+        annotations.and_then(|a| a.get(name)).and_then(Value::as_bool).unwrap_or(default)
+    };
+    Hints {
+        read_only: hint("readOnlyHint", default.read_only),
+        destructive: hint("destructiveHint", default.destructive),
+        idempotent: hint("idempotentHint", default.idempotent),
+        open_world: hint("openWorldHint", default.open_world),
+    }
+}
+
+/// The member that names a definition of another kind. A repeated one is an error.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PlainDefinition {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    uri: Option<String>,
+    #[serde(default)]
+    uri_template: Option<String>,
+}
+
+fn plain(server: &Name, entry: &CatalogEntry, json: &str) -> Result<PlainView, String> {
+    verify(entry, json)?;
+    let plain: PlainDefinition =
+        serde_json::from_str(json).map_err(|e| format!("is no definition: {e}"))?;
+    let named = match entry.kind {
+        DefinitionKind::Resource => plain.uri,
+        DefinitionKind::Template => plain.uri_template,
+        DefinitionKind::Prompt | DefinitionKind::Tool => plain.name,
+    };
+    if named.as_deref() != Some(entry.name.as_str()) {
+        return Err("its definition has another name than its catalog".to_owned());
+    }
+    let raw = Bytes::copy_from_slice(json.as_bytes());
+    let (exposed, raw_exposed) = if entry.kind == DefinitionKind::Prompt {
+        let exposed = naming::exposed(server, &entry.name);
+        let renamed = naming::rename(json, &exposed).ok_or("its name cannot be found")?;
+        (exposed, Bytes::from(renamed))
+    } else {
+        (entry.name.clone(), raw.clone())
+    };
+    Ok(PlainView { name: entry.name.clone(), exposed, raw, raw_exposed, digest: entry.digest })
+}
+
+/// A definition document is named by a part of the digest; the catalog says all of it.
+fn verify(entry: &CatalogEntry, json: &str) -> Result<(), String> {
+    if Digest::of(json.as_bytes()) == entry.digest {
+        Ok(())
+    } else {
+        Err("its definition has another digest than its catalog says".to_owned())
+    }
+}

@@ -1,0 +1,82 @@
+//! What has changed between two sets, as far as compilation cares.
+
+use std::collections::{BTreeSet, HashSet};
+
+use crate::id::{Digest, Name};
+use crate::resource::{Definition, Kind, ResourceKey, ResourceSet, Spec};
+
+/// Which parts of an earlier snapshot may not be taken over.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// There is nothing to take over.
+    all: bool,
+    groups: HashSet<Name>,
+    kinds: HashSet<(Kind, Name)>,
+    keys: BTreeSet<ResourceKey>,
+}
+
+impl Changes {
+    pub(super) fn between(old: Option<&ResourceSet>, new: &ResourceSet) -> Self {
+        let Some(old) = old else { return Self { all: true, ..Self::default() } };
+        let (upserts, removals) = old.diff(new);
+        let mut changes = Self::default();
+        for key in upserts.iter().map(|r| &r.key).chain(&removals) {
+            changes.note(key);
+        }
+        let gone = removals.iter().filter(|key| key.kind == Kind::Definition);
+        changes.note_catalogs(new, &gone.map(|key| key.name.as_str()).collect());
+        changes
+    }
+
+    /// Notes the catalogs that pin a definition that is gone.
+    fn note_catalogs(&mut self, set: &ResourceSet, gone: &HashSet<&str>) {
+        if gone.is_empty() {
+            return;
+        }
+        let prefixes: HashSet<[u8; 4]> = gone.iter().filter_map(|name| prefix(name)).collect();
+        let pins = |digest: &Digest| {
+            let Digest([a, b, c, d, ..]) = digest;
+            prefixes.contains(&[*a, *b, *c, *d])
+                && gone.contains(Definition::name_of(digest).as_str())
+        };
+        for resource in set.iter() {
+            if let Spec::Catalog(catalog) = &resource.spec {
+                if catalog.entries.iter().any(|entry| pins(&entry.digest)) {
+                    self.note(&resource.key);
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, key: &ResourceKey) {
+        let group = match (key.kind, &key.group) {
+            (Kind::Group, _) => key.name.parse().ok(),
+            (_, group) => group.clone(),
+        };
+        if let Some(group) = group {
+            self.kinds.insert((key.kind, group.clone()));
+            self.groups.insert(group);
+            self.keys.insert(key.clone());
+        }
+    }
+
+    /// True when anything of the group has changed.
+    pub(super) fn touch_group(&self, group: &Name) -> bool {
+        self.all || self.groups.contains(group)
+    }
+
+    /// True when anything of these kinds has changed in the group.
+    pub(super) fn touch_kinds(&self, group: &Name, kinds: &[Kind]) -> bool {
+        self.all || kinds.iter().any(|kind| self.kinds.contains(&(*kind, group.clone())))
+    }
+
+    /// True when one of these resources has changed.
+    pub(super) fn touch_keys<'a>(&self, keys: impl IntoIterator<Item = &'a ResourceKey>) -> bool {
+        self.all || keys.into_iter().any(|key| self.keys.contains(key))
+    }
+}
+
+/// The first four bytes of a digest, from the name of its definition.
+fn prefix(name: &str) -> Option<[u8; 4]> {
+    u32::from_str_radix(name.get(..8)?, 16).ok().map(u32::to_be_bytes)
+}

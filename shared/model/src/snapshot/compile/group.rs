@@ -1,0 +1,256 @@
+//! Compiles one group.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::report::Report;
+use super::{Input, server};
+use crate::id::{Digest, Name};
+use crate::policy::{RuleSource, RuleSources, Rules};
+use crate::principal::{Principal, Proof};
+use crate::resource::{
+    Credential, Group, Kind, Resource, ResourceKey, ServiceAccount, Spec, Subject,
+};
+use crate::snapshot::{GroupView, ProviderView, TokenView};
+
+/// A group whose own document cannot be read: it is known, and nothing of it is served.
+pub(super) fn unreadable(name: &Name, why: &str) -> GroupView {
+    GroupView {
+        name: name.clone(),
+        spec: Group::default(),
+        quarantined: Some(why.to_owned()),
+        providers: Vec::new(),
+        tokens: Arc::default(),
+        servers: BTreeMap::new(),
+        rules: Arc::default(),
+        limits: Vec::new(),
+        credentials: HashMap::new(),
+        sound: false,
+    }
+}
+
+/// Kinds of which one unreadable document harms nothing but what refers to it.
+const ALONE: [Kind; 4] = [Kind::Server, Kind::Catalog, Kind::Credential, Kind::ServiceAccount];
+
+/// Reports documents of the group that this build cannot read. Gives back why nothing of the
+/// group is served, when one of them may be a rule, a limit or an issuer.
+fn unreadables(input: &Input<'_>, group: &Name, report: &mut Report) -> Option<String> {
+    let mut whole = None;
+    for kind in Kind::ALL.iter().filter(|kind| kind.is_grouped()) {
+        for resource in input.set.of_kind(*kind, Some(group)) {
+            if let Spec::Unreadable(why) = &resource.spec {
+                report.unusable(&resource.key, "", why);
+                if !ALONE.contains(kind) {
+                    whole.get_or_insert_with(|| format!("{}: {why}", resource.key));
+                }
+            }
+        }
+    }
+    whole
+}
+
+/// Compiles a group and everything in it.
+pub(super) fn compile(
+    input: &Input<'_>,
+    name: &Name,
+    spec: &Group,
+    report: &mut Report,
+) -> GroupView {
+    let before = report.findings();
+    let previous = input.previous.and_then(|p| p.groups.get(name));
+    let unreadable = unreadables(input, name, report);
+    let (rules, broken) = rules(input, name, previous, report);
+    let credentials = credentials(input, name);
+    let servers = servers(input, name, previous, &credentials, report);
+    GroupView {
+        name: name.clone(),
+        spec: spec.clone(),
+        quarantined: unreadable.or(broken),
+        providers: providers(input, name),
+        tokens: tokens(input, name, previous, report),
+        servers,
+        rules,
+        limits: limits(input, name),
+        credentials,
+        sound: report.findings() == before,
+    }
+}
+
+/// Typed specs of one kind in a group, by name.
+macro_rules! specs {
+    ($input:expr, $group:expr, $kind:ident) => {
+        $input.set.of_kind(Kind::$kind, Some($group)).filter_map(|resource| {
+            match (&resource.spec, resource.key.name.parse::<Name>()) {
+                (Spec::$kind(spec), Ok(name)) => Some((resource, name, spec)),
+                _ => None,
+            }
+        })
+    };
+}
+fn providers(input: &Input<'_>, group: &Name) -> Vec<ProviderView> {
+    specs!(input, group, IdentityProvider)
+        .map(|(resource, name, spec)| ProviderView {
+            name,
+            spec: Arc::new(spec.clone()),
+            digest: resource.digest,
+        })
+        .collect()
+}
+
+fn credentials(input: &Input<'_>, group: &Name) -> HashMap<Name, Credential> {
+    specs!(input, group, Credential).map(|(_, name, spec)| (name, spec.clone())).collect()
+}
+
+fn limits(input: &Input<'_>, group: &Name) -> Vec<(Name, crate::resource::Limit)> {
+    specs!(input, group, Limit).map(|(_, name, spec)| (name, spec.clone())).collect()
+}
+
+/// The rules of a group and, when one of them may be missing, why nothing of it is served.
+fn rules(
+    input: &Input<'_>,
+    group: &Name,
+    previous: Option<&Arc<GroupView>>,
+    report: &mut Report,
+) -> (Arc<Rules>, Option<String>) {
+    let kinds = [Kind::Role, Kind::RoleBinding, Kind::Policy];
+    let roles: Vec<_> = specs!(input, group, Role).collect();
+    let bindings: Vec<_> = specs!(input, group, RoleBinding).collect();
+    let policies: Vec<_> = specs!(input, group, Policy).collect();
+    let names: BTreeSet<&Name> = roles.iter().map(|(_, name, _)| name).collect();
+    for (resource, _, binding) in &bindings {
+        if !names.contains(&binding.role) {
+            report.unusable(
+                &resource.key,
+                "spec.role",
+                format!("there is no Role {}", binding.role),
+            );
+        }
+        unknown_accounts(input, group, resource, &binding.subjects, report);
+    }
+    if let Some(previous) = previous.filter(|p| p.quarantined.is_none()) {
+        if !input.changes.touch_kinds(group, &kinds) {
+            return (Arc::clone(&previous.rules), None);
+        }
+    }
+    let sources = RuleSources {
+        group: Some(group),
+        roles: roles.iter().map(|(_, name, spec)| (name, *spec)).collect(),
+        bindings: bindings.iter().map(|(_, name, spec)| (name, *spec)).collect(),
+        policies: policies.iter().map(|(_, name, spec)| (name, *spec)).collect(),
+    };
+    let (rules, errors) = Rules::compile(&sources);
+    for (source, message) in &errors {
+        let (kind, name, path) = match source {
+            RuleSource::Role(name) => (Kind::Role, name, "spec.rules"),
+            RuleSource::Binding(name) => (Kind::RoleBinding, name, "spec"),
+            RuleSource::Policy(name) => (Kind::Policy, name, "spec.cedar"),
+        };
+        let key = ResourceKey::grouped(kind, group, name.as_str());
+        if !report.quarantined.contains_key(&key) {
+            report.unusable(&key, path, message.clone());
+        }
+    }
+    let first = report
+        .quarantined
+        .iter()
+        .find(|(key, _)| key.group.as_ref() == Some(group) && kinds.contains(&key.kind));
+    (Arc::new(rules), first.map(|(key, reason)| format!("{key}: {reason}")))
+}
+
+/// A binding for somebody who does not exist grants nothing; it is a mistake all the same.
+fn unknown_accounts(
+    input: &Input<'_>,
+    group: &Name,
+    resource: &Resource,
+    subjects: &[Subject],
+    report: &mut Report,
+) {
+    for (i, subject) in subjects.iter().enumerate() {
+        if let Subject::ServiceAccount(account) = subject {
+            let key = ResourceKey::grouped(Kind::ServiceAccount, group, account.as_str());
+            if input.set.get(&key).is_none() {
+                let path = format!("spec.subjects[{i}].serviceAccount");
+                report.problem(
+                    &resource.key,
+                    path,
+                    format!("there is no ServiceAccount {account}"),
+                );
+            }
+        }
+    }
+}
+
+/// API tokens of all service accounts. A token that two accounts claim proves neither.
+fn tokens(
+    input: &Input<'_>,
+    group: &Name,
+    previous: Option<&Arc<GroupView>>,
+    report: &mut Report,
+) -> Arc<HashMap<Digest, TokenView>> {
+    if let Some(previous) = previous.filter(|p| p.sound) {
+        if !input.changes.touch_kinds(group, &[Kind::ServiceAccount]) {
+            return Arc::clone(&previous.tokens);
+        }
+    }
+    let mut ids: HashMap<&str, &ResourceKey> = HashMap::new();
+    let mut hashes: HashMap<Digest, &ResourceKey> = HashMap::new();
+    let mut tokens = HashMap::new();
+    for (resource, name, account) in specs!(input, group, ServiceAccount) {
+        let mut clash = false;
+        for (i, entry) in account.tokens.iter().enumerate() {
+            let other = ids.insert(&entry.id, &resource.key);
+            let other = other.or(hashes.insert(entry.sha256, &resource.key));
+            if let Some(other) = other {
+                let text = format!("{other} has a token of the same id or hash");
+                report.unusable(&resource.key, format!("spec.tokens[{i}]"), text);
+                clash = true;
+            }
+        }
+        if !clash {
+            tokens.extend(views(&name, account));
+        }
+    }
+    Arc::new(tokens)
+}
+
+fn views<'a>(
+    name: &'a Name,
+    account: &'a ServiceAccount,
+) -> impl Iterator<Item = (Digest, TokenView)> + 'a {
+    let sorted = |words: &[String]| -> Arc<[Arc<str>]> {
+        let words: BTreeSet<&str> = words.iter().map(String::as_str).collect();
+        words.into_iter().map(Arc::from).collect()
+    };
+    let (memberships, scopes) = (sorted(&account.memberships), sorted(&account.scopes));
+    account.tokens.iter().map(move |entry| {
+        let principal = Principal {
+            proof: Proof::ApiToken,
+            provider: None,
+            subject: name.as_str().into(),
+            memberships: Arc::clone(&memberships),
+            scopes: Arc::clone(&scopes),
+            credential: Some(entry.id.as_str().into()),
+            expires: entry.expires,
+        };
+        let principal = Arc::new(principal);
+        (entry.sha256, TokenView { id: entry.id.clone(), expires: entry.expires, principal })
+    })
+}
+
+fn servers(
+    input: &Input<'_>,
+    group: &Name,
+    previous: Option<&Arc<GroupView>>,
+    credentials: &HashMap<Name, Credential>,
+    report: &mut Report,
+) -> BTreeMap<Name, Arc<crate::snapshot::ServerView>> {
+    let usable = server::usable_credentials(input, group, credentials, report);
+    specs!(input, group, Server)
+        .map(|(resource, name, spec)| {
+            let site = server::Site { group, name: &name, key: &resource.key, spec };
+            let previous = previous.and_then(|p| p.servers.get(&name));
+            let view = server::compile(input, &site, &usable, previous, report);
+            (name, view)
+        })
+        .collect()
+}

@@ -1,0 +1,3 @@
+//! Tests of the public API of the model.
+
+mod documents;
