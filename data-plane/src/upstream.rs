@@ -4,18 +4,35 @@
 //! server speaks, adapts the envelope, sends it, and gives back the server's messages as raw
 //! JSON. Results and errors are never re-serialised.
 
+mod adapt;
 pub mod client;
+mod envelope;
+mod era;
 pub mod fetch;
 pub mod guard;
+mod headers;
+mod hop;
+mod http;
+mod raw;
+mod refuse;
 pub mod sse;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
+use ::http::{HeaderName, HeaderValue};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+use weir_model::bounds;
 use weir_model::reason::Refusal;
-use weir_model::snapshot::{ToolView, VersionView};
+use weir_model::resource::{HttpUpstream, Upstream};
+use weir_model::snapshot::{ToolView, UpstreamKey, VersionView};
+
+use self::http::Remote;
 
 /// `User-Agent` of everything that the gateway asks for.
 pub(crate) const USER_AGENT_TEXT: &str = concat!("weir/", env!("CARGO_PKG_VERSION"));
@@ -73,16 +90,40 @@ pub struct Channel {
 /// Every server that this proxy talks to: connections, sessions, children. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Upstreams {
-    inner: Arc<Settings>,
+    inner: Arc<Inner>,
 }
 
+#[derive(Debug)]
+struct Inner {
+    settings: Settings,
+    tls: Arc<rustls::ClientConfig>,
+    remotes: Mutex<HashMap<UpstreamKey, Arc<Remote>>>,
+    changes: broadcast::Sender<UpstreamKey>,
+}
+
+/// How often idle sessions and servers are looked for.
+const SWEEP: Duration = Duration::from_secs(30);
+/// How long the connections of a server that nobody calls are kept.
+const UNUSED: Duration = Duration::from_secs(1_200);
+
 impl Upstreams {
-    /// Nothing is connected or started before the first call.
+    /// Nothing is connected or started before the first call. Must be made inside of a runtime,
+    /// whose task it uses to end what is idle.
     ///
     /// # Errors
     /// When there is no usable root certificate.
     pub fn new(settings: Settings) -> Result<Self, client::TlsError> {
-        Ok(Self { inner: Arc::new(settings) })
+        let tls = client::tls(&settings.extra_roots)?;
+        let (changes, _) = broadcast::channel(64);
+        let inner = Inner { settings, tls, remotes: Mutex::default(), changes };
+        let made = Self { inner: Arc::new(inner) };
+        tokio::spawn(sweep(Arc::downgrade(&made.inner)));
+        Ok(made)
+    }
+
+    /// Server versions whose lists have changed, as they say so while they are used.
+    pub fn changes(&self) -> broadcast::Receiver<UpstreamKey> {
+        self.inner.changes.subscribe()
     }
 
     /// Sends one request and gives the server's messages.
@@ -90,8 +131,13 @@ impl Upstreams {
     /// # Errors
     /// A refusal of the `upstream_*` family; nothing that may have been executed is sent twice.
     pub async fn call(&self, outbound: Outbound) -> Result<Exchange, Refusal> {
-        let _ = (&self.inner, outbound);
-        todo!()
+        match &outbound.version.spec.upstream {
+            Upstream::Http(http) => {
+                let remote = self.inner.remote(&outbound.version, http)?;
+                Box::pin(remote.call(&outbound)).await
+            }
+            Upstream::Stdio(_) => todo!(),
+        }
     }
 
     /// Which wire calls of such a client take; asks the server when nobody knows yet.
@@ -104,8 +150,14 @@ impl Upstreams {
         front_modern: bool,
         credentials: &[(HeaderName, HeaderValue)],
     ) -> Result<Wire, Refusal> {
-        let _ = (version, front_modern, credentials);
-        todo!()
+        let deadline = Instant::now() + Duration::from_millis(bounds::CALL_MS);
+        match &version.spec.upstream {
+            Upstream::Http(http) => {
+                let remote = self.inner.remote(version, http)?;
+                Box::pin(remote.wire(version, front_modern, credentials, deadline)).await
+            }
+            Upstream::Stdio(_) => todo!(),
+        }
     }
 
     /// Passes a notification or a response of the client on to its session.
@@ -113,8 +165,12 @@ impl Upstreams {
     /// # Errors
     /// `SessionUnknown` when the server does not know the session any more.
     pub async fn deliver(&self, channel: &Channel, message: Bytes) -> Result<(), Refusal> {
-        let _ = (channel, message);
-        todo!()
+        match &channel.version.spec.upstream {
+            Upstream::Http(http) => {
+                self.inner.remote(&channel.version, http)?.deliver(channel, message).await
+            }
+            Upstream::Stdio(_) => todo!(),
+        }
     }
 
     /// Opens the stream on which the server pushes what belongs to no call (`GET`).
@@ -126,8 +182,12 @@ impl Upstreams {
         channel: &Channel,
         last_event_id: Option<&str>,
     ) -> Result<Exchange, Refusal> {
-        let _ = (channel, last_event_id);
-        todo!()
+        match &channel.version.spec.upstream {
+            Upstream::Http(http) => {
+                self.inner.remote(&channel.version, http)?.open_stream(channel, last_event_id).await
+            }
+            Upstream::Stdio(_) => todo!(),
+        }
     }
 
     /// Ends a session (`DELETE`). Not knowing it is no error.
@@ -135,13 +195,57 @@ impl Upstreams {
     /// # Errors
     /// When the server cannot be reached, or does not let clients end sessions.
     pub async fn delete_session(&self, channel: &Channel) -> Result<(), Refusal> {
-        let _ = channel;
-        todo!()
+        match &channel.version.spec.upstream {
+            Upstream::Http(http) => {
+                self.inner.remote(&channel.version, http)?.delete_session(channel).await
+            }
+            Upstream::Stdio(_) => todo!(),
+        }
     }
 
     /// Ends sessions and children; for the end of a drain.
     pub async fn close(&self) {
-        todo!()
+        let remotes: Vec<_> = self.inner.remotes.lock().drain().map(|(_, one)| one).collect();
+        futures_util::future::join_all(remotes.iter().map(Remote::close)).await;
+    }
+}
+
+impl Inner {
+    /// The state of a server version. A changed document makes a new one: connections that were
+    /// checked under the old settings must not serve the new.
+    fn remote(&self, version: &VersionView, spec: &HttpUpstream) -> Result<Arc<Remote>, Refusal> {
+        let mut remotes = self.remotes.lock();
+        if let Some(remote) = remotes.get(&version.key).filter(|remote| remote.spec == *spec) {
+            return Ok(Arc::clone(remote));
+        }
+        let client = client::client(&self.tls, spec.allow_private);
+        let changes = self.changes.clone();
+        let remote = Remote::new(version.key.clone(), spec.clone(), client, changes)?;
+        let remote = Arc::new(remote);
+        if let Some(old) = remotes.insert(version.key.clone(), Arc::clone(&remote)) {
+            tokio::spawn(async move { old.close().await });
+        }
+        Ok(remote)
+    }
+
+    async fn sweep(&self) {
+        let (kept, unused): (Vec<_>, Vec<_>) = {
+            let mut remotes = self.remotes.lock();
+            let all: Vec<_> = remotes.values().cloned().collect();
+            remotes.retain(|_, remote| remote.used().elapsed() < UNUSED);
+            all.into_iter().partition(|remote| remote.used().elapsed() < UNUSED)
+        };
+        futures_util::future::join_all(kept.iter().map(Remote::sweep)).await;
+        futures_util::future::join_all(unused.iter().map(Remote::close)).await;
+    }
+}
+
+/// Ends what is idle for as long as anybody holds the upstreams.
+async fn sweep(inner: Weak<Inner>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let Some(inner) = inner.upgrade() else { return };
+        inner.sweep().await;
     }
 }
 
@@ -204,6 +308,9 @@ pub enum Message {
     Result(Bytes),
     /// The final JSON-RPC error: the `error` member, raw.
     Error(Bytes),
+    /// A response to an earlier request of the client, on a stream that it opened again (`GET` with
+    /// `Last-Event-ID`): the whole JSON-RPC object, raw.
+    Response(Bytes),
     /// SSE bookkeeping of a legacy server: event id and `retry`. Follows the message whose event
     /// carried them, or stands alone. A transparent exchange may end after one without a result:
     /// the server asks the client to come back with `Last-Event-ID`.

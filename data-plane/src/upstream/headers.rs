@@ -1,0 +1,159 @@
+//! Headers that mirror the body (2026-07-28): `Mcp-Method`, `Mcp-Name`, `Mcp-Param-*`.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use weir_model::snapshot::{ParamHeader, ParamType};
+
+use super::{Outbound, raw};
+
+const OPEN: &str = "=?base64?";
+const CLOSE: &str = "?=";
+
+/// `Mcp-Session-Id`.
+pub(crate) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+/// `MCP-Protocol-Version`.
+pub(crate) const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+/// `Mcp-Method`.
+pub(crate) const METHOD: HeaderName = HeaderName::from_static("mcp-method");
+/// `Mcp-Name`.
+pub(crate) const NAME: HeaderName = HeaderName::from_static("mcp-name");
+/// `Last-Event-ID`.
+pub(crate) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// `traceparent`.
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// A value as a header carries it: plain where that is unambiguous, else in the base64 sentinel.
+pub(crate) fn encode(value: &str) -> HeaderValue {
+    let visible = value.bytes().all(|b| b == b'\t' || (0x20..0x7f).contains(&b));
+    let trimmed = value.trim_matches([' ', '\t']).len() == value.len();
+    let sentinel = value.starts_with(OPEN) && value.ends_with(CLOSE);
+    if visible && trimmed && !sentinel {
+        if let Ok(plain) = HeaderValue::from_str(value) {
+            return plain;
+        }
+    }
+    let text = format!("{OPEN}{}{CLOSE}", STANDARD.encode(value));
+    HeaderValue::try_from(text).expect("base64 is visible ASCII")
+}
+
+/// The value that a header carries; none when its sentinel is broken.
+pub(crate) fn decode(header: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(header).ok()?.trim_matches([' ', '\t']);
+    let inner = text.strip_prefix(OPEN).and_then(|rest| rest.strip_suffix(CLOSE));
+    match inner {
+        Some(inner) => String::from_utf8(STANDARD.decode(inner).ok()?).ok(),
+        None => Some(text.to_owned()),
+    }
+}
+
+/// Adds the mirrored headers of a request to a modern server.
+pub(crate) fn mirror(outbound: &Outbound, headers: &mut HeaderMap) {
+    headers.insert(METHOD, encode(&outbound.method));
+    if let Some(name) = &outbound.name {
+        headers.insert(NAME, encode(name));
+    }
+    for (name, value) in &outbound.param_headers {
+        headers.insert(name.clone(), value.clone());
+    }
+    let declared = outbound.tool.as_ref().and_then(|tool| tool.param_headers.as_ref().ok());
+    let params = outbound.params.as_deref().unwrap_or_default();
+    let arguments = raw::member(params, "arguments").map(|raw| raw.get().as_bytes());
+    for header in declared.into_iter().flatten() {
+        let Ok(name) = HeaderName::from_bytes(header.header.as_bytes()) else { continue };
+        // What the client sent for a declared parameter is replaced by what the body says.
+        match arguments.and_then(|arguments| mirrored(header, arguments)) {
+            Some(value) => headers.insert(name, value),
+            None => headers.remove(name),
+        };
+    }
+}
+
+/// Adds the trace context of a request.
+pub(crate) fn trace(outbound: &Outbound, headers: &mut HeaderMap) {
+    let value = outbound.traceparent.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
+    if let Some(value) = value {
+        headers.insert(TRACEPARENT, value);
+    }
+}
+
+fn mirrored(header: &ParamHeader, arguments: &[u8]) -> Option<HeaderValue> {
+    let path: Vec<&str> = header.path.iter().map(String::as_str).collect();
+    let value = raw::at(arguments, &path)?.get();
+    match header.kind {
+        ParamType::String => Some(encode(&serde_json::from_str::<String>(value).ok()?)),
+        ParamType::Boolean => {
+            matches!(value, "true" | "false").then(|| HeaderValue::from_str(value).ok()).flatten()
+        }
+        ParamType::Integer => HeaderValue::from_str(&whole_number(value)?).ok(),
+    }
+}
+
+/// `42`, `42.0` and `4.2e1` are all the integer 42.
+fn whole_number(text: &str) -> Option<String> {
+    if let Ok(number) = text.parse::<i64>() {
+        return Some(number.to_string());
+    }
+    let float: f64 = text.parse().ok()?;
+    (float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_991.0)
+        .then(|| (float as i64).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn values_are_plain_where_that_is_unambiguous() {
+        for plain in ["", "us-west1", "a b\tc", "=?base64?x", "x?="] {
+            assert_eq!(encode(plain), plain);
+        }
+        for hidden in [" a", "a ", "ä", "a\nb", "=?base64?YQ==?=", "\u{7f}"] {
+            assert!(encode(hidden).to_str().is_ok_and(|h| h.starts_with(OPEN)), "{hidden:?}");
+        }
+        assert_eq!(decode(b"=?base64?###?="), None);
+        assert_eq!(decode(b"=?base64?/w==?="), None);
+        assert_eq!(decode(b" x "), Some("x".to_owned()));
+    }
+
+    #[test]
+    fn integers_have_one_spelling() {
+        for (text, want) in [
+            ("42", Some("42")),
+            ("42.0", Some("42")),
+            ("-7", Some("-7")),
+            ("4.2e1", Some("42")),
+            ("1.5", None),
+            ("\"1\"", None),
+            ("null", None),
+        ] {
+            assert_eq!(whole_number(text).as_deref(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn arguments_are_read_at_exactly_their_path() {
+        let header = |path: &[&str], kind| ParamHeader {
+            path: path.iter().map(ToString::to_string).collect(),
+            header: "mcp-param-x".to_owned(),
+            kind,
+        };
+        let arguments = br#"{"a":{"b":"eu"},"n":3,"t":true,"z":null}"#;
+        let got = |path: &[&str], kind| mirrored(&header(path, kind), arguments);
+        assert_eq!(got(&["a", "b"], ParamType::String).expect("there"), "eu");
+        assert_eq!(got(&["n"], ParamType::Integer).expect("there"), "3");
+        assert_eq!(got(&["t"], ParamType::Boolean).expect("there"), "true");
+        assert_eq!(got(&["z"], ParamType::String), None);
+        assert_eq!(got(&["b"], ParamType::String), None);
+        assert_eq!(got(&["n"], ParamType::String), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_decodes_to_itself(value in any::<String>()) {
+            let header = encode(&value);
+            prop_assert_eq!(decode(header.as_bytes()), Some(value));
+        }
+    }
+}

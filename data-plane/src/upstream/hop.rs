@@ -1,0 +1,160 @@
+//! One request on its hop to a server: what its messages mean for the client that waits.
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use weir_model::reason::{Reason, Refusal};
+
+use super::adapt;
+use super::envelope::{Id, Incoming};
+use super::{Message, Outbound, raw, refuse};
+
+/// The queue of an exchange.
+pub(crate) type Sink = mpsc::Sender<Result<Message, Refusal>>;
+
+/// Translates the messages of one request.
+#[derive(Debug, Clone)]
+pub(crate) struct Hop {
+    /// Ours on the wire.
+    pub(crate) id: Id,
+    /// The same, as written.
+    pub(crate) raw_id: Bytes,
+    /// The client's progress token where ours stands for it.
+    pub(crate) token: Option<Bytes>,
+    /// The client's id, which messages of a subscription name.
+    pub(crate) listener: Option<Bytes>,
+    /// The client is of the modern era.
+    pub(crate) front_modern: bool,
+    /// The server is.
+    pub(crate) back_modern: bool,
+    /// The client has the server's session for itself and answers its requests.
+    pub(crate) transparent: bool,
+}
+
+/// What a message means.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Goes on to the client.
+    Pass(Message),
+    /// The end.
+    Final(Result<Message, Refusal>),
+    /// The server asks; the gateway answers in the client's place.
+    Ask {
+        /// As the server wrote it.
+        id: Bytes,
+        /// Method.
+        method: String,
+    },
+    /// Belongs to nobody.
+    Skip,
+}
+
+impl Hop {
+    /// A hop for a request; `raw_id` is its id on the wire.
+    pub(crate) fn new(outbound: &Outbound, raw_id: Bytes, back_modern: bool) -> Self {
+        let listens = outbound.method == "subscriptions/listen";
+        Self {
+            id: Id::of(&raw_id),
+            raw_id,
+            token: None,
+            listener: outbound.id.clone().filter(|_| listens),
+            front_modern: outbound.front.modern,
+            back_modern,
+            transparent: false,
+        }
+    }
+
+    /// Classifies one message of the request's own stream.
+    pub(crate) fn step(&self, incoming: Incoming) -> Step {
+        match incoming {
+            Incoming::Result { id, result } if id == self.id => Step::Final(self.result(&result)),
+            Incoming::Error { id, code, error } if id.as_ref() == Some(&self.id) => {
+                Step::Final(self.error(code, error))
+            }
+            Incoming::Result { .. } | Incoming::Error { .. } => Step::Skip,
+            Incoming::Notification { method, whole } => self.notification(&method, &whole),
+            Incoming::Request { whole, .. } if self.transparent => {
+                Step::Pass(Message::Request(whole))
+            }
+            // A modern server must not ask; a legacy one must get an answer.
+            Incoming::Request { .. } if self.back_modern => Step::Skip,
+            Incoming::Request { id, method, .. } => Step::Ask { id, method },
+        }
+    }
+
+    fn notification(&self, method: &str, whole: &Bytes) -> Step {
+        let whole = match (method, &self.token, &self.listener) {
+            ("notifications/progress", Some(token), _) => {
+                let named = adapt::progress_token(whole).map(Id::of);
+                if named.as_ref() != Some(&self.id) {
+                    return Step::Skip;
+                }
+                adapt::progress_for_client(whole, token)
+            }
+            (_, _, Some(id)) => adapt::subscription_for_client(whole, id),
+            _ => whole.clone(),
+        };
+        Step::Pass(Message::Notification(whole))
+    }
+
+    fn result(&self, result: &Bytes) -> Result<Message, Refusal> {
+        if self.back_modern && !self.front_modern {
+            let kind = raw::text(result, "resultType");
+            match kind.as_deref() {
+                None | Some("complete") => {}
+                Some("input_required") => {
+                    return Err(Refusal::new(
+                        Reason::CannotBridge,
+                        "the server asks a client of an older revision for input",
+                    ));
+                }
+                Some(_) => {
+                    return Err(Refusal::new(
+                        Reason::CannotBridge,
+                        "the server answers with a kind of result that the older revision lacks",
+                    ));
+                }
+            }
+        }
+        Ok(Message::Result(match &self.listener {
+            Some(id) => adapt::result_for_client(result, id),
+            None => result.clone(),
+        }))
+    }
+
+    fn error(&self, code: i64, error: Bytes) -> Result<Message, Refusal> {
+        match code {
+            -32020 | -32022 if self.back_modern => Err(refuse::protocol(format!(
+                "the server refused the gateway's own envelope with {code}"
+            ))),
+            -32021 if self.back_modern && !self.front_modern => {
+                let data = raw::member(&error, "data");
+                let data = data.and_then(|d| serde_json::from_str(d.get()).ok());
+                let refusal = Refusal::new(
+                    Reason::MissingCapability,
+                    "the server needs a capability that the client's revision cannot carry",
+                );
+                Err(match data {
+                    Some(data) => refusal.data(data),
+                    None => refusal,
+                })
+            }
+            _ => Ok(Message::Error(error)),
+        }
+    }
+}
+
+/// True for calls that may be sent twice: reads, and tools that say that it does not matter.
+pub(crate) fn repeatable(outbound: &Outbound) -> bool {
+    const READS: [&str; 8] = [
+        "tools/list",
+        "resources/list",
+        "resources/templates/list",
+        "resources/read",
+        "prompts/list",
+        "prompts/get",
+        "completion/complete",
+        "server/discover",
+    ];
+    let tool = || outbound.tool.as_ref().is_some_and(|t| t.hints.read_only || t.hints.idempotent);
+    READS.contains(&outbound.method.as_str()) || (outbound.method == "tools/call" && tool())
+}

@@ -1,0 +1,212 @@
+//! Finding out which era a server speaks, and what it says about itself.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use serde_json::value::RawValue;
+use weir_model::reason::{Reason, Refusal};
+
+use super::super::adapt::{LEGACY, MODERN};
+use super::super::envelope::{self, Id, Incoming};
+use super::super::era::Verdict;
+use super::super::{headers, raw, refuse};
+use super::modern::supports;
+use super::post::{Body, Post};
+use super::session::Hello;
+use super::{Failure, Remote, Seat};
+
+/// The longest that one question of a probe may take.
+const PROBE: Duration = Duration::from_secs(15);
+
+/// What a server says about itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Description {
+    /// The eras that it speaks.
+    pub(crate) verdict: Verdict,
+    /// The newest revision that both sides speak.
+    pub(crate) revision: String,
+    /// The result of `server/discover` or `initialize`, raw.
+    pub(crate) offer: Bytes,
+}
+
+/// What `server/discover` gave.
+#[derive(Debug)]
+enum Discovered {
+    Modern {
+        offer: Bytes,
+        lists_legacy: bool,
+    },
+    /// No modern server; `sure` when nothing else can be the cause.
+    Not {
+        sure: bool,
+    },
+}
+
+impl Remote {
+    /// Asks in the modern way, then (when it matters or that failed) in the legacy one.
+    pub(super) async fn probe(
+        self: &Arc<Self>,
+        needs_legacy: bool,
+        credentials: &[(HeaderName, HeaderValue)],
+        deadline: Instant,
+    ) -> Result<Verdict, Refusal> {
+        let deadline = deadline.min(Instant::now() + PROBE);
+        match self.discover(credentials, deadline).await? {
+            Discovered::Modern { lists_legacy: true, .. } => {
+                Ok(Verdict { modern: true, legacy: Some(true) })
+            }
+            Discovered::Modern { .. } if !needs_legacy => {
+                Ok(Verdict { modern: true, legacy: None })
+            }
+            Discovered::Modern { .. } => {
+                let legacy = self.speaks_legacy(credentials, deadline).await?;
+                Ok(Verdict { modern: true, legacy: Some(legacy) })
+            }
+            // The handshake of the call itself will tell.
+            Discovered::Not { sure: true } => Ok(Verdict { modern: false, legacy: Some(true) }),
+            Discovered::Not { sure: false } => {
+                if self.speaks_legacy(credentials, deadline).await? {
+                    return Ok(Verdict { modern: false, legacy: Some(true) });
+                }
+                Err(refuse::protocol("the server speaks no revision that the gateway knows"))
+            }
+        }
+    }
+
+    /// What the server says about itself, asked now.
+    pub(crate) async fn describe(
+        self: &Arc<Self>,
+        credentials: &[(HeaderName, HeaderValue)],
+        deadline: Instant,
+    ) -> Result<Description, Refusal> {
+        if let Discovered::Modern { offer, lists_legacy } =
+            self.discover(credentials, deadline).await?
+        {
+            let known = self.known.get(None).filter(|v| v.modern).and_then(|v| v.legacy);
+            let legacy = match (lists_legacy, known) {
+                (true, _) => true,
+                (false, Some(known)) => known,
+                (false, None) => self.speaks_legacy(credentials, deadline).await?,
+            };
+            let verdict = Verdict { modern: true, legacy: Some(legacy) };
+            self.known.set(verdict);
+            return Ok(Description { verdict, revision: MODERN.to_owned(), offer });
+        }
+        let hello = Hello::own(credentials, deadline);
+        let session = self.open_session(hello).await.map_err(Failure::into_refusal)?;
+        let verdict = Verdict { modern: false, legacy: Some(true) };
+        self.known.set(verdict);
+        let described = Description {
+            verdict,
+            revision: session.revision.clone(),
+            offer: session.offer.clone(),
+        };
+        self.end_sessions(vec![session]).await;
+        Ok(described)
+    }
+
+    async fn discover(
+        &self,
+        credentials: &[(HeaderName, HeaderValue)],
+        deadline: Instant,
+    ) -> Result<Discovered, Refusal> {
+        let id = self.next_id();
+        let mut head = HeaderMap::new();
+        head.insert(headers::VERSION, HeaderValue::from_static(MODERN));
+        head.insert(headers::METHOD, HeaderValue::from_static("server/discover"));
+        let body = envelope::request(&id, "server/discover", Some(&discover_params()));
+        let post = Post { method: Method::POST, credentials, headers: head, body, deadline };
+        let answer = self.send(post).await.map_err(|broken| broken.refusal)?;
+        let incoming = match answer.body {
+            Body::Json(body) => match envelope::read(&body) {
+                Ok(incoming) => Some(incoming),
+                Err(_) => None,
+            },
+            Body::Events(mut events) => {
+                let late = |_| refuse::timeout("no answer to server/discover");
+                let read = tokio::time::timeout_at(deadline.into(), events.next());
+                let data = read.await.map_err(late)??.and_then(|event| event.data);
+                data.and_then(|data| envelope::read(&data).ok())
+            }
+            Body::Other => None,
+        };
+        // Some legacy servers open a session for whatever comes.
+        if let Some(session) = answer.session {
+            let deadline = Instant::now() + PROBE;
+            let revision = LEGACY[0];
+            let seat = Seat { session: Some(session), revision, credentials, deadline };
+            let _ = self.delete(&seat).await;
+        }
+        Ok(judged(answer.status, incoming, &Id::of(&id)))
+    }
+
+    /// True when a handshake succeeds. The session is ended at once.
+    async fn speaks_legacy(
+        self: &Arc<Self>,
+        credentials: &[(HeaderName, HeaderValue)],
+        deadline: Instant,
+    ) -> Result<bool, Refusal> {
+        match self.open_session(Hello::own(credentials, deadline)).await {
+            Ok(session) => {
+                self.end_sessions(vec![session]).await;
+                Ok(true)
+            }
+            Err(Failure::Contradiction(_)) => Ok(false),
+            Err(failure) => {
+                let refusal = failure.into_refusal();
+                match refusal.reason {
+                    Reason::UpstreamProtocol => Ok(false),
+                    _ => Err(refusal),
+                }
+            }
+        }
+    }
+}
+
+/// `params` of `server/discover`.
+pub(crate) fn discover_params() -> Bytes {
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        "{{\"_meta\":{{\"io.modelcontextprotocol/protocolVersion\":\"{MODERN}\",\
+         \"io.modelcontextprotocol/clientCapabilities\":{{}},\
+         \"io.modelcontextprotocol/clientInfo\":{{\"name\":\"weir\",\"version\":\"{version}\"}}}}}}"
+    )
+    .into()
+}
+
+fn judged(status: StatusCode, incoming: Option<Incoming>, id: &Id) -> Discovered {
+    // A server that fails at whatever it does not know says nothing about its era.
+    let sure = !status.is_server_error();
+    match incoming {
+        Some(Incoming::Result { id: of, result }) if of == *id => modern_offer(result),
+        Some(Incoming::Error { code: -32022, error, .. }) if !supports(&error, MODERN) => {
+            Discovered::Not { sure: names_legacy(raw::at(&error, &["data", "supported"])) }
+        }
+        Some(Incoming::Error { code: -32022..=-32020, .. }) => {
+            Discovered::Modern { offer: Bytes::from_static(b"{}"), lists_legacy: false }
+        }
+        _ => Discovered::Not { sure },
+    }
+}
+
+/// A result is a modern server's only when it names a revision that we share.
+pub(crate) fn modern_revisions(offer: &[u8]) -> Option<(bool, bool)> {
+    let list = raw::member(offer, "supportedVersions")?;
+    let names: Vec<String> = serde_json::from_str(list.get()).ok()?;
+    Some((names.iter().any(|name| name == MODERN), names_legacy(Some(list))))
+}
+
+fn modern_offer(offer: Bytes) -> Discovered {
+    match modern_revisions(&offer) {
+        Some((true, lists_legacy)) => Discovered::Modern { offer, lists_legacy },
+        Some((false, lists_legacy)) => Discovered::Not { sure: lists_legacy },
+        None => Discovered::Not { sure: true },
+    }
+}
+
+fn names_legacy(list: Option<&RawValue>) -> bool {
+    let names: Option<Vec<String>> = list.and_then(|list| serde_json::from_str(list.get()).ok());
+    names.is_some_and(|names| names.iter().any(|name| LEGACY.contains(&name.as_str())))
+}

@@ -1,0 +1,333 @@
+//! Sessions at legacy servers, one per caller, made when first needed and ended when idle.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use parking_lot::Mutex;
+use weir_model::bounds;
+use weir_model::id::Digest;
+use weir_model::reason::{Reason, Refusal};
+
+use super::super::adapt::{self, LEGACY, NEWEST_LEGACY};
+use super::super::envelope::{self, Id, Incoming};
+use super::super::{Front, Outbound, raw, refuse};
+use super::post::{Answer, Body, Post};
+use super::{Failure, Remote};
+
+/// How long an unused session is kept.
+const IDLE: Duration = Duration::from_secs(300);
+/// How long the end of a session may take.
+const END: Duration = Duration::from_secs(5);
+
+/// A session that a server has opened.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// None for servers that keep no sessions.
+    pub(crate) id: Option<HeaderValue>,
+    /// As negotiated.
+    pub(crate) revision: String,
+    /// The result of `initialize`, raw.
+    pub(crate) offer: Bytes,
+    credentials: Vec<(HeaderName, HeaderValue)>,
+    used: Mutex<Instant>,
+    active: AtomicUsize,
+}
+
+/// A session in use; idle again when dropped.
+#[derive(Debug)]
+pub(crate) struct Lease(Arc<Session>);
+
+impl Lease {
+    pub(super) fn new(session: &Arc<Session>) -> Self {
+        session.active.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(session))
+    }
+}
+
+impl std::ops::Deref for Lease {
+    type Target = Session;
+    fn deref(&self) -> &Session {
+        &self.0
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        *self.0.used.lock() = Instant::now();
+        self.0.active.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Whose session: the caller, and everything that the server was told about it at the start.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    isolation: String,
+    shape: Digest,
+}
+
+/// The one session of a key, and the handshake that makes it.
+#[derive(Debug, Default)]
+struct Slot {
+    session: tokio::sync::Mutex<Option<Arc<Session>>>,
+}
+
+/// All sessions at one server version.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    slots: Mutex<HashMap<Key, Arc<Slot>>>,
+}
+
+impl Sessions {
+    fn slot(&self, key: &Key) -> Result<Arc<Slot>, Refusal> {
+        let mut slots = self.slots.lock();
+        if let Some(slot) = slots.get(key) {
+            return Ok(Arc::clone(slot));
+        }
+        if slots.len() >= bounds::UPSTREAM_SESSIONS_MAX {
+            return Err(Refusal::new(Reason::Overloaded, "too many sessions at one server"));
+        }
+        let slot = Arc::new(Slot::default());
+        slots.insert(key.clone(), Arc::clone(&slot));
+        Ok(slot)
+    }
+
+    /// Takes out the sessions that nobody used for a while.
+    pub(super) fn idle(&self) -> Vec<Arc<Session>> {
+        self.take(|session| {
+            session.active.load(Ordering::SeqCst) == 0 && session.used.lock().elapsed() > IDLE
+        })
+    }
+
+    /// Takes out all sessions.
+    pub(super) fn all(&self) -> Vec<Arc<Session>> {
+        self.take(|_| true)
+    }
+
+    fn take(&self, gone: impl Fn(&Session) -> bool) -> Vec<Arc<Session>> {
+        let mut taken = Vec::new();
+        self.slots.lock().retain(|_, slot| {
+            // A slot that is locked is in a handshake, and so in use.
+            let Ok(mut session) = slot.session.try_lock() else { return true };
+            match session.as_ref() {
+                Some(live) if !gone(live) => true,
+                // Somebody may hold the empty slot already and fill it.
+                None => Arc::strong_count(slot) > 1,
+                Some(_) => {
+                    taken.extend(session.take());
+                    Arc::strong_count(slot) > 1
+                }
+            }
+        });
+        taken
+    }
+}
+
+/// What the handshake says about the client.
+#[derive(Debug, Clone)]
+pub(super) struct Hello {
+    params: Bytes,
+    credentials: Vec<(HeaderName, HeaderValue)>,
+    deadline: Instant,
+}
+
+impl Hello {
+    fn of(front: &Front, outbound: &Outbound) -> Self {
+        let known = LEGACY.iter().find(|one| **one == front.revision);
+        let revision = known.copied().unwrap_or(NEWEST_LEGACY);
+        Self {
+            params: hello(revision, &adapt::carried(front, false), front.client_info.as_ref()),
+            credentials: outbound.credentials.clone(),
+            deadline: outbound.deadline,
+        }
+    }
+
+    /// The gateway's own, for a probe.
+    pub(super) fn own(credentials: &[(HeaderName, HeaderValue)], deadline: Instant) -> Self {
+        let params = hello(NEWEST_LEGACY, b"{}", None);
+        Self { params, credentials: credentials.to_vec(), deadline }
+    }
+
+    fn digest(&self) -> Digest {
+        let mut parts: Vec<&[u8]> = vec![&self.params];
+        for (name, value) in &self.credentials {
+            parts.extend([b"\n", name.as_str().as_bytes(), b":", value.as_bytes()]);
+        }
+        Digest::of_parts(&parts)
+    }
+}
+
+/// `params` of `initialize`.
+pub(crate) fn hello(revision: &str, capabilities: &[u8], client_info: Option<&Bytes>) -> Bytes {
+    let own = format!(r#"{{"name":"weir","version":"{}"}}"#, env!("CARGO_PKG_VERSION"));
+    let info = client_info.map_or(own.as_bytes(), |info| info);
+    let mut params = format!(r#"{{"protocolVersion":"{revision}","capabilities":"#).into_bytes();
+    params.extend_from_slice(capabilities);
+    params.extend_from_slice(br#","clientInfo":"#);
+    params.extend_from_slice(info);
+    params.push(b'}');
+    params.into()
+}
+
+impl Remote {
+    /// The caller's session, opened when there is none.
+    pub(super) async fn session(
+        self: &Arc<Self>,
+        outbound: &Outbound,
+    ) -> Result<Arc<Session>, Failure> {
+        let hello = Hello::of(&outbound.front, outbound);
+        let key = Key { isolation: outbound.front.isolation.clone(), shape: hello.digest() };
+        let slot = self.sessions.slot(&key)?;
+        let late = |_| refuse::timeout("no session before the deadline");
+        let mut held = tokio::time::timeout_at(outbound.deadline.into(), slot.session.lock())
+            .await
+            .map_err(late)?;
+        if let Some(session) = held.as_ref() {
+            return Ok(Arc::clone(session));
+        }
+        // In a task of its own, so that a caller who leaves does not leave half a session behind.
+        let remote = Arc::clone(self);
+        let opened = tokio::spawn(async move { remote.open_session(hello).await }).await;
+        let session =
+            opened.map_err(|_| Refusal::new(Reason::Internal, "a handshake panicked"))??;
+        *held = Some(Arc::clone(&session));
+        Ok(session)
+    }
+
+    /// Forgets a session that the server does not know any more.
+    pub(super) async fn forget(&self, outbound: &Outbound, lost: &Arc<Session>) {
+        let hello = Hello::of(&outbound.front, outbound);
+        let key = Key { isolation: outbound.front.isolation.clone(), shape: hello.digest() };
+        let slot = self.sessions.slots.lock().get(&key).cloned();
+        if let Some(slot) = slot {
+            let mut held = slot.session.lock().await;
+            if held.as_ref().is_some_and(|session| Arc::ptr_eq(session, lost)) {
+                *held = None;
+            }
+        }
+    }
+
+    /// `initialize` and `notifications/initialized`.
+    pub(super) async fn open_session(
+        self: &Arc<Self>,
+        hello: Hello,
+    ) -> Result<Arc<Session>, Failure> {
+        let raw_id = self.next_id();
+        let body = envelope::request(&raw_id, "initialize", Some(&hello.params));
+        let answer = self
+            .send(Post {
+                method: Method::POST,
+                credentials: &hello.credentials,
+                headers: HeaderMap::new(),
+                body,
+                deadline: hello.deadline,
+            })
+            .await?;
+        let id = answer.session.clone();
+        let offer = self.initialized(answer, &Id::of(&raw_id), hello.deadline).await?;
+        let revision = negotiated(&offer)?;
+        let session = Arc::new(Session {
+            id,
+            revision,
+            offer,
+            credentials: hello.credentials,
+            used: Mutex::new(Instant::now()),
+            active: AtomicUsize::new(0),
+        });
+        let done = envelope::notification("notifications/initialized", None);
+        let seat = session.seat(hello.deadline);
+        self.post_message(&seat, done).await?;
+        Ok(session)
+    }
+
+    /// The result of `initialize` from an answer in either form.
+    pub(super) async fn initialized(
+        &self,
+        answer: Answer,
+        id: &Id,
+        deadline: Instant,
+    ) -> Result<Bytes, Failure> {
+        let status = answer.status;
+        let incoming = match answer.body {
+            Body::Json(body) => vec![envelope::read(&body).map_err(refuse::protocol)?],
+            Body::Events(mut events) => {
+                let late = |_| refuse::timeout("no answer to initialize before the deadline");
+                let read = tokio::time::timeout_at(deadline.into(), first(&mut events, id));
+                vec![read.await.map_err(late)??]
+            }
+            Body::Other => return Err(super::answer::by_status(status)),
+        };
+        for message in incoming {
+            match message {
+                Incoming::Result { id: of, result } if of == *id => return Ok(result),
+                Incoming::Error { code, .. } => {
+                    let refusal =
+                        refuse::protocol(format!("the server refused initialize with {code}"));
+                    return Err(match code {
+                        -32601 | -32600 | -32602 | -32022..=-32020 => {
+                            Failure::Contradiction(refusal)
+                        }
+                        _ => Failure::Refused(refusal),
+                    });
+                }
+                _ => {}
+            }
+        }
+        Err(refuse::protocol("the answer to initialize is none").into())
+    }
+
+    /// Ends sessions, all at once, without caring much.
+    pub(super) async fn end_sessions(self: &Arc<Self>, sessions: Vec<Arc<Session>>) {
+        let ends = sessions.iter().filter(|session| session.id.is_some()).map(|session| {
+            let seat = session.seat(Instant::now() + END);
+            async move {
+                if let Err(refusal) = self.delete(&seat).await {
+                    tracing::debug!(server = %self.key, %refusal, "a session was not ended");
+                }
+            }
+        });
+        futures_util::future::join_all(ends).await;
+    }
+}
+
+/// The first response in a stream.
+async fn first(events: &mut super::post::Events, id: &Id) -> Result<Incoming, Refusal> {
+    loop {
+        let event = events.next().await?;
+        let event = event.ok_or_else(|| refuse::closed("the stream ended before its answer"))?;
+        let Some(data) = event.data else { continue };
+        match envelope::read(&data).map_err(refuse::protocol)? {
+            Incoming::Result { id: of, result } if of == *id => {
+                return Ok(Incoming::Result { id: of, result });
+            }
+            error @ Incoming::Error { .. } => return Ok(error),
+            _ => {}
+        }
+    }
+}
+
+/// The revision in a result of `initialize`, when it is one that has a handshake.
+pub(crate) fn negotiated(offer: &[u8]) -> Result<String, Refusal> {
+    let revision = raw::text(offer, "protocolVersion")
+        .ok_or_else(|| refuse::protocol("the answer to initialize names no protocolVersion"))?;
+    if LEGACY.contains(&revision.as_str()) {
+        Ok(revision)
+    } else {
+        Err(refuse::protocol("the server wants a revision that the gateway does not speak"))
+    }
+}
+
+impl Session {
+    /// How messages of this session are sent.
+    pub(super) fn seat(&self, deadline: Instant) -> super::Seat<'_> {
+        super::Seat {
+            session: self.id.clone(),
+            revision: &self.revision,
+            credentials: &self.credentials,
+            deadline,
+        }
+    }
+}
