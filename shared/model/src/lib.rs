@@ -19,3 +19,5 @@ pub mod schema;
 pub mod seal;
 pub mod secret;
 pub mod snapshot;
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -125,8 +125,7 @@ fn read_document(
     let Some(kind) = key.kind else { return Err(named(complaints)) };
     if kind.is_system() {
         let text = "documents of this kind are written by the control plane alone";
-        complaints.push(("kind".to_owned(), text.to_owned()));
-        return Err(named(complaints));
+        return Err(named(vec![("kind".to_owned(), text.to_owned())]));
     }
     let mut secrets = Vec::new();
     if let Some(spec) = &mut spec {

@@ -1,3 +1,4 @@
 //! Tests of the public API of the model.
 
 mod documents;
+mod laws;
