@@ -44,6 +44,10 @@ pub const SERVER_VERSIONS_MAX: usize = 16;
 pub const CATALOG_ENTRIES_MAX: usize = 5_000;
 /// One definition as an upstream publishes it.
 pub const DEFINITION_BYTES_MAX: usize = 256 * 1024;
+/// All definitions of one server version together, as a proxy reports them.
+pub const OFFER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Observations that a proxy keeps while it cannot report them.
+pub const OUTBOX_ENTRIES_MAX: usize = 20_000;
 /// Instructions text of one server.
 pub const INSTRUCTIONS_BYTES_MAX: usize = 64 * 1024;
 /// Memberships and scopes that a token may bring; more are a sign of a wrong claim mapping.

@@ -19,5 +19,7 @@ pub mod schema;
 pub mod seal;
 pub mod secret;
 pub mod snapshot;
+pub mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod wire;
