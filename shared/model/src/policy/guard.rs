@@ -10,6 +10,10 @@ pub(super) fn check(text: &str) -> Result<(), String> {
         let (have, most) = (text.len(), bounds::CEDAR_BYTES_MAX);
         return Err(format!("the text has {have} bytes, at most {most} are allowed; split it"));
     }
+    if let Some(at) = text.find(is_reordering) {
+        let place = position(text, at);
+        return Err(format!("{place}: a control character makes the text look other than it is"));
+    }
     let bytes = text.as_bytes();
     let (mut depth, mut conditionals, mut operators, mut at) = (0_usize, 0_usize, 0_usize, 0_usize);
     while let Some(byte) = bytes.get(at) {
@@ -50,6 +54,11 @@ pub(super) fn check(text: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Characters that reorder text where it is shown: a reviewer would not see what is evaluated.
+fn is_reordering(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}')
 }
 
 fn is_word(byte: u8) -> bool {
