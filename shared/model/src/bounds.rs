@@ -146,10 +146,28 @@ pub const LIST_PAGE_ENTRIES: usize = 1_000;
 
 /// Cached decisions of one proxy.
 pub const DECISIONS_MAX: u64 = 100_000;
+/// Buckets of rate and concurrency limits of one proxy.
+pub const LIMIT_BUCKETS_MAX: usize = 500_000;
 /// Cached verified tokens of one proxy.
 pub const VERIFIED_TOKENS_MAX: u64 = 50_000;
 /// Keys of one JWKS.
 pub const JWKS_KEYS_MAX: usize = 100;
+/// Keys of one JWKS that are tried on one token (only tokens without a key id need more than one).
+pub const JWKS_TRIES_MAX: usize = 10;
+/// Places that keys come from.
+pub const JWKS_SOURCES_MAX: u64 = 10_000;
+/// Milliseconds to fetch one document of an issuer.
+pub const JWKS_FETCH_MS: u64 = 5_000;
+/// Seconds after which keys are fetched again in the background.
+pub const JWKS_REFRESH_SECS: u64 = 300;
+/// Seconds between attempts to fetch keys that are missing or old.
+pub const JWKS_RETRY_FLOOR_SECS: u64 = 2;
+/// Seconds between fetches for tokens that name an unknown key.
+pub const JWKS_UNKNOWN_KEY_FLOOR_SECS: u64 = 10;
+/// Seconds for which keys are used that cannot be fetched again; a day outlasts an issuer's outage.
+pub const JWKS_STALE_SECS: u64 = 86_400;
+/// Subject of a token.
+pub const SUBJECT_BYTES_MAX: usize = 512;
 /// Body of a JWKS or discovery document.
 pub const JWKS_BYTES_MAX: usize = 256 * 1024;
 

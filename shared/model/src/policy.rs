@@ -203,6 +203,12 @@ impl Rules {
         decision
     }
 
+    /// True when a Cedar policy can concern the question, so that [`Rules::decide`] evaluates it.
+    /// False: the answer is made of roles alone, and is cheaper than a cache.
+    pub fn evaluates(&self, question: &Question<'_>) -> bool {
+        self.cedar.concerns(question)
+    }
+
     /// What the roles and bindings mean, as Cedar text over [`SCHEMA`].
     pub fn cedar_of_roles(&self) -> &str {
         &self.translation

@@ -158,11 +158,13 @@ impl Cedar {
         self.rules.push(rule);
     }
 
-    pub(super) fn answer(&self, question: &Question<'_>) -> Answer {
-        let mut answer = Answer::default();
-        if self.rules.is_empty() {
-            return answer;
-        }
+    /// True when a policy can concern the question.
+    pub(super) fn concerns(&self, question: &Question<'_>) -> bool {
+        !self.rules.is_empty() && self.slices(question).iter().flatten().next().is_some()
+    }
+
+    /// Slices that hold a policy: of the group, of the server, of the target.
+    fn slices(&self, question: &Question<'_>) -> [Option<&Slice>; 3] {
         let at = question.action.index();
         let server = self.servers.get(question.server.as_str()).map(|shelf| &shelf[at]);
         let target = if self.targets.is_empty() {
@@ -171,8 +173,15 @@ impl Cedar {
             let id = target_id(question.server.as_str(), question.target);
             self.targets.get(&(question.action, id))
         };
-        let slices = [Some(&self.whole[at]), server, target];
-        let slices: Vec<&Slice> = slices.into_iter().flatten().filter(|s| !s.empty.0).collect();
+        [Some(&self.whole[at]), server, target].map(|slice| slice.filter(|s| !s.empty.0))
+    }
+
+    pub(super) fn answer(&self, question: &Question<'_>) -> Answer {
+        let mut answer = Answer::default();
+        if self.rules.is_empty() {
+            return answer;
+        }
+        let slices: Vec<&Slice> = self.slices(question).into_iter().flatten().collect();
         if slices.is_empty() {
             return answer;
         }

@@ -1,0 +1,5 @@
+//! The phases of a call.
+
+pub mod authenticate;
+pub mod authorize;
+pub mod metadata;

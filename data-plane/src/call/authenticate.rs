@@ -1,0 +1,182 @@
+//! Phase 2: who calls. Exactly one bearer token in the header, or nobody where the group lets
+//! nobody in.
+
+use std::sync::Arc;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, Uri};
+use weir_model::bounds;
+use weir_model::principal::Principal;
+use weir_model::reason::{Reason, Refusal};
+use weir_model::snapshot::GroupView;
+
+use crate::keys::Keys;
+
+/// Verifies the caller of a request.
+///
+/// # Errors
+/// `Unauthenticated` without a usable `Authorization` header, else what [`Keys::verify`] says.
+/// Answer those of status 401 with [`challenge`].
+pub async fn verify(
+    headers: &HeaderMap,
+    group: &GroupView,
+    keys: &Keys,
+    now: i64,
+) -> Result<Arc<Principal>, Refusal> {
+    let mut all = headers.get_all(AUTHORIZATION).iter();
+    match (all.next(), all.next()) {
+        (None, _) if group.spec.anonymous => Ok(Arc::new(Principal::anonymous())),
+        (None, _) => Err(Refusal::new(Reason::Unauthenticated, "no Authorization header")),
+        (Some(value), None) => keys.verify(bearer(value)?, group, now).await,
+        (Some(_), Some(_)) => {
+            let detail = "more than one Authorization header";
+            Err(Refusal::new(Reason::InvalidRequest, detail).hint("Send one Authorization header."))
+        }
+    }
+}
+
+fn bearer(value: &HeaderValue) -> Result<&str, Refusal> {
+    let refused = |detail: &str| Refusal::new(Reason::Unauthenticated, detail);
+    let text = value.to_str().map_err(|_| refused("the Authorization header is no ASCII"))?;
+    let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(refused("another scheme than Bearer"));
+    }
+    let token = token.trim_matches(' ');
+    if token.is_empty() {
+        return Err(refused("no token after Bearer"));
+    }
+    if token.len() > bounds::TOKEN_BYTES_MAX {
+        let detail = format!("a token of {} bytes", token.len());
+        return Err(Refusal::new(Reason::TokenInvalid, detail));
+    }
+    // The alphabet of RFC 6750, section 2.1.
+    let fine = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
+    if !token.bytes().all(fine) {
+        return Err(Refusal::new(Reason::TokenInvalid, "characters that no token has"));
+    }
+    Ok(token)
+}
+
+/// Refuses tokens in the URL: they end up in logs and histories.
+///
+/// # Errors
+/// `InvalidRequest`, when the query has an `access_token`.
+pub fn refuse_token_in_query(uri: &Uri) -> Result<(), Refusal> {
+    let query = uri.query().unwrap_or_default();
+    let names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+    if names.into_iter().any(|name| decoded(name).eq_ignore_ascii_case("access_token")) {
+        let hint = "Send the token in the Authorization header, not in the URL.";
+        return Err(Refusal::new(Reason::InvalidRequest, "a token in the URL").hint(hint));
+    }
+    Ok(())
+}
+
+/// Percent-decoding of a short name; what cannot be decoded stays as it is.
+fn decoded(name: &str) -> String {
+    let mut out = Vec::with_capacity(name.len());
+    let mut rest = name.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let hex = tail.get(..2).and_then(|two| std::str::from_utf8(two).ok());
+        let byte = hex.and_then(|two| u8::from_str_radix(two, 16).ok());
+        match (first, byte) {
+            (b'%', Some(byte)) => {
+                out.push(byte);
+                rest = &tail[2..];
+            }
+            _ => {
+                out.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// The `WWW-Authenticate` header of a refusal (RFC 6750, RFC 9728), for statuses 401 and 403.
+/// `scope` names the scopes that would do, separated by spaces.
+pub fn challenge(
+    reason: Reason,
+    resource_metadata_url: &str,
+    scope: Option<&str>,
+) -> Option<HeaderValue> {
+    let error = match reason {
+        Reason::Unauthenticated => None,
+        Reason::TokenInvalid | Reason::TokenExpired | Reason::TokenAudience => {
+            Some("invalid_token")
+        }
+        Reason::InsufficientScope => Some("insufficient_scope"),
+        _ => return None,
+    };
+    let mut text = String::from("Bearer ");
+    if let Some(error) = error {
+        let description = reason.remedy();
+        text.push_str(&format!("error=\"{error}\", error_description=\"{description}\", "));
+    }
+    if let Some(scope) = scope {
+        text.push_str(&format!("scope=\"{}\", ", quotable(scope)));
+    }
+    text.push_str(&format!("resource_metadata=\"{}\"", quotable(resource_metadata_url)));
+    HeaderValue::from_str(&text).ok()
+}
+
+/// Leaves out what would end a quoted string or a header.
+fn quotable(text: &str) -> String {
+    text.chars().filter(|c| c.is_ascii() && !c.is_ascii_control() && !"\"\\".contains(*c)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bearer_token_is_read_strictly() {
+        let cases = [
+            ("Bearer abc", Ok("abc")),
+            ("bEaReR  abc ", Ok("abc")),
+            ("Bearer a.b-c_d~e+f/g==", Ok("a.b-c_d~e+f/g==")),
+            ("Bearer", Err(Reason::Unauthenticated)),
+            ("Bearer ", Err(Reason::Unauthenticated)),
+            ("Basic YTpi", Err(Reason::Unauthenticated)),
+            ("Bearerabc", Err(Reason::Unauthenticated)),
+            ("Bearer a b", Err(Reason::TokenInvalid)),
+            ("Bearer a,b", Err(Reason::TokenInvalid)),
+        ];
+        for (text, expect) in cases {
+            let value = HeaderValue::from_static(text);
+            assert_eq!(bearer(&value).map_err(|r| r.reason), expect, "{text}");
+        }
+        let long = HeaderValue::try_from(format!("Bearer {}", "a".repeat(17_000))).unwrap();
+        assert_eq!(bearer(&long).unwrap_err().reason, Reason::TokenInvalid);
+    }
+
+    #[test]
+    fn tokens_in_the_url_are_refused() {
+        for (uri, refused) in [
+            ("/acme/mcp", false),
+            ("/acme/mcp?x=access_token", false),
+            ("/acme/mcp?access_token=a", true),
+            ("/acme/mcp?x=1&Access%5Ftoken=a", true),
+            ("/acme/mcp?%zz=1&a%", false),
+        ] {
+            let got = refuse_token_in_query(&uri.parse().unwrap());
+            assert_eq!(got.is_err(), refused, "{uri}");
+        }
+    }
+
+    #[test]
+    fn challenges_say_where_to_get_what() {
+        let at = "https://gw/.well-known/oauth-protected-resource/acme/mcp";
+        let text =
+            |reason, scope| challenge(reason, at, scope).map(|v| v.to_str().unwrap().to_owned());
+        assert_eq!(
+            text(Reason::Unauthenticated, None).unwrap(),
+            format!("Bearer resource_metadata=\"{at}\"")
+        );
+        let expired = text(Reason::TokenExpired, Some("a b\"\r\n")).unwrap();
+        assert!(expired.starts_with("Bearer error=\"invalid_token\", error_description=\"Refresh"));
+        assert!(expired.contains(", scope=\"a b\", resource_metadata="));
+        assert!(text(Reason::InsufficientScope, Some("x")).unwrap().contains("insufficient_scope"));
+        assert_eq!(text(Reason::UnknownTarget, None), None);
+    }
+}

@@ -1,0 +1,122 @@
+//! Phase 4: whether the caller may do this. Default deny, by the rules of the group.
+//!
+//! A [`Permit`] is the decision as a value that later phases demand; this module is its only
+//! maker. What is denied looks like what does not exist, unless the rule that forbids it says
+//! with `@scope("...")` which scope would do: then the caller is told, and can step up.
+
+use std::sync::Arc;
+
+use weir_model::id::Name;
+use weir_model::policy::{Action, Decision, Question, Rules};
+use weir_model::reason::{Reason, Refusal};
+
+use crate::decisions::Decisions;
+
+/// Leave to do one thing, with the reasons.
+#[derive(Debug, Clone)]
+pub struct Permit {
+    action: Action,
+    server: Name,
+    target: String,
+    rules: Vec<Arc<str>>,
+    obligations: Vec<(String, String)>,
+}
+
+impl Permit {
+    /// What may be done.
+    pub fn action(&self) -> Action {
+        self.action
+    }
+    /// On which server.
+    pub fn server(&self) -> &Name {
+        &self.server
+    }
+    /// To which tool, prompt or URI of it; empty for the server itself.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+    /// Ids of the deciding rules, for audit.
+    pub fn rules(&self) -> &[Arc<str>] {
+        &self.rules
+    }
+    /// Annotations of the deciding rules: (`audit`, `full`), ...
+    pub fn obligations(&self) -> &[(String, String)] {
+        &self.obligations
+    }
+}
+
+/// No leave: the refusal for the caller, and what the audit record has to say about it.
+#[derive(Debug, Clone)]
+pub struct Denial {
+    /// For the caller; its detail says "denied by policy" or which rule could not be evaluated.
+    pub refusal: Refusal,
+    /// Ids of the deciding rules; empty when nothing granted.
+    pub rules: Vec<Arc<str>>,
+    /// The scopes for the challenge, when the refusal is `InsufficientScope`.
+    pub scope: Option<String>,
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        denial.refusal
+    }
+}
+
+/// Decides a question.
+///
+/// # Errors
+/// A [`Denial`] with `UnknownTarget` (`UnknownEndpoint` for a server as a whole), or
+/// `InsufficientScope` where every rule that forbids names a scope.
+pub fn decide(
+    decisions: &Decisions,
+    rules: &Rules,
+    question: &Question<'_>,
+) -> Result<Permit, Denial> {
+    let decision = decisions.decide(rules, question);
+    if decision.allowed {
+        return Ok(Permit {
+            action: question.action,
+            server: question.server.clone(),
+            target: question.target.to_owned(),
+            rules: decision.rules.clone(),
+            obligations: decision.obligations.clone(),
+        });
+    }
+    Err(deny(question.action, &decision))
+}
+
+/// True when a list may show the target: when it might be allowed, whatever the arguments.
+pub fn may_see(decisions: &Decisions, rules: &Rules, question: &Question<'_>) -> bool {
+    decisions.decide(rules, &Question { arguments: None, ..*question }).allowed
+}
+
+fn deny(action: Action, decision: &Decision) -> Denial {
+    let scope = missing_scope(decision);
+    let reason = match (&scope, action) {
+        (Some(_), _) => Reason::InsufficientScope,
+        (None, Action::UseServer) => Reason::UnknownEndpoint,
+        (None, _) => Reason::UnknownTarget,
+    };
+    let mut detail = String::from("denied by policy");
+    for (at, part) in decision.errors.iter().enumerate() {
+        detail.push_str(if at == 0 { "; not evaluated: " } else { ", " });
+        detail.push_str(part);
+    }
+    let mut refusal = Refusal::new(reason, detail);
+    if let Some(scope) = &scope {
+        refusal = refusal.hint(format!("Ask for a token with the scope: {scope}."));
+    }
+    Denial { refusal, rules: decision.rules.clone(), scope }
+}
+
+/// The scopes that would do, when each deciding rule names one.
+fn missing_scope(decision: &Decision) -> Option<String> {
+    let mut scopes: Vec<&str> = Vec::new();
+    for (_, value) in decision.obligations.iter().filter(|(key, _)| key == "scope") {
+        scopes.push(value);
+    }
+    let all = !scopes.is_empty() && scopes.len() == decision.rules.len();
+    scopes.sort_unstable();
+    scopes.dedup();
+    (all && decision.errors.is_empty()).then(|| scopes.join(" "))
+}
