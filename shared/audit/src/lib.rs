@@ -1,46 +1,26 @@
 //! The audit pipeline: one record per request, reserved before the work, finished with the body.
 //!
-//! Both planes use it. A [`Pipeline`] numbers records within one epoch of one node and hands them
-//! to its sinks in order.
+//! Both planes use it. A [`Pipeline`] numbers records without gaps within one epoch of one node,
+//! renders each once, and hands them in order to its sinks: the first one keeps the promise of
+//! the record's class, the others follow at their own pace. [`memory`] is
+//! a sink for tests.
+//!
+//! What a class promises when a record is finished:
+//! - `strict`: the first sink has written and synced it;
+//! - `durable`: the first sink has written it, and syncs it shortly after, in groups;
+//! - `counted`: nothing; a record that finds no room is counted, and the count is in the records
+//!   that follow it.
+//!
+//! Room is bounded: a record takes it from its reservation until every sink has it for good. With
+//! no room, or with a first sink that cannot write, `strict` and `durable` requests are refused
+//! before any work is done for them.
 
-use weir_model::audit::Facts;
-use weir_model::reason::Reason;
-use weir_model::resource::AuditClass;
+pub mod memory;
+mod metrics;
+mod pipeline;
+pub mod record;
+pub mod sink;
 
-/// Takes records from callers and brings them to the sinks. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Pipeline {}
-
-/// Room for one record. Finishing it writes the record; dropping it unfinished writes what was
-/// noted so far with [`weir_model::audit::Outcome::Unknown`] (or `Aborted` when so noted).
-#[derive(Debug)]
-pub struct Slot {}
-
-impl Pipeline {
-    /// Reserves room for one record before any work is done.
-    ///
-    /// # Errors
-    /// [`Reason::AuditFull`] when there is no room and the class demands a record. A `counted`
-    /// class gets a slot regardless, and the loss is counted.
-    pub fn reserve(&self, class: AuditClass) -> Result<Slot, Reason> {
-        let _ = class;
-        todo!()
-    }
-}
-
-impl Slot {
-    /// Keeps the facts so far, for the case that the slot is dropped.
-    pub fn note(&mut self, facts: &Facts) {
-        let _ = facts;
-        todo!()
-    }
-
-    /// Writes the record; returns when the class's promise holds (written, or written and synced).
-    ///
-    /// # Errors
-    /// [`Reason::AuditFull`] when a `strict` or `durable` record could not be written.
-    pub async fn finish(self, facts: Facts) -> Result<(), Reason> {
-        let _ = facts;
-        todo!()
-    }
-}
+pub use pipeline::{Builder, Left, Origin, Pipeline, Slot};
+pub use record::Record;
+pub use sink::{Sink, SinkError};

@@ -173,6 +173,8 @@ pub const JWKS_BYTES_MAX: usize = 256 * 1024;
 
 /// Audit records waiting for a sink.
 pub const AUDIT_QUEUE_RECORDS: usize = 10_000;
+/// Milliseconds that an answer waits for its audit record before it is refused.
+pub const AUDIT_PROMISE_MS: u64 = 10_000;
 /// One audit record in its JSON form.
 pub const AUDIT_RECORD_BYTES_MAX: usize = 64 * 1024;
 

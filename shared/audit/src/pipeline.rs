@@ -1,0 +1,320 @@
+//! Room, numbers and promises: from a reservation to a record in every sink's queue.
+
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use weir_model::audit::Facts;
+use weir_model::bounds;
+use weir_model::reason::Reason;
+use weir_model::resource::AuditClass;
+use weir_runtime::clock::{SharedClock, SystemClock};
+use weir_runtime::metrics::Metrics;
+use weir_runtime::task;
+
+use crate::metrics::{Backlog, Counters, SinkState};
+use crate::record::{Draft, Record, Run};
+use crate::sink::Sink;
+use writer::{Queued, Waiter, Writer};
+
+/// Takes records from callers and brings them to the sinks. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    shared: Arc<Shared>,
+}
+
+/// Room for one record. Finishing it writes the record; dropping it unfinished writes what was
+/// noted so far, with the outcome that was noted ([`weir_model::audit::Outcome::Unknown`] when
+/// none was).
+#[derive(Debug)]
+pub struct Slot {
+    shared: Arc<Shared>,
+    room: Option<OwnedSemaphorePermit>,
+    noted: Option<Box<Facts>>,
+    finished: bool,
+}
+
+/// Where a pipeline runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The node: unique in the fleet.
+    pub node: String,
+    /// Its region, for records that do not say.
+    pub region: String,
+}
+
+/// Puts a pipeline together.
+pub struct Builder {
+    origin: Origin,
+    primary: Box<dyn Sink>,
+    followers: Vec<Box<dyn Sink>>,
+    room: usize,
+    clock: SharedClock,
+    metrics: Metrics,
+}
+
+/// What a closed pipeline could not bring to a sink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// The sink.
+    pub sink: &'static str,
+    /// Records that it did not take, or did not sync.
+    pub records: u64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    run: Arc<Run>,
+    room: Arc<Semaphore>,
+    /// Numbers are given out and queues are filled under one lock, so that every sink sees
+    /// records in the order of their numbers.
+    line: Mutex<Line>,
+    /// The first sink cannot write: promises would not be kept.
+    failing: Arc<AtomicBool>,
+    counters: Counters,
+    states: Vec<Arc<SinkState>>,
+    clock: SharedClock,
+    tasks: Mutex<Vec<JoinHandle<Option<()>>>>,
+}
+
+#[derive(Debug)]
+struct Line {
+    sequence: u64,
+    lost: u64,
+    /// One queue per sink, the first sink's first; none once the pipeline is closed.
+    queues: Vec<mpsc::Sender<Queued>>,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("origin", &self.origin).finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// A pipeline whose promises the `primary` sink keeps.
+    pub fn new(origin: Origin, primary: Box<dyn Sink>, metrics: Metrics) -> Self {
+        Self {
+            origin,
+            primary,
+            followers: Vec::new(),
+            room: bounds::AUDIT_QUEUE_RECORDS,
+            clock: SystemClock::shared(),
+            metrics,
+        }
+    }
+
+    /// A further sink, which nobody waits for. Its backlog counts against the room.
+    #[must_use]
+    pub fn follower(mut self, sink: Box<dyn Sink>) -> Self {
+        self.followers.push(sink);
+        self
+    }
+
+    /// Records that may be under way at a time.
+    #[must_use]
+    pub fn room(mut self, records: usize) -> Self {
+        self.room = records.clamp(1, bounds::AUDIT_QUEUE_RECORDS);
+        self
+    }
+
+    /// Another clock, for tests.
+    #[must_use]
+    pub fn clock(mut self, clock: SharedClock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Starts the sinks' tasks on the current runtime.
+    pub fn start(self) -> Pipeline {
+        let counters = Counters::register(&self.metrics);
+        let sinks: Vec<Box<dyn Sink>> =
+            std::iter::once(self.primary).chain(self.followers).collect();
+        let after = sinks.iter().filter_map(|sink| sink.newest_epoch()).max().map_or(0, |e| e + 1);
+        let run = Arc::new(Run {
+            node: self.origin.node,
+            region: self.origin.region,
+            epoch: self.clock.now_ms().max(after),
+        });
+        let failing = Arc::new(AtomicBool::new(false));
+        let (mut queues, mut states, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, sink) in sinks.into_iter().enumerate() {
+            // Records hold room, so a queue of this length is never full.
+            let (sender, receiver) = mpsc::channel(self.room);
+            let state = counters.sink(sink.name());
+            // Only the first sink's health decides about promises.
+            let health = (index == 0).then(|| Arc::clone(&failing));
+            let writer = Writer::new(sink, receiver, Arc::clone(&state), health);
+            tasks.push(task::spawn("audit sink", writer.run()));
+            queues.push(sender);
+            states.push(state);
+        }
+        self.metrics.collector(Backlog(states.clone()));
+        let shared = Shared {
+            run,
+            room: Arc::new(Semaphore::new(self.room)),
+            line: Mutex::new(Line { sequence: 0, lost: 0, queues }),
+            failing,
+            counters,
+            states,
+            clock: self.clock,
+            tasks: Mutex::new(tasks),
+        };
+        Pipeline { shared: Arc::new(shared) }
+    }
+}
+
+impl Pipeline {
+    /// Reserves room for one record before any work is done.
+    ///
+    /// # Errors
+    /// [`Reason::AuditFull`] when there is no room, or no working sink, and the class demands a
+    /// record. A `counted` class gets a slot regardless, and the loss is counted.
+    pub fn reserve(&self, class: AuditClass) -> Result<Slot, Reason> {
+        let shared = &self.shared;
+        let room = Arc::clone(&shared.room).try_acquire_owned().ok();
+        let promised = class != AuditClass::Counted;
+        if promised && (room.is_none() || shared.failing.load(Ordering::Acquire)) {
+            shared.counters.refused.inc();
+            return Err(Reason::AuditFull);
+        }
+        Ok(Slot { shared: Arc::clone(shared), room, noted: None, finished: false })
+    }
+
+    /// This run's epoch.
+    pub fn epoch(&self) -> u64 {
+        self.shared.run.epoch
+    }
+
+    /// How many records this run has numbered.
+    pub fn sequence(&self) -> u64 {
+        self.shared.line.lock().sequence
+    }
+
+    /// Records of class `counted` that found no room in this run.
+    pub fn lost(&self) -> u64 {
+        self.shared.line.lock().lost
+    }
+
+    /// True while the first sink cannot write.
+    pub fn is_failing(&self) -> bool {
+        self.shared.failing.load(Ordering::Acquire)
+    }
+
+    /// Takes no more records and brings those it has to the sinks. What is not there by the
+    /// deadline is given back, by sink; a sink that can be synced has been.
+    ///
+    /// Callers end first: slots that are finished later are refused or counted as lost.
+    pub async fn close(&self, deadline: Duration) -> Vec<Left> {
+        self.shared.line.lock().queues.clear();
+        let tasks = std::mem::take(&mut *self.shared.tasks.lock());
+        let end = tokio::time::Instant::now() + deadline;
+        for mut task in tasks {
+            if tokio::time::timeout_at(end, &mut task).await.is_err() {
+                task.abort();
+                // Wait for the abort: the sink's file is closed when this returns.
+                let _ = task.await;
+            }
+        }
+        let states = self.shared.states.iter();
+        let left = states.map(|state| Left { sink: state.name, records: state.depth() });
+        left.filter(|left| left.records > 0).collect()
+    }
+}
+
+impl Slot {
+    /// Keeps the facts so far, for the case that the slot is dropped.
+    pub fn note(&mut self, facts: &Facts) {
+        match &mut self.noted {
+            Some(noted) => noted.as_mut().clone_from(facts),
+            None => self.noted = Some(Box::new(facts.clone())),
+        }
+    }
+
+    /// Writes the record; returns when the promise of `facts.class` holds.
+    ///
+    /// # Errors
+    /// [`Reason::AuditFull`] when a `strict` or `durable` record could not be written in time for
+    /// its answer. Such a record is not given up: it is written when the sink is well again.
+    pub async fn finish(mut self, facts: Facts) -> Result<(), Reason> {
+        self.finished = true;
+        let (waiter, kept) = Waiter::of(facts.class);
+        let queued = self.shared.enqueue(&facts, self.room.take(), waiter);
+        let Some(kept) = kept else { return Ok(()) };
+        let patience = Duration::from_millis(bounds::AUDIT_PROMISE_MS);
+        let kept = async { tokio::time::timeout(patience, kept).await };
+        let promised = queued && matches!(kept.await, Ok(Ok(true)));
+        if !promised {
+            self.shared.counters.refused.inc();
+            return Err(Reason::AuditFull);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        let facts = self.noted.take().unwrap_or_else(|| {
+            Box::new(Facts { time_ms: self.shared.clock.now_ms(), ..Facts::default() })
+        });
+        self.shared.enqueue(&facts, self.room.take(), None);
+    }
+}
+
+impl Shared {
+    /// Numbers a record and puts it into every queue; false when it is lost.
+    fn enqueue(
+        &self,
+        facts: &Facts,
+        room: Option<OwnedSemaphorePermit>,
+        waiter: Option<Waiter>,
+    ) -> bool {
+        // A slot of class `counted` may have been given out without room that is there by now.
+        let room = room.or_else(|| Arc::clone(&self.room).try_acquire_owned().ok());
+        let Some(room) = room else { return self.lose(waiter.is_some()) };
+        let draft = Draft::render(facts, &self.run);
+        let mut line = self.line.lock();
+        if line.queues.is_empty() {
+            drop(line);
+            return self.lose(waiter.is_some());
+        }
+        line.sequence += 1;
+        let record = draft.number(&self.run, line.sequence, line.lost, room);
+        self.counters.accepted.inc();
+        let mut waiter = waiter;
+        for (index, (queue, state)) in line.queues.iter().zip(&self.states).enumerate() {
+            let queued = Queued { record: Record::clone(&record), waiter: waiter.take() };
+            // Count first: the sink's task may be done with it before this thread goes on.
+            state.queued();
+            if queue.try_send(queued).is_err() {
+                // Only a sink whose task has died: its records stay in the count as left over.
+                self.failing.fetch_or(index == 0, Ordering::AcqRel);
+                tracing::error!(sink = state.name, record = ?record, "audit sink is gone");
+            }
+        }
+        true
+    }
+
+    /// A record that found no room. Who was promised one is refused; others are counted.
+    fn lose(&self, promised: bool) -> bool {
+        if !promised {
+            self.line.lock().lost += 1;
+            self.counters.lost.inc();
+        }
+        false
+    }
+}
+
+/// The two ends of a promise.
+pub(crate) type Kept = oneshot::Receiver<bool>;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,310 @@
+//! One sink's task: batches, retries, syncs in groups, and keeps promises.
+//!
+//! Records that were written but not synced are kept, because a failed sync may have lost them:
+//! they are written once more. What is written and synced is let go, which makes room.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use weir_model::resource::AuditClass;
+use weir_runtime::backoff::Backoff;
+
+use super::Kept;
+use crate::metrics::SinkState;
+use crate::record::Record;
+use crate::sink::{Sink, SinkError};
+
+/// Records of one write.
+const BATCH_RECORDS: usize = 512;
+/// How long written records may stay unsynced.
+const SYNC_EVERY: Duration = Duration::from_millis(100);
+/// Unsynced records at which a sync begins early.
+const SYNC_RECORDS: usize = 2_048;
+/// Waits between attempts at a sink that fails.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_CAP: Duration = Duration::from_secs(5);
+/// Failures in a row after which newcomers are told at once that their promise is broken.
+const HOPEFUL_TRIES: u32 = 1;
+
+/// A record in a sink's queue.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) record: Record,
+    pub(super) waiter: Option<Waiter>,
+}
+
+/// Somebody who waits for a record: told `true` when the promise is kept, `false` when not.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    synced: bool,
+    tell: oneshot::Sender<bool>,
+}
+
+impl Waiter {
+    /// The waiter of a class, and what its owner waits on; none for `counted`.
+    pub(super) fn of(class: AuditClass) -> (Option<Self>, Option<Kept>) {
+        if class == AuditClass::Counted {
+            return (None, None);
+        }
+        let (tell, kept) = oneshot::channel();
+        (Some(Self { synced: class == AuditClass::Strict, tell }), Some(kept))
+    }
+    fn keep(self) {
+        // The caller may have left.
+        let _ = self.tell.send(true);
+    }
+    fn break_promise(self) {
+        let _ = self.tell.send(false);
+    }
+}
+
+/// A flush under way: how many unsynced records it covers.
+struct Flush {
+    covers: usize,
+    done: BoxFuture<'static, Result<(), SinkError>>,
+}
+
+/// The task of one sink.
+pub(super) struct Writer {
+    sink: Box<dyn Sink>,
+    queue: mpsc::Receiver<Queued>,
+    state: Arc<SinkState>,
+    health: Option<Arc<AtomicBool>>,
+    /// To be written, in order.
+    todo: VecDeque<Queued>,
+    /// Written and not synced, in order; waiters here want the sync.
+    unsynced: VecDeque<Queued>,
+    flush: Option<Flush>,
+    /// When the oldest unsynced record must be synced.
+    sync_at: Option<Instant>,
+    /// Somebody waits for a sync that has not begun.
+    sync_wanted: bool,
+    /// The last flush failed: writing alone does not make the sink well.
+    flush_ill: bool,
+    backoff: Backoff,
+    /// After a failure: when to try again.
+    retry_at: Option<Instant>,
+    open: bool,
+}
+
+/// What the task does next.
+enum Step {
+    Received(Option<Queued>),
+    Flushed(Result<(), SinkError>),
+    SyncDue,
+    Retry,
+}
+
+impl Writer {
+    pub(super) fn new(
+        sink: Box<dyn Sink>,
+        queue: mpsc::Receiver<Queued>,
+        state: Arc<SinkState>,
+        health: Option<Arc<AtomicBool>>,
+    ) -> Self {
+        Self {
+            sink,
+            queue,
+            state,
+            health,
+            todo: VecDeque::new(),
+            unsynced: VecDeque::new(),
+            flush: None,
+            sync_at: None,
+            sync_wanted: false,
+            flush_ill: false,
+            backoff: Backoff::new(RETRY_FIRST, RETRY_CAP),
+            retry_at: None,
+            open: true,
+        }
+    }
+
+    /// Runs until the queue is closed and everything in it is written and synced.
+    pub(super) async fn run(mut self) {
+        while self.open || !self.todo.is_empty() || !self.unsynced.is_empty() {
+            self.fill();
+            if !self.todo.is_empty() && self.retry_at.is_none() {
+                self.write().await;
+            }
+            self.start_flush_if_due();
+            if self.can_write_at_once() {
+                continue;
+            }
+            match self.next().await {
+                Step::Received(Some(queued)) => self.take(queued),
+                Step::Received(None) => self.open = false,
+                Step::Flushed(result) => self.flushed(result),
+                Step::SyncDue => self.sync_at = Some(Instant::now()),
+                Step::Retry => self.retry_at = None,
+            }
+        }
+    }
+
+    /// Takes what is queued, without waiting. The room bounds it.
+    fn fill(&mut self) {
+        while self.open {
+            match self.queue.try_recv() {
+                Ok(queued) => self.take(queued),
+                Err(mpsc::error::TryRecvError::Empty) => break,
+                Err(mpsc::error::TryRecvError::Disconnected) => self.open = false,
+            }
+        }
+        let oldest = self.todo.front().or(self.unsynced.front());
+        self.state.oldest(oldest.map(|queued| queued.record.queued_at()));
+    }
+
+    fn take(&mut self, mut queued: Queued) {
+        // While the sink keeps failing nobody is left waiting for the next attempt.
+        if self.backoff.tries() > HOPEFUL_TRIES
+            && let Some(waiter) = queued.waiter.take()
+        {
+            waiter.break_promise();
+        }
+        self.todo.push_back(queued);
+    }
+
+    fn can_write_at_once(&self) -> bool {
+        let waiting = !self.todo.is_empty() || (self.open && !self.queue.is_empty());
+        // A finished flush is looked at first: promises wait for it.
+        waiting && self.retry_at.is_none() && self.flush.is_none()
+    }
+
+    async fn next(&mut self) -> Step {
+        let retry_at = self.retry_at;
+        let sync_at = self.sync_at.filter(|_| self.flush.is_none() && retry_at.is_none());
+        let at = |at: Option<Instant>| at.unwrap_or_else(Instant::now);
+        let may_write = retry_at.is_none() && !self.todo.is_empty();
+        tokio::select! {
+            biased;
+            result = poll_flush(&mut self.flush), if self.flush.is_some() => Step::Flushed(result),
+            () = std::future::ready(()), if may_write => Step::Retry,
+            () = tokio::time::sleep_until(at(retry_at)), if retry_at.is_some() => Step::Retry,
+            queued = self.queue.recv(), if self.open => Step::Received(queued),
+            () = tokio::time::sleep_until(at(sync_at)), if sync_at.is_some() => Step::SyncDue,
+        }
+    }
+
+    async fn write(&mut self) {
+        let batch: Vec<Record> =
+            self.todo.iter().take(BATCH_RECORDS).map(|queued| queued.record.clone()).collect();
+        let result = self.sink.write(&batch).await;
+        let failed = match &result {
+            Ok(()) => Vec::new(),
+            Err(error) => error.failed.clone(),
+        };
+        let mut again = Vec::new();
+        for (index, mut queued) in self.todo.drain(..batch.len()).enumerate() {
+            if failed.binary_search(&index).is_ok() {
+                if let Some(waiter) = queued.waiter.take() {
+                    waiter.break_promise();
+                }
+                again.push(queued);
+            } else {
+                if let Some(waiter) = queued.waiter.take_if(|waiter| !waiter.synced) {
+                    waiter.keep();
+                }
+                self.sync_wanted |= queued.waiter.is_some();
+                self.unsynced.push_back(queued);
+            }
+        }
+        for queued in again.into_iter().rev() {
+            self.todo.push_front(queued);
+        }
+        self.state.written.inc_by((batch.len() - failed.len()) as u64);
+        self.state.failed.inc_by(failed.len() as u64);
+        if !self.unsynced.is_empty() && self.sync_at.is_none() {
+            self.sync_at = Some(Instant::now() + SYNC_EVERY);
+        }
+        match result {
+            Ok(()) if self.flush_ill => {}
+            Ok(()) => self.well(),
+            Err(error) => self.ill(&error),
+        }
+    }
+
+    fn start_flush_if_due(&mut self) {
+        let due = self.sync_at.is_some_and(|at| at <= Instant::now())
+            || self.unsynced.len() >= SYNC_RECORDS
+            || (!self.open && self.todo.is_empty())
+            || self.sync_wanted
+            || self.flush_ill;
+        let can = self.flush.is_none() && self.retry_at.is_none() && !self.unsynced.is_empty();
+        if due && can {
+            self.sync_wanted = false;
+            let done = self.sink.flush();
+            self.flush = Some(Flush { covers: self.unsynced.len(), done });
+        }
+    }
+
+    fn flushed(&mut self, result: Result<(), SinkError>) {
+        let covers = self.flush.take().map_or(0, |flush| flush.covers);
+        match result {
+            Ok(()) => {
+                for queued in self.unsynced.drain(..covers) {
+                    if let Some(waiter) = queued.waiter {
+                        waiter.keep();
+                    }
+                }
+                self.state.done(covers);
+                let more = !self.unsynced.is_empty();
+                self.sync_at = more.then(|| Instant::now() + SYNC_EVERY);
+                self.flush_ill = false;
+                self.well();
+            }
+            Err(error) => {
+                // What was written may be gone: write all of it again, ahead of the rest.
+                while let Some(mut queued) = self.unsynced.pop_back() {
+                    if let Some(waiter) = queued.waiter.take() {
+                        waiter.break_promise();
+                    }
+                    self.todo.push_front(queued);
+                }
+                self.sync_at = None;
+                self.sync_wanted = false;
+                self.flush_ill = true;
+                self.ill(&error);
+            }
+        }
+    }
+
+    fn well(&mut self) {
+        if self.backoff.tries() > 0 {
+            tracing::info!(sink = self.state.name, "audit sink is well again");
+            self.backoff.reset();
+        }
+        if let Some(health) = &self.health {
+            health.store(false, Ordering::Release);
+        }
+    }
+
+    fn ill(&mut self, error: &SinkError) {
+        if let Some(health) = &self.health {
+            health.store(true, Ordering::Release);
+        }
+        let wait = self.backoff.next_wait();
+        let (sink, tries) = (self.state.name, self.backoff.tries());
+        // The first failure and then one in every ten: an outage must not flood the log.
+        if tries == 1 || tries % 10 == 0 {
+            tracing::error!(sink, tries, %error, "audit sink fails; its records wait");
+        }
+        self.retry_at = Some(Instant::now() + wait);
+        // Promises that wait behind the failure cannot be kept in time either.
+        for queued in &mut self.todo {
+            if let Some(waiter) = queued.waiter.take() {
+                waiter.break_promise();
+            }
+        }
+    }
+}
+
+async fn poll_flush(flush: &mut Option<Flush>) -> Result<(), SinkError> {
+    match flush {
+        Some(flush) => (&mut flush.done).fuse().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,141 @@
+//! A record as its consumers see it: one line of JSON, rendered once.
+//!
+//! The shape is OCSF's API Activity (class 6003) with what has no place there under `unmapped`;
+//! `docs/reference/audit-event.md` tells every member and `audit-event.schema.json` beside it is
+//! the contract. A record holds names, digests and numbers; there is no member for payloads.
+//! Texts that a peer chose are bounded and scrubbed of what looks like a credential.
+
+mod shape;
+mod text;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+use weir_model::audit::{EventId, Facts};
+use weir_model::id::Name;
+
+/// Version of the record's shape, in `metadata.log_version`.
+pub const LOG_VERSION: &str = "1";
+
+/// Who writes records: one run of one node.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) node: String,
+    pub(crate) region: String,
+    pub(crate) epoch: u64,
+}
+
+/// A record on its way to the sinks. Clones share the bytes.
+#[derive(Clone)]
+pub struct Record {
+    run: Arc<Run>,
+    sequence: u64,
+    group: Option<Name>,
+    bytes: Bytes,
+    queued_at: Instant,
+    /// Room in the pipeline, given back when the last sink lets go of the record.
+    room: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Record({})", self.uid())
+    }
+}
+
+impl Record {
+    /// Names this record for ever.
+    pub fn id(&self) -> EventId {
+        let run = &self.run;
+        EventId { node: run.node.clone(), epoch: run.epoch, sequence: self.sequence }
+    }
+    /// [`Self::id`] as consumers see it: `node/epoch/sequence`.
+    pub fn uid(&self) -> String {
+        format!("{}/{}/{}", self.run.node, self.run.epoch, self.sequence)
+    }
+    /// From 1, without gaps within an epoch.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+    /// The group that it belongs to, when the request named one that exists.
+    pub fn group(&self) -> Option<&Name> {
+        self.group.as_ref()
+    }
+    /// The record itself: one JSON object without line breaks.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+    /// A copy that takes no room, for whoever keeps records for longer.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self { room: None, ..self.clone() }
+    }
+    /// True while it takes room in the pipeline.
+    pub fn is_attached(&self) -> bool {
+        self.room.is_some()
+    }
+    /// When it was finished.
+    pub fn queued_at(&self) -> Instant {
+        self.queued_at
+    }
+}
+
+/// A record that lacks its number: rendered outside of the lock that gives numbers out.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    group: Option<Name>,
+    metadata: Vec<u8>,
+    unmapped: Vec<u8>,
+    event: Vec<u8>,
+}
+
+impl Draft {
+    pub(crate) fn render(facts: &Facts, run: &Run) -> Self {
+        let shape = shape::Shape::of(facts, run);
+        let json = |value: serde_json::Result<Vec<u8>>| {
+            value.expect("strings, numbers and lists always have a JSON form")
+        };
+        Self {
+            group: facts.group.clone(),
+            metadata: json(serde_json::to_vec(&shape.metadata)),
+            unmapped: json(serde_json::to_vec(&shape.unmapped)),
+            event: json(serde_json::to_vec(&shape.event)),
+        }
+    }
+
+    /// Gives the draft its number. `lost` is how many records of this run found no room so far.
+    pub(crate) fn number(
+        self,
+        run: &Arc<Run>,
+        sequence: u64,
+        lost: u64,
+        room: OwnedSemaphorePermit,
+    ) -> Record {
+        let uid = serde_json::Value::from(format!("{}/{}/{sequence}", run.node, run.epoch));
+        let head = format!("{{\"metadata\":{{\"uid\":{uid},\"sequence\":{sequence},");
+        let middle = format!(",\"unmapped\":{{\"lost\":{lost},");
+        // Each part is a JSON object with at least one member; its opening brace goes.
+        let parts: [&[u8]; 6] = [
+            head.as_bytes(),
+            &self.metadata[1..],
+            middle.as_bytes(),
+            &self.unmapped[1..],
+            b",",
+            &self.event[1..],
+        ];
+        Record {
+            run: Arc::clone(run),
+            sequence,
+            group: self.group,
+            bytes: parts.concat().into(),
+            queued_at: Instant::now(),
+            room: Some(Arc::new(room)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,382 @@
+//! The members of a record and how the facts fill them. The order of fields here is the order in
+//! the JSON.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::Serialize;
+use weir_model::audit::{Facts, Outcome};
+use weir_model::bounds;
+use weir_model::id::{Digest, Name};
+use weir_model::principal::Proof;
+use weir_model::reason::Reason;
+
+use super::text::{TEXT_CHARS_MAX, bounded, scrubbed};
+use super::{LOG_VERSION, Run};
+
+/// The release of OCSF whose API Activity this is.
+const OCSF_VERSION: &str = "1.8.0";
+/// Deciding rules that a record names; `unmapped.rules_omitted` counts the others.
+const RULES_MAX: usize = 32;
+
+/// The three parts of a record between which its number is put.
+pub(super) struct Shape {
+    pub(super) metadata: Metadata,
+    pub(super) unmapped: Unmapped,
+    pub(super) event: Event,
+}
+
+#[derive(Serialize)]
+pub(super) struct Metadata {
+    version: &'static str,
+    product: Product,
+    log_name: &'static str,
+    log_version: &'static str,
+    profiles: [&'static str; 2],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant_uid: Option<Name>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    is_truncated: bool,
+}
+
+#[derive(Serialize)]
+struct Product {
+    name: &'static str,
+    vendor_name: &'static str,
+    version: &'static str,
+}
+
+#[derive(Serialize)]
+pub(super) struct Unmapped {
+    node: String,
+    region: String,
+    epoch: u64,
+    revision: u64,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_code: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blame: Option<weir_model::reason::Blame>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proof: Option<Proof>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    front_revision: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    back_revision: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    definition_sha256: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arguments_sha256: Option<Digest>,
+    request_bytes: u64,
+    response_bytes: u64,
+    duration_us: u64,
+    upstream_us: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    rules_omitted: usize,
+}
+
+#[derive(Serialize)]
+pub(super) struct Event {
+    time: u64,
+    category_uid: u32,
+    category_name: &'static str,
+    class_uid: u32,
+    class_name: &'static str,
+    activity_id: u32,
+    activity_name: String,
+    type_uid: u32,
+    severity_id: u32,
+    status_id: u32,
+    status: &'static str,
+    status_code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_detail: Option<&'static str>,
+    action_id: u32,
+    disposition_id: u32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    authorizations: Vec<Authorization>,
+    actor: Actor,
+    api: Api,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    resources: Vec<Resource>,
+    src_endpoint: Endpoint,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<Uid>,
+}
+
+#[derive(Serialize)]
+struct Authorization {
+    decision: &'static str,
+    policy: Uid,
+}
+
+#[derive(Serialize)]
+struct Uid {
+    uid: String,
+}
+
+#[derive(Serialize)]
+struct Actor {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<User>,
+    app_name: String,
+}
+
+#[derive(Serialize)]
+struct User {
+    uid: String,
+    type_id: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credential_uid: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Api {
+    operation: String,
+    request: Uid,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<Service>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Service {
+    name: Name,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<Name>,
+}
+
+#[derive(Serialize)]
+struct Resource {
+    name: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+#[derive(Serialize)]
+struct Endpoint {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'static str>,
+}
+
+// By reference because serde calls it so.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+impl Shape {
+    pub(super) fn of(facts: &Facts, run: &Run) -> Self {
+        let mut cut = Cut::default();
+        let event = Event::of(facts, &mut cut);
+        let unmapped = Unmapped::of(facts, run, &mut cut);
+        Self { metadata: Metadata::of(facts, cut.cut), unmapped, event }
+    }
+}
+
+/// Bounds texts and remembers whether any was longer.
+#[derive(Default)]
+struct Cut {
+    cut: bool,
+}
+
+impl Cut {
+    /// A text of our own making.
+    fn own(&mut self, text: &str) -> String {
+        let (text, cut) = bounded(text, TEXT_CHARS_MAX);
+        self.cut |= cut;
+        text
+    }
+    /// A text that a peer chose.
+    fn peer(&mut self, text: &str, max: usize) -> String {
+        let (text, cut) = bounded(&scrubbed(text), max);
+        self.cut |= cut;
+        text
+    }
+}
+
+impl Metadata {
+    fn of(facts: &Facts, is_truncated: bool) -> Self {
+        Self {
+            version: OCSF_VERSION,
+            product: Product {
+                name: "Weir",
+                vendor_name: "Weir",
+                version: weir_runtime::build_info::current().version,
+            },
+            log_name: "weir.audit",
+            log_version: LOG_VERSION,
+            profiles: ["security_control", "trace"],
+            tenant_uid: facts.group.clone(),
+            is_truncated,
+        }
+    }
+}
+
+impl Unmapped {
+    fn of(facts: &Facts, run: &Run, cut: &mut Cut) -> Self {
+        let region = if facts.region.is_empty() { &run.region } else { &facts.region };
+        let (error_code, blame) = match facts.outcome {
+            Outcome::ProtocolError(code) => (Some(code), None),
+            Outcome::Refused(reason) => (None, Some(reason.blame())),
+            _ => (None, None),
+        };
+        Self {
+            node: run.node.clone(),
+            region: region.clone(),
+            epoch: run.epoch,
+            revision: facts.revision.0,
+            outcome: kind(facts.outcome),
+            error_code,
+            blame,
+            proof: facts.proof,
+            front_revision: facts.front_revision.as_deref().map(|t| cut.peer(t, 32)),
+            back_revision: facts.back_revision.as_deref().map(|t| cut.peer(t, 32)),
+            definition_sha256: facts.definition,
+            arguments_sha256: facts.arguments,
+            request_bytes: facts.request_bytes,
+            response_bytes: facts.response_bytes,
+            duration_us: facts.duration_us,
+            upstream_us: facts.upstream_us,
+            rules_omitted: facts.rules.len().saturating_sub(RULES_MAX),
+        }
+    }
+}
+
+impl Event {
+    fn of(facts: &Facts, cut: &mut Cut) -> Self {
+        let method = facts.method.as_deref().unwrap_or("unknown");
+        let activity_id = activity(method);
+        let method = cut.peer(method, TEXT_CHARS_MAX);
+        let (status_id, status) = match facts.outcome {
+            Outcome::Success => (1, "Success"),
+            Outcome::ToolError | Outcome::ProtocolError(_) | Outcome::Refused(_) => (2, "Failure"),
+            Outcome::Aborted => (99, "Aborted"),
+            Outcome::Unknown => (0, "Unknown"),
+        };
+        let (action_id, disposition_id) = match facts.allowed {
+            Some(true) => (1, 1),
+            Some(false) => (2, 2),
+            None => (0, 0),
+        };
+        Self {
+            time: facts.time_ms,
+            category_uid: 6,
+            category_name: "Application Activity",
+            class_uid: 6003,
+            class_name: "API Activity",
+            activity_id,
+            activity_name: method.clone(),
+            type_uid: 600_300 + activity_id,
+            severity_id: severity(facts.outcome),
+            status_id,
+            status,
+            status_code: code(facts.outcome),
+            status_detail: match facts.outcome {
+                Outcome::Refused(reason) => Some(reason.remedy()),
+                _ => None,
+            },
+            action_id,
+            disposition_id,
+            authorizations: authorizations(facts, cut),
+            actor: actor(facts, cut),
+            api: Api {
+                operation: method,
+                request: Uid { uid: cut.own(&facts.request_id) },
+                service: facts
+                    .server
+                    .clone()
+                    .map(|name| Service { name, version: facts.version.clone() }),
+                version: facts.front_revision.as_deref().map(|t| cut.peer(t, 32)),
+            },
+            resources: facts.target.iter().map(|target| resource(facts, target, cut)).collect(),
+            src_endpoint: endpoint(facts.peer.as_deref()),
+            trace: facts.trace_id.as_deref().map(|trace| Uid { uid: cut.peer(trace, 64) }),
+        }
+    }
+}
+
+fn authorizations(facts: &Facts, cut: &mut Cut) -> Vec<Authorization> {
+    let decision = match facts.allowed {
+        Some(true) => "allowed",
+        Some(false) => "denied",
+        None => return Vec::new(),
+    };
+    cut.cut |= facts.rules.len() > RULES_MAX;
+    let rules = facts.rules.iter().take(RULES_MAX);
+    rules.map(|rule| Authorization { decision, policy: Uid { uid: cut.own(rule) } }).collect()
+}
+
+fn actor(facts: &Facts, cut: &mut Cut) -> Actor {
+    let user = facts.principal.as_deref().map(|principal| User {
+        uid: cut.peer(principal, TEXT_CHARS_MAX),
+        type_id: match facts.proof {
+            Some(Proof::Jwt) => 1,
+            Some(Proof::ApiToken | Proof::Certificate) => 4,
+            Some(Proof::Anonymous) | None => 0,
+        },
+        credential_uid: facts.credential.as_deref().map(|c| cut.peer(c, TEXT_CHARS_MAX)),
+    });
+    let client = facts.client.as_deref().unwrap_or("unknown");
+    Actor { user, app_name: cut.peer(client, TEXT_CHARS_MAX) }
+}
+
+fn resource(facts: &Facts, target: &str, cut: &mut Cut) -> Resource {
+    let method = facts.method.as_deref().unwrap_or_default();
+    let kind = match method.split('/').next().unwrap_or_default() {
+        "tools" => "tool",
+        "prompts" => "prompt",
+        "resources" => "resource",
+        _ => "other",
+    };
+    Resource { name: cut.peer(target, bounds::URI_BYTES_MAX), kind }
+}
+
+fn endpoint(peer: Option<&str>) -> Endpoint {
+    let address = peer.and_then(|peer| peer.parse::<SocketAddr>().ok());
+    let ip = peer.and_then(|peer| peer.parse::<IpAddr>().ok());
+    match (address, ip) {
+        (Some(address), _) => {
+            Endpoint { ip: Some(address.ip()), port: Some(address.port()), name: None }
+        }
+        (None, Some(ip)) => Endpoint { ip: Some(ip), port: None, name: None },
+        (None, None) => Endpoint { ip: None, port: None, name: Some("unknown") },
+    }
+}
+
+/// OCSF's idea of the activity: what only reads is 2; tools do anything.
+fn activity(method: &str) -> u32 {
+    let read = ["/list", "/read", "/get", "/complete"];
+    if read.iter().any(|end| method.ends_with(end)) || method == "server/discover" { 2 } else { 99 }
+}
+
+fn kind(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Success => "success",
+        Outcome::ToolError => "tool_error",
+        Outcome::ProtocolError(_) => "protocol_error",
+        Outcome::Refused(_) => "refused",
+        Outcome::Aborted => "aborted",
+        Outcome::Unknown => "unknown",
+    }
+}
+
+fn code(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Refused(reason) => reason.label(),
+        other => kind(other),
+    }
+}
+
+/// Informational for what is usual, low for what failed, high for faults of the gateway.
+fn severity(outcome: Outcome) -> u32 {
+    match outcome {
+        Outcome::Success | Outcome::ToolError | Outcome::Aborted => 1,
+        Outcome::Unknown | Outcome::Refused(Reason::Internal) => 4,
+        Outcome::ProtocolError(_) | Outcome::Refused(_) => 2,
+    }
+}

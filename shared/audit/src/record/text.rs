@@ -1,0 +1,97 @@
+//! What a peer chose to write, made safe to keep: bounded, and without what looks like a
+//! credential.
+
+/// Longest text that is kept of what a peer chose.
+pub(super) const TEXT_CHARS_MAX: usize = 256;
+
+/// A text of at most `max` characters; true when something was cut off.
+pub(super) fn bounded(text: &str, max: usize) -> (String, bool) {
+    match text.char_indices().nth(max) {
+        Some((at, _)) => (text[..at].to_owned(), true),
+        None => (text.to_owned(), false),
+    }
+}
+
+/// The text with every word masked that looks like a token: a JWT, what follows `Bearer` or
+/// `Basic`, and anything in the user part or the query of a URI.
+pub(super) fn scrubbed(text: &str) -> String {
+    let text = without_uri_secrets(text);
+    let mut masked_next = false;
+    let words = text.split(' ').map(|word| {
+        let mask = std::mem::take(&mut masked_next) || word.split(is_delimiter).any(is_jwt);
+        masked_next = word.eq_ignore_ascii_case("bearer") || word.eq_ignore_ascii_case("basic");
+        if mask { "***" } else { word }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn is_delimiter(c: char) -> bool {
+    matches!(c, '/' | '=' | ':' | ',' | ';' | '"' | '\'' | '(' | ')' | '&' | '?' | '#')
+}
+
+/// Three base64url parts of which the first is a JSON object.
+fn is_jwt(word: &str) -> bool {
+    let base64url =
+        |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let parts: Vec<&str> = word.split('.').collect();
+    parts.len() == 3 && parts[0].starts_with("eyJ") && parts.iter().all(|part| base64url(part))
+}
+
+/// `scheme://user:password@host/path?query#fragment` keeps scheme, host and path. A query is
+/// replaced by the start of its digest, so that two URIs that differ in it still differ.
+fn without_uri_secrets(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (rest, query) = match rest.find(['?', '#']) {
+        Some(at) => (&rest[..at], Some(&rest[at..])),
+        None => (rest, None),
+    };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = match authority.rfind('@') {
+        Some(at) => &authority[at + 1..],
+        None => authority,
+    };
+    let query = query.map(|query| weir_model::id::Digest::of(query.as_bytes()).short());
+    let query = query.map_or(String::new(), |digest| format!("?sha256={digest}"));
+    format!("{scheme}://{host}{path}{query}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_masked_and_the_rest_stays() {
+        let jwt = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln";
+        for (text, expect) in [
+            ("claude-code 1.2.3", "claude-code 1.2.3"),
+            ("search", "search"),
+            ("a.b.c", "a.b.c"),
+            (jwt, "***"),
+            (&format!("agent {jwt} x"), "agent *** x"),
+            (&format!("agent token={jwt}"), "agent ***"),
+            ("agent Bearer abc123", "agent Bearer ***"),
+            ("authorization: basic dTpw", "authorization: basic ***"),
+            ("file:///etc/hosts", "file:///etc/hosts"),
+            ("https://h.test:8/p", "https://h.test:8/p"),
+            ("https://u:pw@h.test/p", "https://h.test/p"),
+            ("db://u@x:pw@h.test", "db://h.test"),
+        ] {
+            assert_eq!(scrubbed(text), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn queries_become_digests_that_still_differ() {
+        let one = scrubbed("https://h.test/p?token=hunter2");
+        let two = scrubbed("https://h.test/p?token=hunter3");
+        assert!(one.starts_with("https://h.test/p?sha256=") && !one.contains("hunter"), "{one}");
+        assert_ne!(one, two);
+        assert!(!scrubbed("x://h#hunter2").contains("hunter2"));
+    }
+
+    #[test]
+    fn texts_are_cut_at_a_character() {
+        assert_eq!(bounded("äöü", 2), ("äö".to_owned(), true));
+        assert_eq!(bounded("äöü", 3), ("äöü".to_owned(), false));
+    }
+}
