@@ -3,7 +3,8 @@
 //! A single task lists, then watches; readers get the newest state from a `watch` channel, so a
 //! slow reader skips revisions instead of queueing them. When the store cannot be reached the last
 //! state stays, and the task goes on trying; when history was compacted it lists again. A document
-//! that this build cannot read is left out and reported in [`Indexed::broken`], never a crash.
+//! that this build cannot read stays in the set as unreadable, so that what depends on it is
+//! quarantined and never served without it, and is reported in [`Indexed::broken`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -80,8 +81,8 @@ impl Indexed {
 
     fn put(&mut self, path: &str, value: bytes::Bytes) {
         let Some(name) = path.strip_prefix(CONFIG) else { return };
-        self.remove(path);
-        let why = match Resource::from_canonical(value) {
+        self.broken.remove(path);
+        let why = match Resource::from_canonical(value.clone()) {
             Ok(resource) if resource.key.to_string() == name => {
                 self.set.insert(Arc::new(resource));
                 return;
@@ -89,7 +90,10 @@ impl Indexed {
             Ok(resource) => format!("it says that it is {}", resource.key),
             Err(errors) => told(&errors),
         };
-        tracing::error!(path, why, "a document of the store cannot be read and is left out");
+        tracing::error!(path, why, "a document of the store cannot be read");
+        if let Some(key) = ResourceKey::parse(name) {
+            self.set.insert(Arc::new(Resource::unreadable(key, value, why.clone())));
+        }
         self.broken.insert(path.to_owned(), why);
     }
 

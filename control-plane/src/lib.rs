@@ -1,5 +1,13 @@
 //! The control plane: the only writer of configuration.
+//!
+//! In reading order: [`store`] is where state lives, [`index`] follows it; [`admit`] decides what
+//! may change and [`author`] changes it; [`vault`] seals secrets; [`operator`] says who may do
+//! what.
 
+pub mod admit;
+pub mod author;
 pub mod index;
+pub mod operator;
 pub mod store;
+pub mod token;
 pub mod vault;

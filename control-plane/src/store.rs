@@ -118,7 +118,7 @@ pub trait Store: Send + Sync + 'static {
 
 /// Refuses what the smallest store (etcd with its default limits) would refuse, before anything
 /// is sent, so that all stores agree.
-fn check_size(guards: &[Guard], ops: &[Op]) -> Result<(), StoreError> {
+pub(crate) fn check_size(guards: &[Guard], ops: &[Op]) -> Result<(), StoreError> {
     let too_large = |what: &str, is: usize, max: usize| {
         Err(StoreError::TooLarge(format!("{is} {what}, at most {max}; split it into several")))
     };

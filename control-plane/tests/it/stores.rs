@@ -114,19 +114,19 @@ impl Bench for EtcdBench {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn etcd_keeps_the_contract() {
-    let Some(endpoints) = real::etcd("the store contract on etcd") else { return };
-    contract::run(&EtcdBench::new(endpoints)).await;
+    let Some(etcd) = real::etcd("the store contract on etcd").await else { return };
+    contract::run(&EtcdBench::new(etcd.endpoints.clone())).await;
 }
 
 /// A port that nobody listens on, a port that accepts and never answers, and the real one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn etcd_members_that_are_dead_or_silent_are_passed_over() {
-    let Some(endpoints) = real::etcd("failover between members of etcd") else { return };
+    let Some(etcd) = real::etcd("failover between members of etcd").await else { return };
     let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent_at = silent.local_addr().unwrap();
     let mut list = vec![format!("http://{dead}"), format!("http://{silent_at}")];
-    list.extend(endpoints);
+    list.extend(etcd.endpoints.iter().cloned());
     let bench = EtcdBench::new(list);
     let store = bench.etcd();
     let absent = vec![Guard { key: "a".to_owned(), revision: Revision(0) }];
@@ -145,8 +145,11 @@ async fn etcd_members_that_are_dead_or_silent_are_passed_over() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn etcd_prefixes_are_apart() {
-    let Some(endpoints) = real::etcd("two installations on one etcd") else { return };
-    let (one, two) = (EtcdBench::new(endpoints.clone()).etcd(), EtcdBench::new(endpoints).etcd());
+    let Some(etcd) = real::etcd("two installations on one etcd").await else { return };
+    let (one, two) = (
+        EtcdBench::new(etcd.endpoints.clone()).etcd(),
+        EtcdBench::new(etcd.endpoints.clone()).etcd(),
+    );
     let revision = one.commit(vec![], put("a", "1")).await.unwrap();
     assert_eq!(one.list("").await.unwrap().entries.len(), 1, "marks are not entries");
     assert!(two.list("").await.unwrap().entries.is_empty());

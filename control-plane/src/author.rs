@@ -1,0 +1,268 @@
+//! The one way in which documents change: admit against the newest configuration, seal, commit
+//! under the guard of its revision; when somebody else was faster, admit anew.
+//!
+//! A dry run is the same call without the commit. Every answer of a change means that it is in
+//! the store, and that this replica's index has it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::timeout;
+use weir_model::bounds;
+use weir_model::id::Revision;
+use weir_model::resource::{Definition, Kind, Resource, ResourceKey, ResourceSet, Spec};
+use weir_model::secret::Secret;
+use weir_model::snapshot::{Secrets, Snapshot};
+
+use crate::admit::{self, Current, Plan, Proposal, Refused, secret_path};
+use crate::index::{self, Indexed, Newest};
+use crate::store::{HEAD, Op, Store, StoreError, check_size};
+use crate::vault::{Vault, VaultError};
+
+/// Admissions of one change, while others change the configuration at the same time.
+const TRIES_MAX: usize = 32;
+/// Waiting for the index to see what made a commit fail.
+const CATCH_UP: Duration = Duration::from_secs(2);
+
+/// Changes documents. Cheap to clone.
+#[derive(Clone)]
+pub struct Author {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Arc<dyn Store>,
+    vault: Vault,
+    newest: Newest,
+    /// The configuration compiled last: lends what has not changed to the next compilation.
+    compiled: Mutex<Arc<Snapshot>>,
+}
+
+impl std::fmt::Debug for Author {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Author").finish_non_exhaustive()
+    }
+}
+
+/// Whether a change is made or only tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Made.
+    Commit,
+    /// Tried: everything but the commit.
+    DryRun,
+}
+
+/// A change that was made, or could be.
+#[derive(Debug)]
+pub struct Authored {
+    /// Of the configuration after it (of the one that it was tried on, for a dry run).
+    pub revision: Revision,
+    /// What it does.
+    pub plan: Plan,
+}
+
+/// Why a change was not made. Nothing of it was.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorError {
+    /// Not admitted.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The configuration is at another revision than the one that was expected.
+    #[error("the configuration is at revision {actual}, not {expected}")]
+    Moved {
+        /// By the caller.
+        expected: Revision,
+        /// The newest known.
+        actual: Revision,
+    },
+    /// Others changed the configuration again and again meanwhile.
+    #[error("the configuration changes too fast")]
+    Busy,
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The vault.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// Admission itself failed.
+    #[error("admission aborted")]
+    Aborted,
+}
+
+impl Author {
+    /// An author over a store and the index that follows it.
+    pub fn new(store: Arc<dyn Store>, vault: Vault, newest: Newest) -> Self {
+        let compiled = Mutex::new(Arc::new(Snapshot::default()));
+        Self { shared: Arc::new(Shared { store, vault, newest, compiled }) }
+    }
+
+    /// The configuration as this replica knows it.
+    pub fn newest(&self) -> Newest {
+        self.shared.newest.clone()
+    }
+
+    /// Makes or tries a change; with `expected`, only on that very revision.
+    ///
+    /// # Errors
+    /// See [`AuthorError`].
+    pub async fn change(
+        &self,
+        proposal: Proposal,
+        expected: Option<Revision>,
+        mode: Mode,
+    ) -> Result<Authored, AuthorError> {
+        let proposal = Arc::new(proposal);
+        let mut newest = self.newest();
+        if let Some(expected) = expected {
+            // The caller may have seen the revision at another replica.
+            index::reached(&mut newest, expected).await;
+        }
+        for _ in 0..TRIES_MAX {
+            let base = newest.borrow_and_update().clone();
+            if let Some(expected) = expected.filter(|expected| *expected != base.revision) {
+                return Err(AuthorError::Moved { expected, actual: base.revision });
+            }
+            let plan = self.admit(base.clone(), proposal.clone()).await?;
+            let sealed = self.seal(&plan)?;
+            let (guards, ops) = plan.transaction(base.revision, sealed);
+            check_size(&guards, &ops)?;
+            if mode == Mode::DryRun {
+                return Ok(Authored { revision: base.revision, plan });
+            }
+            if plan.is_empty() {
+                // Nothing to write; but is what we compared with still the newest?
+                let head = self.shared.store.get(HEAD).await?;
+                if head.map_or(Revision(0), |head| head.revision) == base.revision {
+                    return Ok(Authored { revision: base.revision, plan });
+                }
+            } else {
+                match self.shared.store.commit(guards, ops).await {
+                    Ok(revision) => {
+                        index::reached(&mut newest, revision).await;
+                        self.sweep_later(&plan);
+                        return Ok(Authored { revision, plan });
+                    }
+                    Err(StoreError::Conflict) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            // Somebody was faster. Wait until the index knows it, and decide anew.
+            let _ = timeout(CATCH_UP, newest.wait_for(|i| i.revision > base.revision)).await;
+        }
+        Err(AuthorError::Busy)
+    }
+
+    async fn admit(
+        &self,
+        base: Arc<Indexed>,
+        proposal: Arc<Proposal>,
+    ) -> Result<Plan, AuthorError> {
+        let opened = self.opened(&base.set, &proposal).await?;
+        let shared = self.shared.clone();
+        let admitted = tokio::task::spawn_blocking(move || {
+            let compiled = shared.compiled(&base);
+            admit::admit(&Current { indexed: base, compiled, opened }, &proposal)
+        });
+        Ok(admitted.await.map_err(|_| AuthorError::Aborted)??)
+    }
+
+    /// Opens the stored secrets of documents that come with a secret, to see whether they differ.
+    async fn opened(&self, set: &ResourceSet, proposal: &Proposal) -> Result<Secrets, AuthorError> {
+        let mut opened = Secrets::new();
+        for document in proposal.documents.iter().filter(|d| !d.secrets.is_empty()) {
+            let Some(stored) = set.get(&document.resource.key) else { continue };
+            for (_, reference) in stored.secret_refs() {
+                let path = secret_path(&reference.secret);
+                let Some(entry) = self.shared.store.get(&path).await? else { continue };
+                match self.shared.vault.open(&path, &entry.value) {
+                    Ok(secret) => drop(opened.insert(reference.secret.clone(), Arc::new(secret))),
+                    // A secret that cannot be opened is replaced by the one that was sent.
+                    Err(error) => tracing::warn!(%error, path, "a stored secret does not open"),
+                }
+            }
+        }
+        Ok(opened)
+    }
+
+    fn seal(&self, plan: &Plan) -> Result<Vec<(String, Vec<u8>)>, VaultError> {
+        let seal = |(id, text): &(String, Secret<String>)| {
+            let sealed = self.shared.vault.seal(&secret_path(id), text.expose().as_bytes())?;
+            Ok((id.clone(), sealed))
+        };
+        plan.secrets.iter().map(seal).collect()
+    }
+
+    /// Definitions that no catalog refers to any more go after the change, not with it: there may
+    /// be more of them than one transaction takes.
+    fn sweep_later(&self, plan: &Plan) {
+        let catalog = |resource: &Arc<Resource>| resource.key.kind == Kind::Catalog;
+        let deleted = plan.steps.iter().filter(|step| step.after.is_none());
+        let steps = deleted.filter_map(|step| step.before.as_ref());
+        if plan.swept.iter().chain(steps).any(catalog) {
+            let author = self.clone();
+            weir_runtime::task::spawn("sweep", async move {
+                if let Err(error) = author.sweep().await {
+                    tracing::warn!(%error, "unused definitions could not be deleted");
+                }
+            });
+        }
+    }
+
+    /// Deletes definitions that no catalog refers to.
+    ///
+    /// # Errors
+    /// Those of the store. What is left over is found by the next sweep.
+    pub async fn sweep(&self) -> Result<(), AuthorError> {
+        let mut newest = self.newest();
+        for _ in 0..TRIES_MAX {
+            let base = newest.borrow_and_update().clone();
+            let unused = unused_definitions(&base.set);
+            if unused.is_empty() {
+                return Ok(());
+            }
+            let (guard, head) = index::head(base.revision);
+            let some = unused.iter().take(bounds::COMMIT_OPS_MAX - 1);
+            let ops = std::iter::once(head).chain(some.map(|key| Op::Delete(index::path(key))));
+            match self.shared.store.commit(vec![guard], ops.collect()).await {
+                Ok(revision) => drop(index::reached(&mut newest, revision).await),
+                Err(StoreError::Conflict) => {
+                    let _ = timeout(CATCH_UP, newest.changed()).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(AuthorError::Busy)
+    }
+}
+
+impl Shared {
+    /// The configuration, compiled; most of it was compiled before.
+    fn compiled(&self, base: &Indexed) -> Arc<Snapshot> {
+        let last = Arc::clone(&*self.compiled.lock());
+        if last.source() == &base.set {
+            return last;
+        }
+        let secrets = admit::stand_ins(&base.set);
+        let compiled = Snapshot::compile(base.revision, &base.set, secrets, Some(&*last));
+        let compiled = Arc::new(compiled);
+        *self.compiled.lock() = Arc::clone(&compiled);
+        compiled
+    }
+}
+
+fn unused_definitions(set: &ResourceSet) -> Vec<ResourceKey> {
+    let catalogs = set.kinds_by_group().filter(|(kind, _)| *kind == Kind::Catalog);
+    let used: std::collections::HashSet<String> = catalogs
+        .flat_map(|(kind, group)| set.of_kind(kind, Some(group)))
+        .filter_map(|resource| match &resource.spec {
+            Spec::Catalog(catalog) => Some(catalog),
+            _ => None,
+        })
+        .flat_map(|catalog| catalog.entries.iter().chain(&catalog.waiting))
+        .map(|entry| Definition::name_of(&entry.digest))
+        .collect();
+    let definitions = set.of_kind(Kind::Definition, None).map(|definition| &definition.key);
+    definitions.filter(|key| !used.contains(&key.name)).cloned().collect()
+}
