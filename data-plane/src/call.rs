@@ -1,5 +1,132 @@
-//! The phases of a call.
+//! **The hot path**: one MCP request from the socket to a server and back, phases in order.
+//!
+//! Each phase is a file, takes what the phase before found out as a value, and either adds
+//! evidence or refuses. A call sees one snapshot from start to end. `Permit` has one maker
+//! ([`authorize`]) and [`credential::attach`] consumes it: what was not allowed cannot be sent.
+//! Statuses are chosen in [`respond`] alone, which also closes the audit record, exactly once.
 
 pub mod authenticate;
 pub mod authorize;
+pub mod client;
+pub mod credential;
+pub mod endpoint;
+pub mod forward;
+pub mod inbound;
+pub mod local;
 pub mod metadata;
+pub mod record;
+pub mod relay;
+pub mod reserve;
+pub mod resolve;
+pub mod respond;
+pub mod sight;
+pub mod stop;
+pub mod validate;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use weir_model::snapshot::Snapshot;
+
+pub use crate::gateway::Gateway;
+pub use respond::Body;
+pub use stop::Stop;
+
+use client::Sealing;
+use endpoint::Endpoint;
+use forward::Scope;
+use inbound::Conn;
+use record::Record;
+use resolve::{Scene, Target};
+use respond::{Answer, Reply};
+
+/// Serves one request.
+pub async fn serve<B>(gateway: &Gateway, conn: &Conn, request: Request<B>) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    let (head, body) = request.into_parts();
+    let snapshot = gateway.config.current();
+    if let Some(path) = metadata::endpoint_of(head.uri.path()) {
+        return gateway.metadata(conn, &head, &snapshot, path);
+    }
+    let endpoint = endpoint::find(head.uri.path(), &snapshot);
+    let now_ms = gateway.clock.now_ms();
+    let mut record =
+        match Record::open(&gateway.audit, conn, &snapshot, endpoint.as_ref().ok(), now_ms) {
+            Ok(record) => record,
+            Err(reason) => return respond::unrecorded(reason),
+        };
+    gateway.describe(&mut record);
+    let mut reply = Reply::default();
+    let outcome = match endpoint {
+        Ok(endpoint) => {
+            let arrived = Arrived { conn, head: &head, snapshot: &snapshot, endpoint: &endpoint };
+            Box::pin(phases(gateway, arrived, body, (&mut record, &mut reply))).await
+        }
+        Err(refusal) => Err(refusal.into()),
+    };
+    if let Err(stop) = &outcome {
+        record.stopped(stop);
+        let scope = stop.scope.as_deref();
+        reply.challenge = gateway.challenge(conn, &head, stop.refusal.reason, scope);
+    }
+    respond::finish(outcome, reply, record).await
+}
+
+/// What is known before the body is read.
+#[derive(Clone, Copy)]
+struct Arrived<'a> {
+    conn: &'a Conn,
+    head: &'a Parts,
+    snapshot: &'a Arc<Snapshot>,
+    endpoint: &'a Endpoint,
+}
+
+async fn phases<B>(
+    gateway: &Gateway,
+    arrived: Arrived<'_>,
+    body: B,
+    (record, reply): (&mut Record, &mut Reply),
+) -> Result<Answer, Stop>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    let Arrived { conn, head, snapshot, endpoint } = arrived;
+    gateway.serves(&endpoint.group)?;
+    let call = inbound::read(&gateway.site, (conn, endpoint), (head, body), reply).await?;
+    record.called(&call);
+
+    let now = gateway.now_secs();
+    let who = authenticate::verify(call.headers, &endpoint.group, &gateway.keys, now).await?;
+    record.by(&who);
+
+    let sealer = gateway.sealer(snapshot);
+    let sealing = Sealing { sealer: sealer.as_deref(), ended: &gateway.ended, now };
+    let client = client::identify(&call, &who, endpoint, sealing)?;
+    reply.modern = Some(client.modern());
+    record.with(&client);
+
+    let sight = gateway.sight(endpoint, &who, &client, (conn, now));
+    let scope = Scope { call: &call, client: &client, endpoint, sight: &sight, sealing };
+    let scene = Scene { call: &call, who: &who, client: &client, endpoint, sight: &sight };
+    let target = match resolve::find(scene)? {
+        Target::Upstream(target) => target,
+        Target::Here(here) => {
+            let _ticket = reserve::take_here(&gateway.limits, &endpoint.group, &who)?;
+            return Ok(local::answer(gateway, scope, here)?);
+        }
+    };
+    record.on(&target);
+
+    let arguments = validate::arguments(&call, &target, client.modern())?;
+    let permit = sight.permit(&target, arguments)?;
+    record.under(&permit);
+
+    let ticket = reserve::take(&gateway.limits, &endpoint.group, &who, &target)?;
+    let outgoing = credential::attach(*target, permit, ticket, (snapshot, &endpoint.group))?;
+    Ok(forward::send(gateway, scope, outgoing, record).await?)
+}

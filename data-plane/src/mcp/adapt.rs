@@ -1,7 +1,6 @@
 //! Answers of one era for clients of the other, on raw bytes.
 //!
-//! Only the members that the eras disagree on are touched (`resultType`, `ttlMs`, `cacheScope`,
-//! the id of a subscription); all other bytes stay as the server sent them.
+//! Only the members that the eras disagree on are touched (`resultType`, `ttlMs`, `cacheScope`); all other bytes stay as the server sent them.
 
 use bytes::{Bytes, BytesMut};
 use weir_model::reason::{Reason, Refusal};
@@ -9,9 +8,6 @@ use weir_model::reason::{Reason, Refusal};
 use super::envelope::utf8;
 use super::members::{self, Members};
 use super::methods::Method;
-
-/// Key under which listen streams carry the id of their request.
-const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
 /// What the answer's bytes have to be checked and changed for.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +36,28 @@ impl Adapt {
             (false, true) => for_legacy(&raw),
             (false, false) => Ok(raw),
         }
+    }
+
+    /// A JSON-RPC error as the client's era has it, and its code.
+    pub fn error(&self, raw: Bytes) -> (Bytes, i64) {
+        /// Of revisions up to 2025-11-25: resource not found.
+        const NOT_FOUND: i64 = -32002;
+        const INVALID_PARAMS: i64 = -32602;
+        let read = |text: &str| -> Option<(i64, Option<Bytes>)> {
+            let members = Members::parse(text).ok()?;
+            let code = members.get("code")?;
+            let number: i64 = code.get().parse().ok()?;
+            if number != NOT_FOUND || !self.front_modern {
+                return Some((number, None));
+            }
+            let mut edits = Edits::new(text);
+            edits.replace(code.get(), "-32602");
+            Some((INVALID_PARAMS, Some(edits.apply(&raw))))
+        };
+        let Some((code, changed)) = std::str::from_utf8(&raw).ok().and_then(read) else {
+            return (raw, -32603);
+        };
+        (changed.unwrap_or_else(|| raw.clone()), code)
     }
 
     fn for_modern(&self, raw: &Bytes) -> Result<Bytes, Refusal> {
@@ -87,22 +105,6 @@ fn for_legacy(raw: &Bytes) -> Result<Bytes, Refusal> {
     }
     out.extend_from_slice(b"}");
     Ok(out.freeze())
-}
-
-/// A notification (or final result) of a listen stream with the client's own request id in it.
-pub fn subscription(raw: &Bytes, id: &Bytes) -> Bytes {
-    let replace = |text: &str| -> Option<Bytes> {
-        let message = Members::parse(text).ok()?;
-        let holder = match message.get("params").filter(|raw| members::is_object(raw)) {
-            Some(params) => Members::parse(params.get()).ok()?,
-            None => Members::parse(text).ok()?,
-        };
-        let meta = Members::parse(holder.get("_meta")?.get()).ok()?;
-        let mut edits = Edits::new(text);
-        edits.replace(meta.get(SUBSCRIPTION)?.get(), utf8(id));
-        Some(edits.apply(raw))
-    };
-    std::str::from_utf8(raw).ok().and_then(replace).unwrap_or_else(|| raw.clone())
 }
 
 /// `raw` with the value `part`, a slice of it, replaced.
@@ -234,23 +236,5 @@ mod tests {
             let got = adapted(*front, *back, method, raw);
             assert_eq!(got, expected.map(str::to_owned), "{method} {raw}");
         }
-    }
-
-    #[test]
-    fn subscriptions_carry_the_clients_id() {
-        let raw = Bytes::from_static(
-            br#"{"jsonrpc":"2.0","method":"n","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":9,"x":1}}}"#,
-        );
-        let got = subscription(&raw, &Bytes::from_static(b"\"mine\""));
-        assert_eq!(
-            utf8(&got),
-            r#"{"jsonrpc":"2.0","method":"n","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"mine","x":1}}}"#
-        );
-        let result = Bytes::from_static(
-            br#"{"resultType":"complete","_meta":{"io.modelcontextprotocol/subscriptionId":9}}"#,
-        );
-        assert!(utf8(&subscription(&result, &Bytes::from_static(b"7"))).contains("Id\":7}"));
-        let other = Bytes::from_static(b"{}");
-        assert_eq!(subscription(&other, &other), other);
     }
 }

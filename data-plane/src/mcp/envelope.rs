@@ -30,16 +30,20 @@ impl Id {
     }
 
     fn read(raw: &RawValue, body: &Bytes) -> Result<Self, Refusal> {
-        let text = raw.get();
-        let key = match text.as_bytes()[0] {
-            b'"' => members::text(raw).map(|t| format!("s{t}")),
-            b'-' | b'0'..=b'9' => integer(text).map(|n| format!("n{n}")),
-            _ => None,
-        };
-        let key = key.ok_or_else(|| {
+        let key = id_key(raw).ok_or_else(|| {
             invalid("id is no string or integer").hint("The id must be a string or an integer.")
         })?;
-        Ok(Self { raw: slice(body, text), key: key.into() })
+        Ok(Self { raw: slice(body, raw.get()), key: key.into() })
+    }
+}
+
+/// The [`Id::key`] of a raw id; none when it is no string or integer.
+pub fn id_key(raw: &RawValue) -> Option<String> {
+    let text = raw.get();
+    match text.as_bytes().first()? {
+        b'"' => members::text(raw).map(|t| format!("s{t}")),
+        b'-' | b'0'..=b'9' => integer(text).map(|n| format!("n{n}")),
+        _ => None,
     }
 }
 

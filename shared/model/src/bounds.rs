@@ -141,6 +141,8 @@ pub const LIST_PAGES_MAX: usize = 100;
 pub const LIST_TTL_MS: u64 = 5_000;
 /// Seconds that a session of an older revision lasts before its client has to start anew.
 pub const SESSION_SECS_MAX: i64 = 24 * 3600;
+/// Sessions that were ended by their clients and that one proxy remembers as ended.
+pub const ENDED_SESSIONS_MAX: u64 = 100_000;
 /// Names on one page of a list that the gateway answers itself.
 pub const LIST_PAGE_ENTRIES: usize = 1_000;
 
@@ -188,6 +190,8 @@ pub const IDLE_CONNECTION_MS: u64 = 90_000;
 pub const CONNECT_MS: u64 = 5_000;
 /// Milliseconds that an upstream call may take, unless the server's spec says otherwise.
 pub const CALL_MS: u64 = 60_000;
+/// Milliseconds after which a stream that belongs to no call ends and its client opens it again.
+pub const STREAM_MS: u64 = 3_600_000;
 /// Milliseconds between keep-alive comments on an open stream.
 pub const SSE_KEEPALIVE_MS: u64 = 15_000;
 /// Milliseconds that a drain waits for calls in flight.

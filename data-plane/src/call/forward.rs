@@ -1,0 +1,402 @@
+//! Phase 8: the exchange with the server, and what becomes of its messages.
+//!
+//! Only [`super::credential::attach`] makes what this sends, and that takes a permit. Nothing is
+//! sent twice here; dropping an exchange (the client left, or cancelled) cancels it at the server.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use weir_model::audit::Outcome;
+use weir_model::bounds;
+use weir_model::id::Name;
+use weir_model::policy::Action;
+use weir_model::reason::{Reason, Refusal};
+use weir_model::snapshot::ToolView;
+
+use super::Gateway;
+use super::client::{Client, Sealing, bond};
+use super::credential::Outgoing;
+use super::endpoint::Endpoint;
+use super::inbound::Call;
+use super::record::Record;
+use super::relay::Flow;
+use super::resolve::Errand;
+use super::respond::Answer;
+use super::sight::Sight;
+use super::validate;
+use crate::mcp::adapt::Adapt;
+use crate::mcp::discover::About;
+use crate::mcp::envelope::utf8;
+use crate::mcp::list::{self, Source};
+use crate::mcp::members::Members;
+use crate::mcp::methods::{Kind, List, Method};
+use crate::mcp::revision::Revision;
+use crate::sessions::Cancellable;
+use crate::upstream::{Channel, Exchange, Front, Message, Messages, Outbound, Wire};
+
+/// What the phases before know about the caller's side.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope<'a> {
+    /// The call.
+    pub call: &'a Call<'a>,
+    /// With what client.
+    pub client: &'a Client,
+    /// Where.
+    pub endpoint: &'a Endpoint,
+    /// What the caller may see.
+    pub sight: &'a Sight,
+    /// For the session that `initialize` starts.
+    pub sealing: Sealing<'a>,
+}
+
+/// What is done to the final message before the client gets it.
+#[derive(Debug)]
+pub struct Finish {
+    adapt: Adapt,
+    tool: Option<Arc<ToolView>>,
+    filter: Option<(List, Sight, Name)>,
+}
+
+impl Finish {
+    /// The result as the client gets it, and how the call ended.
+    ///
+    /// # Errors
+    /// When the result breaks the tool's own schema, or cannot be told to this client.
+    pub fn result(&self, raw: Bytes) -> Result<(Bytes, Outcome), Refusal> {
+        let mut outcome = Outcome::Success;
+        if self.adapt.method.kind == Kind::CallTool
+            && validate::result(self.tool.as_deref(), &raw)?.tool_error
+        {
+            outcome = Outcome::ToolError;
+        }
+        let raw = match &self.filter {
+            Some((kind, sight, server)) => list::filter(&raw, *kind, |name, hints| {
+                sight.may(server, action_of(*kind), name, hints)
+            })?,
+            None => raw,
+        };
+        Ok((self.adapt.result(raw)?, outcome))
+    }
+
+    /// The error as the client gets it, and its code.
+    pub fn error(&self, raw: Bytes) -> (Bytes, i64) {
+        self.adapt.error(raw)
+    }
+
+    /// The same for a server of the given revision.
+    fn back(mut self, revision: &str) -> Self {
+        self.adapt.back_modern = Revision::parse(revision).is_some_and(Revision::modern);
+        self
+    }
+}
+
+/// What showing an item of a list stands for.
+pub fn action_of(kind: List) -> Action {
+    match kind {
+        List::Tools => Action::CallTool,
+        List::Resources | List::Templates => Action::ReadResource,
+        List::Prompts => Action::GetPrompt,
+    }
+}
+
+/// Sends what may be sent and waits for the first thing that the client can be told.
+///
+/// # Errors
+/// The `upstream_*` reasons, [`Reason::Cancelled`], [`Reason::CannotBridge`].
+pub async fn send(
+    gateway: &Gateway,
+    scope: Scope<'_>,
+    outgoing: Outgoing,
+    record: &mut Record,
+) -> Result<Answer, Refusal> {
+    let started = Instant::now();
+    let answer = match outgoing.target().errand.clone() {
+        Errand::Request(method) => request(gateway, scope, outgoing, method, record).await,
+        Errand::Deliver => {
+            let channel = outgoing.channel(scope)?;
+            gateway.upstreams.deliver(&channel, scope.call.body.clone()).await?;
+            Ok(Answer::Accepted)
+        }
+        Errand::Stream { after } => {
+            let channel = outgoing.channel(scope)?;
+            let exchange = gateway.upstreams.open_stream(&channel, after.as_deref()).await?;
+            Ok(Answer::Stream(Box::new(Flow::push(exchange, scope, gateway))))
+        }
+        Errand::End => {
+            let channel = outgoing.channel(scope)?;
+            end(gateway, scope, &channel).await
+        }
+    };
+    record.facts.upstream_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    answer
+}
+
+/// A client that ends its session is rid of it, whatever the server says.
+async fn end(gateway: &Gateway, scope: Scope<'_>, channel: &Channel) -> Result<Answer, Refusal> {
+    if let Some(session) = &scope.client.session {
+        gateway.ended.insert(&session.nonce);
+    }
+    match gateway.upstreams.delete_session(channel).await {
+        Err(refusal) if refusal.reason != Reason::MethodNotAllowed => {
+            tracing::debug!(%refusal, "the server did not end a session");
+        }
+        _ => {}
+    }
+    Ok(Answer::Ended)
+}
+
+async fn request(
+    gateway: &Gateway,
+    scope: Scope<'_>,
+    outgoing: Outgoing,
+    method: &'static Method,
+    record: &mut Record,
+) -> Result<Answer, Refusal> {
+    if let Some(answer) = other_era(gateway, scope, &outgoing, method).await? {
+        return Ok(answer);
+    }
+    let cancellable = cancellable(gateway, scope);
+    let finish = Finish {
+        adapt: Adapt { front_modern: scope.client.modern(), back_modern: false, method },
+        tool: outgoing.target().tool.clone(),
+        filter: match method.kind {
+            Kind::List(kind) => {
+                Some((kind, scope.sight.clone(), outgoing.target().server.name.clone()))
+            }
+            _ => None,
+        },
+    };
+    let version = outgoing.target().version.name.clone();
+    let (outbound, ticket) = outgoing.into_outbound(scope, method);
+    let exchange = tokio::select! {
+        exchange = gateway.upstreams.call(outbound) => exchange?,
+        () = cancelled(cancellable.as_ref()) => return Err(Reason::Cancelled.into()),
+    };
+    record.facts.back_revision = Some(exchange.back_revision.clone());
+    let finish = finish.back(&exchange.back_revision);
+    if method.kind == Kind::Initialize {
+        return initialized(scope, exchange, version).await;
+    }
+    let mut messages = match exchange.messages {
+        Messages::One(message) => return one(&finish, message),
+        Messages::Stream(messages) => messages,
+    };
+    // A stream that only brings the answer is told as one JSON body.
+    let patience = Duration::from_millis(bounds::SSE_KEEPALIVE_MS);
+    let first = tokio::select! {
+        first = tokio::time::timeout(patience, messages.recv()) => first,
+        () = cancelled(cancellable.as_ref()) => return Err(Reason::Cancelled.into()),
+    };
+    let first = match first {
+        Ok(Some(Ok(message @ (Message::Result(_) | Message::Error(_))))) => {
+            return one(&finish, message);
+        }
+        Ok(Some(first)) => Some(first?),
+        Ok(None) => return Err(Reason::UpstreamClosed.into()),
+        Err(_) => None,
+    };
+    let flow = Flow::answer(first, messages, finish, (scope, gateway));
+    Ok(Answer::Stream(Box::new(flow.holding(ticket, cancellable))))
+}
+
+fn one(finish: &Finish, message: Message) -> Result<Answer, Refusal> {
+    match message {
+        Message::Result(raw) => {
+            let (raw, outcome) = finish.result(raw)?;
+            Ok(Answer::Result { raw, outcome, session: None })
+        }
+        Message::Error(raw) => {
+            let (raw, code) = finish.error(raw);
+            Ok(Answer::Error { raw, code })
+        }
+        _ => Err(Refusal::new(Reason::UpstreamProtocol, "an answer that is none")),
+    }
+}
+
+/// Clients of older revisions cancel by a notification that comes on another request.
+fn cancellable(gateway: &Gateway, scope: Scope<'_>) -> Option<Cancellable> {
+    let session = scope.client.session.as_ref()?;
+    let id = scope.call.message()?.id()?;
+    Some(gateway.in_flight.register(&session.nonce, id.key()))
+}
+
+/// Returns when the client cancels; never, when it has no way to.
+pub async fn cancelled(call: Option<&Cancellable>) {
+    match call {
+        Some(call) => call.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the gateway has to answer for a server that speaks the other era than the client.
+async fn other_era(
+    gateway: &Gateway,
+    scope: Scope<'_>,
+    outgoing: &Outgoing,
+    method: &'static Method,
+) -> Result<Option<Answer>, Refusal> {
+    if !matches!(method.kind, Kind::Initialize | Kind::Discover | Kind::Listen) {
+        return Ok(None);
+    }
+    let modern = scope.client.modern();
+    let target = outgoing.target();
+    let wire = gateway.upstreams.wire(&target.version, modern, outgoing.headers()).await?;
+    if (wire == Wire::Modern) == modern {
+        return Ok(None);
+    }
+    let about = || match &target.version.catalog {
+        Some(catalog) => Ok(About::one(&Source { server: &target.server.name, catalog })),
+        None => {
+            Err(Refusal::new(Reason::UpstreamUnreachable, "nothing is known of the server yet"))
+        }
+    };
+    match method.kind {
+        Kind::Initialize => {
+            let raw = about()?.initialize(scope.client.revision);
+            let version = target.version.name.clone();
+            let session = seal_session(scope, scope.client.revision, None, Some(version))?;
+            Ok(Some(Answer::Result { raw, outcome: Outcome::Success, session: Some(session) }))
+        }
+        Kind::Discover => {
+            let raw = about()?.discover();
+            Ok(Some(Answer::Result { raw, outcome: Outcome::Success, session: None }))
+        }
+        _ => super::local::notices(gateway, scope).map(Some),
+    }
+}
+
+/// The server's own answer to `initialize`: its session goes into ours.
+async fn initialized(
+    scope: Scope<'_>,
+    exchange: Exchange,
+    version: Name,
+) -> Result<Answer, Refusal> {
+    let upstream = exchange.session;
+    let last = match exchange.messages {
+        Messages::One(message) => message,
+        Messages::Stream(mut messages) => loop {
+            match messages.recv().await {
+                Some(Ok(message @ (Message::Result(_) | Message::Error(_)))) => break message,
+                Some(Ok(_)) => {}
+                Some(Err(refusal)) => return Err(refusal),
+                None => return Err(Reason::UpstreamClosed.into()),
+            }
+        },
+    };
+    let raw = match last {
+        Message::Result(raw) => raw,
+        Message::Error(raw) => {
+            let code = error_code(&raw);
+            return Ok(Answer::Error { raw, code });
+        }
+        _ => return Err(Refusal::new(Reason::UpstreamProtocol, "an answer that is none")),
+    };
+    let text = std::str::from_utf8(&raw).unwrap_or_default();
+    let settled = Members::parse(text)
+        .ok()
+        .and_then(|members| Revision::parse(&members.text("protocolVersion")?))
+        .filter(|revision| !revision.modern())
+        .ok_or_else(|| {
+            Refusal::new(Reason::UpstreamProtocol, "initialize settled on no known revision")
+        })?;
+    let session = seal_session(scope, settled, upstream, Some(version))?;
+    Ok(Answer::Result { raw, outcome: Outcome::Success, session: Some(session) })
+}
+
+/// The session id that `initialize` answers.
+///
+/// # Errors
+/// See [`crate::mcp::session::Session::seal`].
+pub fn seal_session(
+    scope: Scope<'_>,
+    revision: Revision,
+    upstream: Option<String>,
+    version: Option<Name>,
+) -> Result<String, Refusal> {
+    let start = scope.client.session.as_ref().ok_or(Reason::Internal)?;
+    let session = crate::mcp::session::Session {
+        nonce: start.nonce.clone(),
+        revision: revision.as_str().to_owned(),
+        capabilities: start.capabilities.clone(),
+        client_info: start.client_info.clone(),
+        upstream,
+        version,
+        created: start.created,
+    };
+    let principal = scope.sight.who.id();
+    session.seal(scope.sealing.sealer()?, bond(scope.endpoint, &principal))
+}
+
+/// `code` of a JSON-RPC error.
+pub fn error_code(raw: &Bytes) -> i64 {
+    std::str::from_utf8(raw)
+        .ok()
+        .and_then(|text| Members::parse(text).ok()?.get("code")?.get().parse().ok())
+        .unwrap_or(-32603)
+}
+
+impl Outgoing {
+    /// The server's session that the client sees through to.
+    fn channel(&self, scope: Scope<'_>) -> Result<Channel, Refusal> {
+        let session = scope.client.session.as_ref().and_then(|s| s.upstream.clone());
+        Ok(Channel {
+            version: Arc::clone(&self.target().version),
+            session: session.ok_or(Reason::SessionUnknown)?,
+            revision: scope.client.revision.to_string(),
+            credentials: self.headers().to_vec(),
+            deadline: super::credential::deadline(&self.target().version),
+        })
+    }
+
+    /// The request as the back edge takes it.
+    fn into_outbound(
+        self,
+        scope: Scope<'_>,
+        method: &'static Method,
+    ) -> (Outbound, super::reserve::Held) {
+        let client = scope.client;
+        let transparent = scope.endpoint.server.is_some();
+        // A legacy client behind the joined endpoint cannot be asked anything: its answer could
+        // not be told apart by server. Servers are told so.
+        let capabilities = if client.modern() || transparent {
+            client.capabilities.clone()
+        } else {
+            Bytes::from_static(b"{}")
+        };
+        let deadline = match method.kind {
+            Kind::Listen => Instant::now() + Duration::from_millis(bounds::STREAM_MS),
+            _ => super::credential::deadline(&self.target().version),
+        };
+        let params = scope.call.message().and_then(|m| m.params());
+        let name = params.and_then(|p| method.mirrored(p).ok().flatten().map(str::to_owned));
+        let (target, credentials, held) = self.into_parts();
+        let outbound = Outbound {
+            front: Front {
+                modern: client.modern(),
+                revision: client.revision.to_string(),
+                client_info: client.info.clone(),
+                capabilities,
+                isolation: client.isolation.clone(),
+            },
+            id: scope.call.message().and_then(|m| m.id()).map(|id| id.raw().clone()),
+            method: method.name.to_owned(),
+            params: target.params,
+            // What the server calls it, not what the client does.
+            name: name.and(target.name.or_else(|| params.and_then(|p| p.task.clone()))),
+            tool: target.tool,
+            param_headers: crate::mcp::headers::params(scope.call.headers),
+            credentials,
+            session: client.session.as_ref().and_then(|s| s.upstream.clone()),
+            deadline,
+            traceparent: super::credential::traceparent(scope.call),
+            version: target.version,
+        };
+        (outbound, held)
+    }
+}
+
+/// The text of a raw message, for tests and logs.
+pub fn text(raw: &Bytes) -> &str {
+    utf8(raw)
+}

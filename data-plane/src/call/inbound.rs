@@ -1,0 +1,171 @@
+//! Phase 1: what arrived, within its limits and readable, and in which dialect.
+//!
+//! Checks in this order: who is being called (`Host`), from where (`Origin`), the HTTP method,
+//! media types, size and time of the body, the envelope, the era. Nothing here knows a caller.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::request::Parts;
+use http::{HeaderMap, Method, header};
+use http_body::Body;
+use http_body_util::BodyExt as _;
+use weir_model::bounds;
+use weir_model::reason::{Reason, Refusal};
+
+use super::authenticate;
+use super::endpoint::Endpoint;
+use super::respond::Reply;
+use crate::mcp::envelope::{self, Message};
+use crate::mcp::era::{self, Era};
+use crate::mcp::headers;
+use crate::site::Site;
+
+/// The connection that a request came on.
+#[derive(Debug, Clone)]
+pub struct Conn {
+    /// The other end.
+    pub peer: SocketAddr,
+    /// True when the listener is on loopback: then loopback names and origins are its own.
+    pub loopback: bool,
+    /// True when the connection is encrypted.
+    pub tls: bool,
+}
+
+/// A request that could be read.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// As received.
+    pub headers: &'a HeaderMap,
+    /// What it wants.
+    pub wants: Wants,
+    /// In which dialect.
+    pub era: Era,
+    /// The body as received; empty without one.
+    pub body: Bytes,
+}
+
+/// What a request wants.
+#[derive(Debug)]
+pub enum Wants {
+    /// POST with one message.
+    Message(Message),
+    /// GET: the stream of a session, perhaps continued after an event.
+    Stream {
+        /// `Last-Event-ID`.
+        after: Option<String>,
+    },
+    /// DELETE: the end of a session.
+    End,
+}
+
+impl Call<'_> {
+    /// The message, for POST.
+    pub fn message(&self) -> Option<&Message> {
+        match &self.wants {
+            Wants::Message(message) => Some(message),
+            _ => None,
+        }
+    }
+}
+
+/// Reads a request. What is learnt about how to answer goes into `reply` as it is learnt, so that
+/// a refusal half way can be told in the client's own terms.
+///
+/// # Errors
+/// Every reason for which a request is refused below the protocol.
+pub async fn read<'a, B>(
+    site: &Site,
+    (conn, endpoint): (&Conn, &Endpoint),
+    (head, body): (&'a Parts, B),
+    reply: &mut Reply,
+) -> Result<Call<'a>, Refusal>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    site.check_host(conn, head)?;
+    site.check_origin(conn, &endpoint.group, &head.headers)?;
+    authenticate::refuse_token_in_query(&head.uri)?;
+    let accept = headers::accept(&head.headers);
+    match head.method {
+        Method::POST => {}
+        Method::GET | Method::DELETE => return bodiless(head, accept.sse, reply),
+        _ => return Err(Reason::MethodNotAllowed.into()),
+    }
+    if !(accept.json && accept.sse) {
+        return Err(Reason::NotAcceptable.into());
+    }
+    if !headers::is_json(&head.headers) {
+        return Err(Reason::UnsupportedMediaType.into());
+    }
+    let body = read_body(&head.headers, body).await?;
+    reply.request_bytes = body.len() as u64;
+    let message = envelope::read(&body).map_err(|unreadable| {
+        reply.id = unreadable.id.map(|id| id.raw().clone());
+        unreadable.refusal
+    })?;
+    reply.id = message.id().map(|id| id.raw().clone());
+    let era = era::decide(&message, &head.headers)?;
+    reply.modern = Some(era.modern());
+    Ok(Call { headers: &head.headers, wants: Wants::Message(message), era, body })
+}
+
+fn bodiless<'a>(head: &'a Parts, sse: bool, reply: &mut Reply) -> Result<Call<'a>, Refusal> {
+    let era = era::of_bodiless(&head.headers)?;
+    reply.modern = Some(false);
+    let wants = if head.method == Method::GET {
+        if !sse {
+            return Err(Reason::NotAcceptable.into());
+        }
+        let after = headers::single(&head.headers, "last-event-id")?.map(str::to_owned);
+        Wants::Stream { after }
+    } else {
+        Wants::End
+    };
+    Ok(Call { headers: &head.headers, wants, era, body: Bytes::new() })
+}
+
+/// The whole body, at most [`bounds::REQUEST_BODY_BYTES_MAX`] within [`bounds::BODY_READ_MS`].
+async fn read_body<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Refusal>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let declared = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > bounds::REQUEST_BODY_BYTES_MAX as u64) {
+        return Err(Reason::BodyTooLarge.into());
+    }
+    let patience = Duration::from_millis(bounds::BODY_READ_MS);
+    tokio::time::timeout(patience, collect(body))
+        .await
+        .unwrap_or_else(|_| Err(Refusal::new(Reason::RequestTimeout, "the body came too slowly")))
+}
+
+async fn collect<B>(mut body: B) -> Result<Bytes, Refusal>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let mut first = Bytes::new();
+    let mut more = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|_| Refusal::new(Reason::RequestTimeout, "the body ended too early"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if first.len() + more.len() + data.len() > bounds::REQUEST_BODY_BYTES_MAX {
+            return Err(Reason::BodyTooLarge.into());
+        }
+        // Nearly every body is one frame, which is then used as it is.
+        if first.is_empty() && more.is_empty() {
+            first = data;
+        } else {
+            if more.is_empty() {
+                more.extend_from_slice(&std::mem::take(&mut first));
+            }
+            more.extend_from_slice(&data);
+        }
+    }
+    Ok(if more.is_empty() { first } else { more.freeze() })
+}

@@ -1,0 +1,155 @@
+//! The audit record of one request: opened before any work, told what the phases find out, closed
+//! once: with the end of the answer, by a refusal, or because the client left.
+
+use std::time::Instant;
+
+use weir_audit::{Pipeline, Slot};
+use weir_model::audit::{Facts, Outcome};
+use weir_model::id::Digest;
+use weir_model::principal::Principal;
+use weir_model::reason::Reason;
+use weir_model::resource::AuditClass;
+use weir_model::snapshot::Snapshot;
+
+use super::Stop;
+use super::authorize::Permit;
+use super::client::Client;
+use super::endpoint::Endpoint;
+use super::inbound::{Call, Conn};
+use super::resolve::Upstream;
+use crate::mcp::envelope::utf8;
+use crate::mcp::members::Members;
+
+/// An open record. Dropping it writes what is known, as left by the client.
+#[derive(Debug)]
+pub struct Record {
+    slot: Option<Slot>,
+    /// What is known so far.
+    pub facts: Box<Facts>,
+    started: Instant,
+}
+
+/// Longest self-reported name that is kept.
+const CLIENT_CHARS_MAX: usize = 128;
+
+impl Record {
+    /// Reserves room for the record of a request to `endpoint`.
+    ///
+    /// # Errors
+    /// [`Reason::AuditFull`] when the group's audit class demands a record that nobody can take.
+    pub fn open(
+        audit: &Pipeline,
+        conn: &Conn,
+        snapshot: &Snapshot,
+        endpoint: Option<&Endpoint>,
+        now_ms: u64,
+    ) -> Result<Self, Reason> {
+        // Nobody chose a class for requests to what does not exist: they must not be able to
+        // fill the trail of those that do.
+        let class = endpoint.map_or(AuditClass::Counted, |e| e.group.spec.audit);
+        let slot = audit.reserve(class)?;
+        let facts = Box::new(Facts {
+            request_id: uuid::Uuid::new_v4().simple().to_string(),
+            time_ms: now_ms,
+            peer: Some(conn.peer.ip().to_string()),
+            group: endpoint.map(|e| e.group.name.clone()),
+            class,
+            revision: snapshot.revision,
+            ..Facts::default()
+        });
+        Ok(Self { slot: Some(slot), facts, started: Instant::now() })
+    }
+
+    /// What was called.
+    pub fn called(&mut self, call: &Call<'_>) {
+        self.facts.request_bytes = call.body.len() as u64;
+        self.facts.trace_id = super::credential::traceparent(call)
+            .and_then(|parent| parent.split('-').nth(1).map(str::to_owned));
+        if let Some(message) = call.message() {
+            self.facts.method = Some(match message.method() {
+                Some(method) => method.chars().take(CLIENT_CHARS_MAX).collect(),
+                None => "response".to_owned(),
+            });
+            let digested = message.params().and_then(|p| p.arguments.as_ref().or(p.raw.as_ref()));
+            self.facts.arguments = digested.map(|raw| Digest::of(raw));
+        } else {
+            self.facts.method = Some("stream".to_owned());
+        }
+    }
+
+    /// Who called.
+    pub fn by(&mut self, who: &Principal) {
+        self.facts.principal = Some(who.id());
+        self.facts.proof = Some(who.proof);
+        self.facts.credential = who.credential.as_deref().map(str::to_owned);
+    }
+
+    /// With which client.
+    pub fn with(&mut self, client: &Client) {
+        self.facts.front_revision = Some(client.revision.to_string());
+        self.facts.client = client.info.as_deref().map(utf8).and_then(client_name);
+    }
+
+    /// On what.
+    pub fn on(&mut self, target: &Upstream) {
+        self.facts.server = Some(target.server.name.clone());
+        self.facts.version = Some(target.version.name.clone());
+        self.facts.target = target.name.clone();
+        self.facts.definition = target.tool.as_ref().map(|tool| tool.digest);
+    }
+
+    /// By which rules.
+    pub fn under(&mut self, permit: &Permit) {
+        self.facts.allowed = Some(true);
+        self.facts.rules = permit.rules().iter().map(ToString::to_string).collect();
+    }
+
+    /// Why not.
+    pub fn stopped(&mut self, stop: &Stop) {
+        let reason = stop.truth.unwrap_or(stop.refusal.reason);
+        if matches!(reason, Reason::Denied | Reason::InsufficientScope) {
+            self.facts.allowed = Some(false);
+            self.facts.rules = stop.rules.iter().map(ToString::to_string).collect();
+        }
+    }
+
+    /// Time since the request arrived.
+    pub fn elapsed_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Writes the record; returns when the group's promise about it holds.
+    ///
+    /// # Errors
+    /// [`Reason::AuditFull`] when the record could not be written and had to be.
+    pub async fn close(mut self, outcome: Outcome, response_bytes: u64) -> Result<(), Reason> {
+        self.facts.outcome = outcome;
+        self.facts.response_bytes += response_bytes;
+        self.facts.duration_us = self.elapsed_us();
+        match self.slot.take() {
+            Some(slot) => slot.finish(std::mem::take(&mut *self.facts)).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if let Some(mut slot) = self.slot.take() {
+            self.facts.outcome = Outcome::Aborted;
+            self.facts.duration_us = self.elapsed_us();
+            slot.note(&self.facts);
+        }
+    }
+}
+
+/// `name version` of a `clientInfo`.
+pub fn client_name(info: &str) -> Option<String> {
+    let members = Members::parse(info).ok()?;
+    let mut name = members.text("name")?.into_owned();
+    if let Some(version) = members.text("version") {
+        name = format!("{name} {version}");
+    }
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    Some(name.chars().take(CLIENT_CHARS_MAX).map(clean).collect())
+}

@@ -1,0 +1,271 @@
+//! Streams towards the client: messages as they come, and one end.
+//!
+//! A [`Flow`] is polled by the connection, so a slow client slows the server down instead of
+//! filling memory. It ends with the final message, a refusal, the client's cancellation, or (for
+//! streams that belong to no call) a drain, the end of the caller's token, or a change of the
+//! rules. Dropping it cancels the exchange at the server.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::mpsc::Receiver;
+use tokio::time::Instant;
+use weir_model::audit::Outcome;
+use weir_model::bounds;
+use weir_model::reason::{Reason, Refusal};
+use weir_runtime::drain::Watch;
+
+use super::Gateway;
+use super::forward::{Finish, Scope, cancelled};
+use super::record::Record;
+use super::reserve::Held;
+use super::respond;
+use crate::mcp::sse;
+use crate::sessions::Cancellable;
+use crate::upstream::{Exchange, Message, Messages};
+
+/// A stream towards the client.
+#[derive(Debug)]
+pub struct Flow {
+    first: Option<Message>,
+    messages: Receiver<Result<Message, Refusal>>,
+    /// None for streams that belong to no call.
+    finish: Option<Finish>,
+    /// The client can be asked: requests of the server go to it.
+    asks: bool,
+    primed: bool,
+    drain: Watch,
+    until: Option<Instant>,
+    cancellable: Option<Cancellable>,
+    ticket: Option<Held>,
+    reply: Option<(Bytes, Record)>,
+    done: bool,
+}
+
+enum Event {
+    Message(Option<Result<Message, Refusal>>),
+    Quiet,
+    Cancelled,
+    Over,
+}
+
+/// What a turn of the loop gives.
+enum Step {
+    Send(Bytes),
+    Last(Bytes, Outcome),
+    End(Outcome),
+}
+
+impl Flow {
+    /// The stream that answers a request.
+    pub fn answer(
+        first: Option<Message>,
+        messages: Receiver<Result<Message, Refusal>>,
+        finish: Finish,
+        (scope, gateway): (Scope<'_>, &Gateway),
+    ) -> Self {
+        let through = scope.client.session.as_ref().is_some_and(|s| s.upstream.is_some());
+        Self {
+            first,
+            messages,
+            finish: Some(finish),
+            asks: through && !scope.client.modern(),
+            primed: false,
+            drain: gateway.drain.clone(),
+            until: None,
+            cancellable: None,
+            ticket: None,
+            reply: None,
+            done: false,
+        }
+    }
+
+    /// A stream on which a server pushes what belongs to no call.
+    pub fn push(exchange: Exchange, scope: Scope<'_>, gateway: &Gateway) -> Self {
+        let messages = match exchange.messages {
+            Messages::Stream(messages) => messages,
+            Messages::One(message) => {
+                let (sender, messages) = tokio::sync::mpsc::channel(1);
+                // The one message fits into the empty channel.
+                let _ = sender.try_send(Ok(message));
+                messages
+            }
+        };
+        Self::open(messages, scope, gateway)
+    }
+
+    /// A stream of the gateway's own.
+    pub fn open(
+        messages: Receiver<Result<Message, Refusal>>,
+        scope: Scope<'_>,
+        gateway: &Gateway,
+    ) -> Self {
+        let now = Instant::now();
+        let left = scope.sight.who.expires.map(|expires| expires - scope.sealing.now);
+        let token = left.map(|secs| Duration::from_secs(secs.max(0).unsigned_abs()));
+        let longest = Duration::from_millis(bounds::STREAM_MS);
+        Self {
+            first: None,
+            messages,
+            finish: None,
+            asks: !scope.client.modern(),
+            primed: false,
+            drain: gateway.drain.clone(),
+            until: Some(now + token.map_or(longest, |token| token.min(longest))),
+            cancellable: None,
+            ticket: None,
+            reply: None,
+            done: false,
+        }
+    }
+
+    /// Keeps capacity taken and the call cancellable until the stream ends.
+    #[must_use]
+    pub fn holding(mut self, ticket: Held, cancellable: Option<Cancellable>) -> Self {
+        self.ticket = Some(ticket);
+        self.cancellable = cancellable;
+        self
+    }
+
+    /// Ends with the final result, whose treatment this is, though it belongs to no call.
+    #[must_use]
+    pub fn ending_with(mut self, finish: Finish) -> Self {
+        self.finish = Some(finish);
+        self
+    }
+
+    /// The body: every frame is one event. `id` is the client's, for the final message.
+    pub fn into_stream(
+        mut self,
+        id: Bytes,
+        record: Record,
+    ) -> impl futures_util::Stream<Item = Bytes> + Send {
+        self.reply = Some((id, record));
+        futures_util::stream::unfold(self, |mut flow| async move {
+            let frame = flow.next().await?;
+            Some((frame, flow))
+        })
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.done {
+            return None;
+        }
+        loop {
+            let event = self.event().await;
+            let frame = match self.step(event) {
+                None => continue,
+                Some(Step::Send(frame)) => frame,
+                Some(Step::Last(frame, outcome)) => self.close(frame, outcome).await,
+                Some(Step::End(outcome)) => {
+                    self.close(Bytes::new(), outcome).await;
+                    return None;
+                }
+            };
+            if let Some((_, record)) = &mut self.reply {
+                record.facts.response_bytes += frame.len() as u64;
+            }
+            return Some(frame);
+        }
+    }
+
+    async fn event(&mut self) -> Event {
+        if let Some(first) = self.first.take() {
+            return Event::Message(Some(Ok(first)));
+        }
+        let endless = self.finish.is_none() || self.until.is_some();
+        tokio::select! {
+            biased;
+            message = self.messages.recv() => Event::Message(message),
+            () = cancelled(self.cancellable.as_ref()) => Event::Cancelled,
+            () = over(self.until) => Event::Over,
+            () = self.drain.drained(), if endless => Event::Over,
+            () = tokio::time::sleep(Duration::from_millis(bounds::SSE_KEEPALIVE_MS)) => Event::Quiet,
+        }
+    }
+
+    fn step(&mut self, event: Event) -> Option<Step> {
+        Some(match event {
+            Event::Quiet => Step::Send(sse::KEEP_ALIVE),
+            Event::Cancelled => self.refused(&Reason::Cancelled.into()),
+            Event::Over => Step::End(Outcome::Success),
+            Event::Message(Some(Ok(message))) => return self.message(message),
+            Event::Message(Some(Err(refusal))) => self.refused(&refusal),
+            // The server asked the client to come back, or pushed until it had enough.
+            Event::Message(None) if self.primed || self.finish.is_none() => {
+                Step::End(Outcome::Success)
+            }
+            Event::Message(None) => self.refused(&Reason::UpstreamClosed.into()),
+        })
+    }
+
+    fn message(&mut self, message: Message) -> Option<Step> {
+        Some(match message {
+            Message::Notification(raw) | Message::Response(raw) => {
+                Step::Send(sse::message(&[&raw]))
+            }
+            Message::Request(raw) if self.asks => Step::Send(sse::message(&[&raw])),
+            Message::Request(_) if self.finish.is_none() => return None,
+            Message::Request(_) => self.refused(&Refusal::new(
+                Reason::CannotBridge,
+                "the server asks something that this client cannot be asked",
+            )),
+            Message::Prime { id, retry_ms } => {
+                self.primed = true;
+                Step::Send(sse::prime(id.as_deref(), retry_ms))
+            }
+            Message::Result(raw) => match self.finish.as_ref().map(|f| f.result(raw)) {
+                Some(Ok((raw, outcome))) => Step::Last(self.envelope("result", &raw), outcome),
+                Some(Err(refusal)) => self.refused(&refusal),
+                None => Step::End(Outcome::Success),
+            },
+            Message::Error(raw) => match self.finish.as_ref().map(|f| f.error(raw)) {
+                Some((raw, code)) => {
+                    Step::Last(self.envelope("error", &raw), Outcome::ProtocolError(code))
+                }
+                None => Step::End(Outcome::Success),
+            },
+        })
+    }
+
+    /// Streams have begun with 200; a refusal is their last message.
+    fn refused(&self, refusal: &Refusal) -> Step {
+        let outcome = Outcome::Refused(refusal.reason);
+        if self.finish.is_none() {
+            return Step::End(outcome);
+        }
+        tracing::info!(%refusal, "stream refused");
+        Step::Last(self.envelope("error", respond::error_object(refusal).as_bytes()), outcome)
+    }
+
+    fn envelope(&self, member: &str, raw: &[u8]) -> Bytes {
+        let id = self.reply.as_ref().map_or(&b"null"[..], |(id, _)| id);
+        let mut head = BytesMut::with_capacity(48 + id.len());
+        respond::put_head(&mut head, id, member);
+        sse::message(&[&head, raw, b"}"])
+    }
+
+    /// Writes the record before the last frame leaves.
+    async fn close(&mut self, frame: Bytes, outcome: Outcome) -> Bytes {
+        self.done = true;
+        self.ticket = None;
+        let Some((id, record)) = self.reply.take() else { return frame };
+        match record.close(outcome, frame.len() as u64).await {
+            Ok(()) => frame,
+            Err(_) if frame.is_empty() => frame,
+            Err(reason) => {
+                let mut head = BytesMut::new();
+                respond::put_head(&mut head, &id, "error");
+                let error = respond::error_object(&reason.into());
+                sse::message(&[&head, error.as_bytes(), b"}"])
+            }
+        }
+    }
+}
+
+async fn over(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}

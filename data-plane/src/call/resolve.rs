@@ -1,0 +1,488 @@
+//! Phase 3: what the call is about: one server, or something that the gateway answers itself.
+//!
+//! What a caller may not see is resolved like what does not exist: the same words, the same code.
+//! The truth goes into the audit record ([`Stop::truth`]).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::json;
+use weir_model::id::{Digest, Name};
+use weir_model::policy::Action;
+use weir_model::principal::Principal;
+use weir_model::reason::{Reason, Refusal};
+use weir_model::resource::PinRule;
+use weir_model::snapshot::{CatalogView, Hints, ServerView, ToolView, VersionView};
+
+use super::Stop;
+use super::client::Client;
+use super::endpoint::Endpoint;
+use super::inbound::{Call, Wants};
+use super::sight::Sight;
+use crate::mcp::adapt;
+use crate::mcp::envelope::{Message, Params, Reference, utf8};
+use crate::mcp::headers;
+use crate::mcp::list::Source;
+use crate::mcp::members::Members;
+use crate::mcp::methods::{self, Kind, List, Method};
+use crate::mcp::template;
+
+/// What a call is about.
+#[derive(Debug)]
+pub enum Target {
+    /// The gateway answers.
+    Here(Here),
+    /// One server does.
+    Upstream(Box<Upstream>),
+}
+
+/// What the gateway answers itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Here {
+    /// `initialize` of the endpoint that joins all servers.
+    Initialize,
+    /// `server/discover` of it.
+    Discover,
+    /// `ping`.
+    Pong,
+    /// A list from pinned catalogs.
+    List(List),
+    /// The stream on which changes are announced (`subscriptions/listen`, or GET).
+    Notices,
+    /// A notification that needs nothing done, or an answer to nothing that we asked.
+    Accepted,
+    /// `notifications/cancelled`.
+    Cancel,
+    /// DELETE.
+    End,
+}
+
+/// One server, and what is wanted of it.
+#[derive(Debug)]
+pub struct Upstream {
+    /// The server.
+    pub server: Arc<ServerView>,
+    /// The version that serves this caller.
+    pub version: Arc<VersionView>,
+    /// How.
+    pub errand: Errand,
+    /// What the rules are asked about.
+    pub action: Action,
+    /// Tool or prompt name, or URI, as the server has it.
+    pub name: Option<String>,
+    /// The pinned tool.
+    pub tool: Option<Arc<ToolView>>,
+    /// `params` with the server's own names in it.
+    pub params: Option<Bytes>,
+}
+
+/// What is wanted of a server.
+#[derive(Debug, Clone)]
+pub enum Errand {
+    /// A request.
+    Request(&'static Method),
+    /// A notification or a response of the client, for the session that it sees through.
+    Deliver,
+    /// The server's push stream.
+    Stream {
+        /// `Last-Event-ID`.
+        after: Option<String>,
+    },
+    /// The end of the server's session.
+    End,
+}
+
+impl Upstream {
+    /// Of the tool; the default for everything else.
+    pub fn hints(&self) -> Hints {
+        self.tool.as_ref().map_or_else(Hints::default, |tool| tool.hints)
+    }
+}
+
+/// What resolving looks at.
+#[derive(Debug, Clone, Copy)]
+pub struct Scene<'a> {
+    /// The call.
+    pub call: &'a Call<'a>,
+    /// Who calls.
+    pub who: &'a Principal,
+    /// With what.
+    pub client: &'a Client,
+    /// Where.
+    pub endpoint: &'a Endpoint,
+    /// What may be seen.
+    pub sight: &'a Sight,
+}
+
+/// Finds what the call is about.
+///
+/// # Errors
+/// [`Reason::MethodUnknown`], [`Reason::UnknownTarget`], [`Reason::UnknownEndpoint`],
+/// [`Reason::HeaderMismatch`], [`Reason::InvalidParams`], [`Reason::Quarantined`].
+pub fn find(scene: Scene<'_>) -> Result<Target, Stop> {
+    let server = match &scene.endpoint.server {
+        Some(name) => Some(scene.single(name)?),
+        None => None,
+    };
+    match &scene.call.wants {
+        Wants::Message(Message::Request { method, params, .. }) => {
+            let method = scene.method(method)?;
+            let mirrored = method.mirrored(params).map_err(missing)?;
+            if scene.client.modern() {
+                headers::check_mirrors(scene.call.headers, method.name, mirrored)?;
+            }
+            match server {
+                Some(server) => scene.of_one(server, method, params),
+                None => scene.of_all(method, params),
+            }
+        }
+        Wants::Message(message) => Ok(scene.without_answer(server, message)),
+        Wants::Stream { after } => {
+            Ok(scene.errand(server, Errand::Stream { after: after.clone() }, Here::Notices))
+        }
+        Wants::End => Ok(scene.errand(server, Errand::End, Here::End)),
+    }
+}
+
+fn missing(name: &'static str) -> Refusal {
+    Refusal::new(Reason::InvalidParams, format!("params.{name} is missing"))
+        .hint(format!("The parameter {name} is missing."))
+}
+
+impl<'a> Scene<'a> {
+    /// The server of a transparent endpoint. One that the caller may not use does not exist.
+    fn single(&self, name: &Name) -> Result<Arc<ServerView>, Stop> {
+        let unknown = || Refusal::from(Reason::UnknownEndpoint);
+        let server = self.endpoint.group.servers.get(name).ok_or_else(unknown)?;
+        self.sight
+            .decide(name, Action::UseServer, ("", Hints::default()), None)
+            .map_err(|denial| Stop::denied(denial, unknown()))?;
+        usable(server)?;
+        Ok(Arc::clone(server))
+    }
+
+    fn method(&self, name: &str) -> Result<&'static Method, Refusal> {
+        let transparent = self.endpoint.server.is_some();
+        methods::find(name)
+            .filter(|m| m.exists_in(self.client.revision) && (transparent || m.aggregated))
+            .ok_or_else(|| Refusal::new(Reason::MethodUnknown, "").hint("Method not found."))
+    }
+
+    /// The version that serves this caller: that of the session where it is still there, else by
+    /// the traffic shares, always the same for one principal.
+    fn version(&self, server: &ServerView) -> Arc<VersionView> {
+        let session = self.client.session.as_ref().and_then(|s| s.version.as_ref());
+        let of_session = |name: &Name| server.versions.iter().find(|v| v.name == *name);
+        let version = session.and_then(of_session);
+        Arc::clone(version.unwrap_or_else(|| server.version(draw(self.who))))
+    }
+
+    // === one server ===
+
+    fn of_one(
+        &self,
+        server: Arc<ServerView>,
+        method: &'static Method,
+        params: &Params,
+    ) -> Result<Target, Stop> {
+        let version = self.version(&server);
+        let catalog = version.catalog.as_deref();
+        // Until a definition is pinned, a group that wants to be asked first serves none.
+        let closed = catalog.is_none() && self.endpoint.group.spec.pin == PinRule::Ask;
+        let mut found = Found { action: Action::UseServer, name: None, tool: None };
+        match method.kind {
+            Kind::Ping => return Ok(Target::Here(Here::Pong)),
+            Kind::List(list) if catalog.is_some() || closed => {
+                return Ok(Target::Here(Here::List(list)));
+            }
+            Kind::CallTool => {
+                let name = params.name.as_deref().unwrap_or_default();
+                found = Found { action: Action::CallTool, ..Found::named(name) };
+                found.tool = catalog.and_then(|c| c.tool(name)).cloned();
+                if closed || (catalog.is_some() && found.tool.is_none()) {
+                    return Err(unknown_tool(name).into());
+                }
+            }
+            Kind::GetPrompt => {
+                let name = params.name.as_deref().unwrap_or_default();
+                found = Found { action: Action::GetPrompt, ..Found::named(name) };
+                if closed || catalog.is_some_and(|c| c.prompt(name).is_none()) {
+                    return Err(unknown_prompt(name).into());
+                }
+            }
+            Kind::Resource => {
+                let uri = params.uri.as_deref().unwrap_or_default();
+                found = Found { action: Action::ReadResource, ..Found::named(uri) };
+                if closed {
+                    return Err(unknown_resource(uri).into());
+                }
+            }
+            Kind::Complete => match &params.reference {
+                Some(Reference::Prompt(name)) => {
+                    found = Found { action: Action::GetPrompt, ..Found::named(name) };
+                }
+                Some(Reference::Resource(uri)) => {
+                    found = Found { action: Action::ReadResource, ..Found::named(uri) };
+                }
+                None => {}
+            },
+            _ => {}
+        }
+        self.visible(&server.name, &found, || found.unknown())?;
+        Ok(Target::Upstream(Box::new(Upstream {
+            server,
+            version,
+            errand: Errand::Request(method),
+            action: found.action,
+            name: found.name,
+            tool: found.tool,
+            params: params.raw.clone(),
+        })))
+    }
+
+    /// A message that gets no answer of its own.
+    fn without_answer(&self, server: Option<Arc<ServerView>>, message: &Message) -> Target {
+        if self.client.modern() {
+            return Target::Here(Here::Accepted);
+        }
+        let here = match message.method() {
+            Some("notifications/cancelled") => Here::Cancel,
+            _ => Here::Accepted,
+        };
+        self.errand(server, Errand::Deliver, here)
+    }
+
+    /// Something for the server's own session where the client sees through to one.
+    fn errand(&self, server: Option<Arc<ServerView>>, errand: Errand, here: Here) -> Target {
+        let through = self.client.session.as_ref().is_some_and(|s| s.upstream.is_some());
+        match server {
+            Some(server) if through => Target::Upstream(Box::new(Upstream {
+                version: self.version(&server),
+                server,
+                errand,
+                action: Action::UseServer,
+                name: None,
+                tool: None,
+                params: None,
+            })),
+            _ => Target::Here(here),
+        }
+    }
+
+    /// What may not be seen is told as `unknown`.
+    fn visible(
+        &self,
+        server: &Name,
+        found: &Found,
+        unknown: impl FnOnce() -> Refusal,
+    ) -> Result<(), Stop> {
+        let name = found.name.as_deref().unwrap_or_default();
+        let hints = found.tool.as_ref().map_or_else(Hints::default, |tool| tool.hints);
+        match self.sight.decide(server, found.action, (name, hints), None) {
+            Ok(_) => Ok(()),
+            Err(denial) => Err(Stop::denied(denial, unknown())),
+        }
+    }
+
+    // === all servers ===
+
+    fn of_all(&self, method: &'static Method, params: &Params) -> Result<Target, Stop> {
+        let name = params.name.as_deref().unwrap_or_default();
+        match method.kind {
+            Kind::Initialize => Ok(Target::Here(Here::Initialize)),
+            Kind::Discover => Ok(Target::Here(Here::Discover)),
+            Kind::Ping => Ok(Target::Here(Here::Pong)),
+            Kind::List(list) => Ok(Target::Here(Here::List(list))),
+            Kind::Listen => Ok(Target::Here(Here::Notices)),
+            Kind::CallTool => {
+                let told = || unknown_tool(name);
+                let (server, version) = self.exposing(name).ok_or_else(told)?;
+                let catalog = version.catalog.as_deref();
+                let tool = catalog.and_then(|c| c.exposed_tool(name)).cloned().ok_or_else(told)?;
+                let params = renamed(params, &["name"], &tool.name)?;
+                let found = Found {
+                    action: Action::CallTool,
+                    name: Some(tool.name.clone()),
+                    tool: Some(tool),
+                };
+                self.joined((server, version), method, (found, params), told)
+            }
+            Kind::GetPrompt => self.prompt(method, name, renamer(params, &["name"])),
+            Kind::Resource => {
+                self.resource(method, params.uri.as_deref().unwrap_or_default(), params)
+            }
+            Kind::Complete => match &params.reference {
+                Some(Reference::Prompt(name)) => {
+                    self.prompt(method, name, renamer(params, &["ref", "name"]))
+                }
+                Some(Reference::Resource(uri)) => self.resource(method, uri, params),
+                None => Err(missing("ref").into()),
+            },
+            Kind::Relay => Err(Reason::MethodUnknown.into()),
+        }
+    }
+
+    /// Server and version that a name of the joined endpoint belongs to.
+    fn exposing(&self, name: &str) -> Option<(Arc<ServerView>, Arc<VersionView>)> {
+        let server = self.endpoint.group.exposing_server(name)?;
+        Some((Arc::clone(server), self.version(server)))
+    }
+
+    fn prompt(
+        &self,
+        method: &'static Method,
+        name: &str,
+        rename: impl FnOnce(&str) -> Result<Option<Bytes>, Refusal>,
+    ) -> Result<Target, Stop> {
+        let unknown = || unknown_prompt(name);
+        let (server, version) = self.exposing(name).ok_or_else(unknown)?;
+        let prompt = version.catalog.as_deref().and_then(|c| c.exposed_prompt(name)).cloned();
+        let own = prompt.ok_or_else(unknown)?.name.clone();
+        let params = rename(&own)?;
+        let found = Found { action: Action::GetPrompt, ..Found::named(&own) };
+        self.joined((server, version), method, (found, params), unknown)
+    }
+
+    /// The first server, by name, that has the resource or a template for it and lets this
+    /// caller read it.
+    fn resource(
+        &self,
+        method: &'static Method,
+        uri: &str,
+        params: &Params,
+    ) -> Result<Target, Stop> {
+        let mut hidden = None;
+        for server in self.endpoint.group.servers.values() {
+            let version = self.version(server);
+            if server.quarantined.is_some()
+                || !version.catalog.as_deref().is_some_and(|catalog| has_resource(catalog, uri))
+            {
+                continue;
+            }
+            let found = Found { action: Action::ReadResource, ..Found::named(uri) };
+            let place = (Arc::clone(server), version);
+            let params = params.raw.clone();
+            match self.joined(place, method, (found, params), || unknown_resource(uri)) {
+                Ok(target) => return Ok(target),
+                Err(stop) => hidden = hidden.or(Some(stop)),
+            }
+        }
+        Err(hidden.unwrap_or_else(|| unknown_resource(uri).into()))
+    }
+
+    fn joined(
+        &self,
+        (server, version): (Arc<ServerView>, Arc<VersionView>),
+        method: &'static Method,
+        (found, params): (Found, Option<Bytes>),
+        unknown: impl FnOnce() -> Refusal,
+    ) -> Result<Target, Stop> {
+        self.visible(&server.name, &found, unknown)?;
+        usable(&server)?;
+        Ok(Target::Upstream(Box::new(Upstream {
+            server,
+            version,
+            errand: Errand::Request(method),
+            action: found.action,
+            name: found.name,
+            tool: found.tool,
+            params,
+        })))
+    }
+}
+
+struct Found {
+    action: Action,
+    name: Option<String>,
+    tool: Option<Arc<ToolView>>,
+}
+
+impl Found {
+    fn named(name: &str) -> Self {
+        Self { action: Action::UseServer, name: Some(name.to_owned()), tool: None }
+    }
+
+    /// As if it did not exist.
+    fn unknown(&self) -> Refusal {
+        let name = self.name.as_deref().unwrap_or_default();
+        match self.action {
+            Action::CallTool => unknown_tool(name),
+            Action::GetPrompt => unknown_prompt(name),
+            Action::ReadResource => unknown_resource(name),
+            Action::UseServer => Reason::UnknownEndpoint.into(),
+        }
+    }
+}
+
+fn usable(server: &ServerView) -> Result<(), Refusal> {
+    match &server.quarantined {
+        Some(why) => Err(Refusal::new(Reason::Quarantined, format!("{}: {why}", server.name))),
+        None => Ok(()),
+    }
+}
+
+fn has_resource(catalog: &CatalogView, uri: &str) -> bool {
+    catalog.resource(uri).is_some()
+        || catalog.templates.iter().any(|t| t.name == uri || template::matches(&t.name, uri))
+}
+
+/// A number spread evenly over `0..100` that stays the same for one principal.
+fn draw(who: &Principal) -> u8 {
+    let Digest(bytes) = Digest::of(who.id().as_bytes());
+    let number = u16::from_be_bytes([bytes[0], bytes[1]]) % 100;
+    u8::try_from(number).unwrap_or_default()
+}
+
+/// The catalogs of the servers that an endpoint shows this caller, in the order of names.
+pub fn sources<'a>(endpoint: &'a Endpoint, who: &Principal, sight: &Sight) -> Vec<Source<'a>> {
+    let draw = draw(who);
+    endpoint
+        .group
+        .servers
+        .values()
+        .filter(|s| endpoint.server.as_ref().is_none_or(|only| *only == s.name))
+        .filter(|s| s.quarantined.is_none())
+        .filter(|s| sight.may(&s.name, Action::UseServer, "", Hints::default()))
+        .filter_map(|s| {
+            let catalog = s.version(draw).catalog.as_deref()?;
+            Some(Source { server: &s.name, catalog })
+        })
+        .collect()
+}
+
+/// `params` with the member at `path` naming what the server calls it; all else as it was.
+fn renamed(params: &Params, path: &[&str], own: &str) -> Result<Option<Bytes>, Refusal> {
+    let Some(raw) = &params.raw else { return Ok(None) };
+    let mut text = utf8(raw);
+    for name in path {
+        let members = Members::parse(text).map_err(Refusal::from)?;
+        text = members.get(name).ok_or(Reason::InvalidParams)?.get();
+    }
+    Ok(Some(adapt::replaced(raw, text, &adapt::quoted(own))))
+}
+
+fn renamer<'p>(
+    params: &'p Params,
+    path: &'static [&'static str],
+) -> impl FnOnce(&str) -> Result<Option<Bytes>, Refusal> + 'p {
+    move |own| renamed(params, path, own)
+}
+
+fn shown(name: &str) -> String {
+    name.chars().take(weir_model::bounds::TOOL_NAME_CHARS_MAX).collect()
+}
+
+fn unknown_tool(name: &str) -> Refusal {
+    Refusal::new(Reason::UnknownTarget, "tool").hint(format!("Unknown tool: {}", shown(name)))
+}
+
+fn unknown_prompt(name: &str) -> Refusal {
+    Refusal::new(Reason::UnknownTarget, "prompt").hint(format!("Unknown prompt: {}", shown(name)))
+}
+
+fn unknown_resource(uri: &str) -> Refusal {
+    let uri: String = uri.chars().take(weir_model::bounds::URI_BYTES_MAX).collect();
+    Refusal::new(Reason::UnknownTarget, "resource")
+        .hint("Resource not found")
+        .data(json!({ "uri": uri }))
+}

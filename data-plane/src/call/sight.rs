@@ -1,0 +1,86 @@
+//! What one caller may see and do in one group.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use weir_model::id::Name;
+use weir_model::policy::{Action, Context, Question};
+use weir_model::principal::Principal;
+use weir_model::reason::{Reason, Refusal};
+use weir_model::snapshot::{GroupView, Hints};
+
+use super::Stop;
+use super::authorize::{self, Denial, Permit};
+use super::resolve::Upstream;
+use super::validate::Arguments;
+use crate::decisions::Decisions;
+
+/// The eyes of one caller. Cheap to clone: streams keep one.
+#[derive(Debug, Clone)]
+pub struct Sight {
+    /// The group.
+    pub group: Arc<GroupView>,
+    /// Who looks.
+    pub who: Arc<Principal>,
+    /// Where and when.
+    pub context: Arc<Context>,
+    /// Decisions made before.
+    pub decisions: Arc<Decisions>,
+}
+
+impl Sight {
+    /// True when the rules might allow it, whatever the arguments will be.
+    pub fn may(&self, server: &Name, action: Action, target: &str, hints: Hints) -> bool {
+        let question = self.question(server, action, target, hints);
+        authorize::may_see(&self.decisions, &self.group.rules, &question)
+    }
+
+    /// The decision; without `arguments`, whether it might be allowed.
+    ///
+    /// # Errors
+    /// A [`Denial`].
+    pub fn decide(
+        &self,
+        server: &Name,
+        action: Action,
+        (target, hints): (&str, Hints),
+        arguments: Option<&Value>,
+    ) -> Result<Permit, Denial> {
+        let question = Question { arguments, ..self.question(server, action, target, hints) };
+        authorize::decide(&self.decisions, &self.group.rules, &question)
+    }
+
+    /// The permit for a call whose target was found to be visible.
+    ///
+    /// # Errors
+    /// A [`Stop`] that speaks of the arguments, since the caller sees the target anyway.
+    pub fn permit(&self, target: &Upstream, arguments: Arguments) -> Result<Permit, Stop> {
+        let name = target.name.as_deref().unwrap_or_default();
+        let arguments = arguments.0.as_ref();
+        self.decide(&target.server.name, target.action, (name, target.hints()), arguments).map_err(
+            |denial| {
+                let told = Refusal::new(Reason::Denied, "")
+                    .hint("The rules of the group do not allow this call with these arguments.");
+                Stop::denied(denial, told)
+            },
+        )
+    }
+
+    fn question<'a>(
+        &'a self,
+        server: &'a Name,
+        action: Action,
+        target: &'a str,
+        hints: Hints,
+    ) -> Question<'a> {
+        Question {
+            principal: &self.who,
+            action,
+            server,
+            target,
+            hints,
+            arguments: None,
+            context: &self.context,
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The configuration in force on this proxy.
+
+mod state;
+
+pub use state::State;

@@ -1,0 +1,151 @@
+//! What every call on this proxy shares. Built once, in [`crate::app`].
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+use http::request::Parts;
+use http::{Method, Response};
+use weir_audit::Pipeline;
+use weir_model::policy::Context;
+use weir_model::principal::Principal;
+use weir_model::reason::{Reason, Refusal};
+use weir_model::seal::Sealer;
+use weir_model::snapshot::{GroupView, Snapshot};
+use weir_runtime::clock::SharedClock;
+use weir_runtime::drain::Watch;
+
+use crate::call::client::{Client, reported_name};
+use crate::call::endpoint::{self, Endpoint};
+use crate::call::inbound::Conn;
+use crate::call::record::Record;
+use crate::call::respond::{self, Body, Reply};
+use crate::call::sight::Sight;
+use crate::call::{authenticate, metadata};
+use crate::config::State;
+use crate::decisions::Decisions;
+use crate::keys::Keys;
+use crate::limits::Limits;
+use crate::sessions::{Ended, InFlight};
+use crate::site::Site;
+use crate::upstream::Upstreams;
+
+/// What every call shares.
+#[derive(Debug)]
+pub struct Gateway {
+    /// The configuration in force.
+    pub config: Arc<State>,
+    /// Verifies tokens.
+    pub keys: Keys,
+    /// Decisions made before.
+    pub decisions: Arc<Decisions>,
+    /// Rates and concurrency.
+    pub limits: Limits,
+    /// The servers.
+    pub upstreams: Upstreams,
+    /// Records of calls.
+    pub audit: Pipeline,
+    /// Our own names.
+    pub site: Site,
+    /// Sessions that ended before their time.
+    pub ended: Ended,
+    /// Calls that can be cancelled.
+    pub in_flight: InFlight,
+    /// The time.
+    pub clock: SharedClock,
+    /// The end.
+    pub drain: Watch,
+}
+
+impl Gateway {
+    /// Seconds since the epoch.
+    pub fn now_secs(&self) -> i64 {
+        i64::try_from(self.clock.now_secs()).unwrap_or(i64::MAX)
+    }
+
+    /// Checks that the group can be served at all.
+    ///
+    /// # Errors
+    /// [`Reason::Quarantined`] when a rule of it may be missing, [`Reason::SnapshotStale`] when
+    /// nothing was heard of the control plane for longer than the group allows.
+    pub fn serves(&self, group: &GroupView) -> Result<(), Refusal> {
+        if let Some(why) = &group.quarantined {
+            return Err(Refusal::new(Reason::Quarantined, format!("{}: {why}", group.name)));
+        }
+        match group.spec.stale_after_secs {
+            Some(limit) if self.config.age().as_secs() > limit => Err(Reason::SnapshotStale.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The sealer of a snapshot; none when it has no keys.
+    pub fn sealer(&self, snapshot: &Snapshot) -> Option<Arc<Sealer>> {
+        Sealer::new(&snapshot.sealing).ok().map(Arc::new)
+    }
+
+    /// What a caller may see.
+    pub fn sight(
+        &self,
+        endpoint: &Endpoint,
+        who: &Arc<Principal>,
+        client: &Client,
+        (conn, now): (&Conn, i64),
+    ) -> Sight {
+        let context = Context {
+            region: self.site.region.clone(),
+            now,
+            peer: Some(conn.peer.ip()),
+            client: reported_name(client),
+            revision: client.revision.to_string(),
+        };
+        Sight {
+            group: Arc::clone(&endpoint.group),
+            who: Arc::clone(who),
+            context: Arc::new(context),
+            decisions: Arc::clone(&self.decisions),
+        }
+    }
+
+    /// Where this proxy is, for the record.
+    pub fn describe(&self, record: &mut Record) {
+        record.facts.region.clone_from(&self.site.region);
+    }
+
+    /// `WWW-Authenticate` for a refusal that calls for it.
+    pub fn challenge(
+        &self,
+        conn: &Conn,
+        head: &Parts,
+        reason: Reason,
+        scope: Option<&str>,
+    ) -> Option<HeaderValue> {
+        if !matches!(reason.status(), 401 | 403) {
+            return None;
+        }
+        let base = self.site.base_url(conn, head);
+        let path = head.uri.path().trim_end_matches('/');
+        authenticate::challenge(reason, &metadata::metadata_url(&base, path), scope)
+    }
+
+    /// The protected resource metadata of an endpoint: public, so that clients find the issuer
+    /// before they have a token.
+    pub fn metadata(
+        &self,
+        conn: &Conn,
+        head: &Parts,
+        snapshot: &Snapshot,
+        path: &str,
+    ) -> Response<Body> {
+        let found = self.site.check_host(conn, head).and_then(|()| match head.method {
+            Method::GET | Method::HEAD => endpoint::find(path, snapshot),
+            _ => Err(Reason::MethodNotAllowed.into()),
+        });
+        match found {
+            Ok(endpoint) => {
+                let base = self.site.base_url(conn, head);
+                let path = path.trim_end_matches('/');
+                respond::document(metadata::document(&endpoint.group, &base, path))
+            }
+            Err(refusal) => respond::refused(&refusal, &Reply::default()),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Little that a proxy remembers about clients of older revisions, all of it expendable.
+//!
+//! Sessions themselves live in their ids. What is kept here, bounded and local: which sessions
+//! their clients have ended (so that the id is refused although it still opens), and which calls
+//! are in flight (so that `notifications/cancelled` finds them).
+
+use std::time::Duration;
+
+use moka::sync::Cache;
+use tokio_util::sync::CancellationToken;
+use weir_model::bounds;
+
+/// Sessions that ended before their time, by nonce.
+#[derive(Debug, Clone)]
+pub struct Ended(Cache<String, ()>);
+
+impl Default for Ended {
+    fn default() -> Self {
+        let age = Duration::from_secs(bounds::SESSION_SECS_MAX.unsigned_abs());
+        Self(Cache::builder().max_capacity(bounds::ENDED_SESSIONS_MAX).time_to_live(age).build())
+    }
+}
+
+impl Ended {
+    /// From now on this session is unknown.
+    pub fn insert(&self, nonce: &str) {
+        self.0.insert(nonce.to_owned(), ());
+    }
+    /// True when it was ended here.
+    pub fn contains(&self, nonce: &str) -> bool {
+        self.0.contains_key(nonce)
+    }
+}
+
+/// Calls in flight of clients that cancel by notification.
+#[derive(Debug, Clone, Default)]
+pub struct InFlight(std::sync::Arc<Shards>);
+
+#[derive(Debug, Default)]
+struct Shards([parking_lot::Mutex<std::collections::HashMap<String, CancellationToken>>; 16]);
+
+/// One call in flight; ends with the guard.
+#[derive(Debug)]
+pub struct Cancellable {
+    calls: InFlight,
+    key: String,
+    token: CancellationToken,
+}
+
+impl InFlight {
+    /// Makes a call cancellable under its session and id.
+    pub fn register(&self, session: &str, id: &str) -> Cancellable {
+        let key = format!("{session}\0{id}");
+        let token = CancellationToken::new();
+        self.shard(&key).lock().insert(key.clone(), token.clone());
+        Cancellable { calls: self.clone(), key, token }
+    }
+
+    /// Cancels a call; not knowing it is no error.
+    pub fn cancel(&self, session: &str, id: &str) {
+        let key = format!("{session}\0{id}");
+        if let Some(token) = self.shard(&key).lock().get(&key) {
+            token.cancel();
+        }
+    }
+
+    fn shard(
+        &self,
+        key: &str,
+    ) -> &parking_lot::Mutex<std::collections::HashMap<String, CancellationToken>> {
+        let sum = key.bytes().fold(0u8, |sum, b| sum.wrapping_mul(31).wrapping_add(b));
+        &self.0.0[usize::from(sum) % self.0.0.len()]
+    }
+}
+
+impl Cancellable {
+    /// Returns once the client has cancelled.
+    pub async fn cancelled(&self) {
+        self.token.cancelled().await;
+    }
+}
+
+impl Drop for Cancellable {
+    fn drop(&mut self) {
+        self.calls.shard(&self.key).lock().remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn calls_are_cancelled_by_session_and_id() {
+        let calls = InFlight::default();
+        let call = calls.register("s", "n1");
+        calls.cancel("other", "n1");
+        calls.cancel("s", "n2");
+        assert!(!call.token.is_cancelled());
+        calls.cancel("s", "n1");
+        call.cancelled().await;
+        drop(call);
+        assert!(calls.0.0.iter().all(|shard| shard.lock().is_empty()));
+    }
+}
