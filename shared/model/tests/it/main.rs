@@ -2,3 +2,4 @@
 
 mod documents;
 mod laws;
+mod sync_sim;
