@@ -196,3 +196,6 @@ fn api_token(
     }
     Ok(Arc::clone(&known.principal))
 }
+
+#[cfg(test)]
+mod tests;

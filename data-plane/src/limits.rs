@@ -239,3 +239,6 @@ fn refuse(limit: &Ready, full: Full) -> Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

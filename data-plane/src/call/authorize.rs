@@ -120,3 +120,6 @@ fn missing_scope(decision: &Decision) -> Option<String> {
     scopes.dedup();
     (all && decision.errors.is_empty()).then(|| scopes.join(" "))
 }
+
+#[cfg(test)]
+mod tests;

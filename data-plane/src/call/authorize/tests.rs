@@ -1,0 +1,202 @@
+//! Who sees and calls what, and that a remembered decision is the decision.
+
+use proptest::prelude::*;
+use weir_model::policy::Context;
+use weir_model::principal::{Principal, Proof};
+use weir_model::resource::{Rule, Subject};
+use weir_model::snapshot::{Hints, Snapshot};
+use weir_model::testing::World;
+
+use super::*;
+
+fn caller(subject: &str, memberships: &[&str]) -> Principal {
+    Principal {
+        proof: Proof::Jwt,
+        provider: Some("okta".parse().unwrap()),
+        subject: subject.into(),
+        memberships: memberships.iter().map(|m| Arc::from(*m)).collect(),
+        ..Principal::anonymous()
+    }
+}
+
+fn world(policies: &[&str]) -> Snapshot {
+    let rule = |servers: &str, tools: &str| Rule {
+        servers: vec![servers.to_owned()],
+        tools: vec![tools.to_owned()],
+        ..Rule::default()
+    };
+    let mut world = World::new()
+        .group("acme")
+        .grant("acme", vec![rule("crm", "*")], vec![Subject::Membership("sales".to_owned())])
+        .grant("acme", vec![rule("*", "get_*")], vec![Subject::Authenticated(true)]);
+    for (at, cedar) in policies.iter().enumerate() {
+        world = world.policy("acme", &format!("p{at}"), cedar);
+    }
+    let snapshot = world.snapshot();
+    assert!(snapshot.problems.is_empty(), "{:?}", snapshot.problems);
+    snapshot
+}
+
+struct Ask<'a> {
+    who: &'a Principal,
+    action: Action,
+    server: &'a str,
+    target: &'a str,
+    arguments: Option<serde_json::Value>,
+    hour: i64,
+}
+
+impl Ask<'_> {
+    fn put<T>(&self, to: impl FnOnce(&Question<'_>) -> T) -> T {
+        let context = Context {
+            region: "eu".to_owned(),
+            now: self.hour * 3_600,
+            revision: "2025-11-25".to_owned(),
+            ..Context::default()
+        };
+        to(&Question {
+            principal: self.who,
+            action: self.action,
+            server: &self.server.parse().unwrap(),
+            target: self.target,
+            hints: Hints::default(),
+            arguments: self.arguments.as_ref(),
+            context: &context,
+        })
+    }
+}
+
+fn call<'a>(who: &'a Principal, server: &'a str, target: &'a str) -> Ask<'a> {
+    let arguments = Some(serde_json::json!({}));
+    Ask { who, action: Action::CallTool, server, target, arguments, hour: 12 }
+}
+
+const CAP: &str = "forbid(principal, action == Action::\"CallTool\", resource == Tool::\"crm/pay\")
+    unless { context.arguments.number.hasTag(\"n\") && context.arguments.number.getTag(\"n\") < 10 };";
+
+#[test]
+fn a_matrix_of_who_sees_and_calls_what() {
+    let snapshot = world(&[
+        CAP,
+        "@scope(\"hr.read\") forbid(principal, action, resource in Server::\"hr\") unless { principal.scopes.contains(\"hr.read\") };",
+    ]);
+    let rules = &snapshot.groups["acme"].rules;
+    let decisions = Decisions::default();
+    let (seller, staff, nobody) =
+        (caller("s", &["sales"]), caller("u", &[]), Principal::anonymous());
+    let unknown = Some(Reason::UnknownTarget);
+    let scope = Some(Reason::InsufficientScope);
+    // caller, target, seen in lists, called with {}
+    let table = [
+        (&seller, "crm/get_x", true, None),
+        (&seller, "crm/set_x", true, None),
+        (&seller, "crm/pay", true, unknown),
+        (&seller, "erp/set_x", false, unknown),
+        (&staff, "crm/get_x", true, None),
+        (&staff, "crm/set_x", false, unknown),
+        (&staff, "crm/pay", false, unknown),
+        (&staff, "hr/get_x", false, scope),
+        (&nobody, "crm/get_x", false, unknown),
+    ];
+    for _ in 0..2 {
+        for (who, target, sees, refused) in table {
+            let (server, tool) = target.split_once('/').unwrap();
+            let ask = call(who, server, tool);
+            assert_eq!(
+                ask.put(|q| may_see(&decisions, rules, q)),
+                sees,
+                "{} {target}",
+                who.subject
+            );
+            let got = ask.put(|q| decide(&decisions, rules, q)).err().map(|d| d.refusal.reason);
+            assert_eq!(got, refused, "{} {target}", who.subject);
+        }
+    }
+    let counts = decisions.counts();
+    assert!(counts.hits > 0 && counts.roles > 0 && counts.per_call > 0, "{counts:?}");
+}
+
+#[test]
+fn a_permit_and_a_denial_carry_their_reasons() {
+    let snapshot = world(&[
+        "@audit(\"full\") @id(\"watch\") permit(principal == User::\"s\", action, resource is Tool);",
+        CAP,
+    ]);
+    let rules = &snapshot.groups["acme"].rules;
+    let decisions = Decisions::default();
+    let seller = caller("s", &["sales"]);
+    let permit = call(&seller, "crm", "set_x").put(|q| decide(&decisions, rules, q)).unwrap();
+    assert_eq!((permit.server().as_str(), permit.target()), ("crm", "set_x"));
+    assert!(permit.rules().iter().any(|rule| &**rule == "policy:p0#watch"));
+    assert!(permit.rules().iter().any(|rule| rule.starts_with("role:")));
+    assert_eq!(permit.obligations(), [("audit".to_owned(), "full".to_owned())]);
+
+    let denial = call(&seller, "crm", "pay").put(|q| decide(&decisions, rules, q)).unwrap_err();
+    assert_eq!(denial.rules.iter().map(|r| &**r).collect::<Vec<_>>(), ["policy:p1#0"]);
+    assert_eq!(denial.refusal.detail, "denied by policy");
+    assert_eq!(denial.refusal.message(), Reason::UnknownTarget.remedy(), "nothing is told");
+    let server = Ask { action: Action::UseServer, ..call(&Principal::anonymous(), "crm", "") }
+        .put(|q| decide(&decisions, rules, q))
+        .unwrap_err();
+    assert_eq!(server.refusal.reason, Reason::UnknownEndpoint);
+    assert!(server.rules.is_empty());
+}
+
+#[test]
+fn new_rules_are_not_answered_with_old_decisions() {
+    let decisions = Decisions::default();
+    let seller = caller("s", &["sales"]);
+    let allowed = |snapshot: &Snapshot| {
+        let rules = &snapshot.groups["acme"].rules;
+        call(&seller, "crm", "set_x").put(|q| decide(&decisions, rules, q)).is_ok()
+    };
+    let closed = "forbid(principal, action, resource in Server::\"crm\");";
+    let open = "forbid(principal, action, resource in Server::\"crm\") unless { principal.subject == \"s\" };";
+    assert!(!allowed(&world(&[closed])));
+    assert!(allowed(&world(&[open])));
+    assert!(!allowed(&world(&[closed])));
+    assert_eq!(decisions.counts().hits, 1);
+}
+
+const POLICIES: [&str; 6] = [
+    CAP,
+    "permit(principal, action, resource in Server::\"erp\") when { context.hour < 12 };",
+    "forbid(principal, action == Action::\"CallTool\", resource) when { resource.destructive && principal.memberships.contains(\"ops\") };",
+    "permit(principal in User::\"u\", action, resource is Tool) when { resource.name like \"set*\" };",
+    "forbid(principal is Anonymous, action, resource);",
+    "permit(principal, action == Action::\"UseServer\", resource == Server::\"hr\");",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn cached_is_uncached(
+        chosen in proptest::sample::subsequence(POLICIES.to_vec(), 0..POLICIES.len()),
+        asked in proptest::collection::vec((0..4usize, 0..3usize, 0..4usize, 0..4usize, 0..24i64), 1..60),
+    ) {
+        let snapshot = world(&chosen);
+        let rules = &snapshot.groups["acme"].rules;
+        let decisions = Decisions::default();
+        let callers = [caller("s", &["sales"]), caller("u", &[]), caller("o", &["ops", "sales"]), Principal::anonymous()];
+        for (who, server, target, arguments, hour) in asked {
+            let ask = Ask {
+                who: &callers[who],
+                action: if target == 3 { Action::UseServer } else { Action::CallTool },
+                server: ["crm", "erp", "hr"][server],
+                target: ["pay", "get_x", "set_x", ""][target],
+                arguments: match arguments {
+                    0 => None,
+                    1 => Some(serde_json::json!({})),
+                    2 => Some(serde_json::json!({"n": 3})),
+                    _ => Some(serde_json::json!({"n": 30})),
+                },
+                hour,
+            };
+            ask.put(|question| {
+                let cached = decisions.decide(rules, question);
+                prop_assert_eq!(&*cached, &rules.decide(question));
+                Ok(())
+            })?;
+        }
+    }
+}

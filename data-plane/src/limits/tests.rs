@@ -1,0 +1,188 @@
+//! What limits let through, and what they give back.
+
+use std::time::Duration;
+
+use weir_model::snapshot::Snapshot;
+use weir_model::testing::World;
+
+use super::*;
+
+fn limits(documents: &[(&str, &str)]) -> Snapshot {
+    let one = |(name, spec): &(&str, &str)| {
+        format!(
+            "apiVersion: weir/v1\nkind: Limit\nmetadata: {{group: acme, name: {name}}}\nspec: {spec}\n"
+        )
+    };
+    let text = documents.iter().map(one).collect::<Vec<_>>().join("---\n");
+    let world = World::new().group("acme");
+    let world = if text.is_empty() { world } else { world.documents(&text) };
+    let snapshot = world.snapshot();
+    assert!(snapshot.problems.is_empty(), "{:?}", snapshot.problems);
+    snapshot
+}
+
+fn who(subject: &str) -> Principal {
+    Principal {
+        subject: subject.into(),
+        proof: weir_model::principal::Proof::ApiToken,
+        ..Principal::anonymous()
+    }
+}
+
+struct Scene {
+    limits: Limits,
+    snapshot: Snapshot,
+}
+
+impl Scene {
+    fn new(documents: &[(&str, &str)]) -> Self {
+        Self { limits: Limits::default(), snapshot: self::limits(documents) }
+    }
+    fn take(&self, subject: &str, target: &str) -> Result<Ticket, (Reason, Option<u64>)> {
+        let (server, tool) = match target.split_once('/') {
+            Some((server, tool)) => (Some(server), Some(tool)),
+            None if target.is_empty() => (None, None),
+            None => (Some(target), None),
+        };
+        let server: Option<Name> = server.map(|s| s.parse().unwrap());
+        self.limits
+            .take(&self.snapshot.groups["acme"], &who(subject), server.as_ref(), tool)
+            .map_err(|refusal| (refusal.reason, refusal.retry_after_secs))
+    }
+    /// How many of `n` calls get through.
+    fn through(&self, n: usize, subject: &str, target: &str) -> usize {
+        (0..n).filter(|_| self.take(subject, target).is_ok()).count()
+    }
+}
+
+async fn pass(ms: u64) {
+    tokio::time::advance(Duration::from_millis(ms)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_lets_its_burst_through_and_then_its_pace() {
+    let scene = Scene::new(&[("l", "{per: principal, rate: {calls: 60, per: minute, burst: 3}}")]);
+    assert_eq!(scene.through(10, "a", ""), 3);
+    assert_eq!(scene.take("a", "").unwrap_err(), (Reason::RateLimited, Some(1)));
+    assert_eq!(scene.through(10, "b", ""), 3, "another caller has its own");
+    pass(1_000).await;
+    assert_eq!(scene.through(10, "a", ""), 1);
+    pass(60_000).await;
+    assert_eq!(scene.through(10, "a", ""), 3, "never more than the burst");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wait_is_told() {
+    let scene = Scene::new(&[("l", "{per: group, rate: {calls: 2, per: hour}}")]);
+    assert_eq!(scene.through(5, "a", "x/y"), 2);
+    assert_eq!(scene.take("b", "").unwrap_err(), (Reason::RateLimited, Some(1_800)));
+    pass(1_799_000).await;
+    assert_eq!(scene.take("b", "").unwrap_err(), (Reason::RateLimited, Some(1)));
+    pass(1_000).await;
+    assert!(scene.take("b", "").is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_scope_counts_its_own() {
+    let table = [
+        ("group", 1),
+        ("principal", 2),
+        // Two servers, and the call without one is not counted: 2 + 2.
+        ("server", 4),
+        // Three tools, and two calls without a tool: 3 + 4.
+        ("tool", 7),
+    ];
+    for (per, expect) in table {
+        let scene = Scene::new(&[("l", &format!("{{per: {per}, rate: {{calls: 1, per: hour}}}}"))]);
+        let mut through = 0;
+        for subject in ["a", "b"] {
+            for target in ["", "x", "x/s", "x/t", "y/s"] {
+                through += scene.through(1, subject, target);
+            }
+        }
+        assert_eq!(through, expect, "{per}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn patterns_select_calls() {
+    let spec = "{per: group, servers: ['pay*'], tools: ['send*'], rate: {calls: 1, per: hour}}";
+    let scene = Scene::new(&[("l", spec)]);
+    for free in ["", "pay", "pay/list", "crm/send", "crm"] {
+        assert_eq!(scene.through(5, "a", free), 5, "{free}");
+    }
+    assert_eq!(scene.through(5, "a", "pay-eu/send_all"), 1);
+    assert_eq!(scene.through(5, "a", "pay/send"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn concurrency_is_given_back_when_the_ticket_is_dropped() {
+    let scene = Scene::new(&[("l", "{per: server, concurrency: 2}")]);
+    let first = scene.take("a", "x").unwrap();
+    let second = scene.take("b", "x/y").unwrap();
+    assert_eq!(scene.take("a", "x").unwrap_err().0, Reason::ConcurrencyLimited);
+    let other = scene.take("a", "z").unwrap();
+    drop(second);
+    let third = scene.take("a", "x").unwrap();
+    assert!(scene.take("a", "x").is_err());
+    drop((first, third, other));
+    assert_eq!(scene.through(50, "a", "x"), 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_limits_of_a_call_are_taken_or_none() {
+    let scene = Scene::new(&[
+        ("a-wide", "{per: group, rate: {calls: 5, per: hour}, concurrency: 5}"),
+        ("b-narrow", "{per: principal, rate: {calls: 1, per: hour}, concurrency: 1}"),
+    ]);
+    assert_eq!(scene.through(20, "a", ""), 1);
+    let by_others = (0..20).filter(|i| scene.take(&format!("p{i}"), "").is_ok()).count();
+    assert_eq!(by_others, 4, "refused calls cost the wide limit nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_outlive_snapshots_but_not_edits() {
+    let spec = "{per: group, rate: {calls: 2, per: hour}}";
+    let mut scene = Scene::new(&[("l", spec)]);
+    assert_eq!(scene.through(5, "a", ""), 2);
+    scene.snapshot = limits(&[("l", spec), ("other", "{per: group, concurrency: 9}")]);
+    assert_eq!(scene.through(5, "a", ""), 0, "the limit is the same");
+    scene.snapshot = limits(&[("l", "{per: group, rate: {calls: 3, per: hour}}")]);
+    assert_eq!(scene.through(5, "a", ""), 3, "an edited limit begins anew");
+
+    let held = {
+        scene.snapshot = limits(&[("c", "{per: group, concurrency: 1}")]);
+        scene.take("a", "").unwrap()
+    };
+    scene.snapshot = limits(&[("c", "{per: group, concurrency: 2}")]);
+    drop(held);
+    let both = (scene.take("a", "").unwrap(), scene.take("a", "").unwrap());
+    assert!(scene.take("a", "").is_err());
+    drop(both);
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_is_bounded_and_settled_buckets_go() {
+    let mut scene = Scene::new(&[("l", "{per: principal, rate: {calls: 1, per: second}}")]);
+    scene.limits = Limits::new(64 * 200);
+    for i in 0..100_000 {
+        match scene.take(&format!("p{i}"), "") {
+            Ok(_) => {}
+            Err(refused) => assert_eq!(refused.0, Reason::Overloaded),
+        }
+    }
+    assert!(scene.limits.buckets() <= 64 * 200);
+    assert!(scene.limits.buckets() > 64 * 150);
+    pass(2_000).await;
+    for i in 0..64 * 100 {
+        assert!(scene.take(&format!("q{i}"), "").is_ok(), "settled buckets made room");
+    }
+    assert_eq!(scene.through(1, "q1", ""), 0, "what is in use was kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_without_limits_costs_nothing() {
+    let scene = Scene::new(&[]);
+    assert_eq!(scene.through(1_000, "a", "x/y"), 1_000);
+    assert_eq!(scene.limits.buckets(), 0);
+}
