@@ -82,14 +82,17 @@ pub const SCHEMA_DEPTH_MAX: usize = 32;
 pub const SCHEMA_SUBSCHEMAS_MAX: usize = 2_000;
 /// Nodes that validation may visit when every `$ref` is followed; keeps ladders of references out.
 pub const SCHEMA_EXPANSION_MAX: u64 = 100_000;
-/// Nested `unevaluatedProperties` / `unevaluatedItems`; each level doubles the work.
+/// Nested `unevaluatedProperties` / `unevaluatedItems` on one value; each level doubles the work.
 pub const SCHEMA_UNEVALUATED_MAX: usize = 2;
 /// Subschemas that apply to one and the same value one inside the other (`allOf`, `$ref`, ...).
 pub const SCHEMA_CHAIN_MAX: usize = 64;
 /// Levels of a value times such a run: what validation may need of a thread's stack.
-pub const SCHEMA_FRAMES_MAX: usize = 1_500;
+/// 2,600 fit into the 2 MiB of a worker thread.
+pub const SCHEMA_FRAMES_MAX: usize = 1_000;
 /// Nodes of a value times the expansion of its schema: what one validation may cost.
 pub const SCHEMA_WORK_MAX: u64 = 200_000_000;
+/// The same, when violations are to be listed: each costs a hundred times a verdict.
+pub const SCHEMA_LISTING_MAX: u64 = 2_000_000;
 /// Steps of a backtracking pattern for one value.
 pub const SCHEMA_PATTERN_STEPS_MAX: usize = 20_000;
 /// Compiled size of one pattern.

@@ -8,10 +8,11 @@
 mod guard;
 
 use jsonschema::PatternOptions;
+use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 
 use crate::bounds;
-use guard::Shape;
+use guard::{Detail, Shape};
 
 /// Violations that one answer lists.
 const VIOLATIONS_MAX: usize = 10;
@@ -56,7 +57,7 @@ impl Validator {
             .should_validate_formats(false)
             .with_pattern_options(patterns)
             .build(schema)
-            .map_err(|error| cut(format!("is no valid schema: {error}")))?;
+            .map_err(|error| cut(format!("is no valid schema: {}", error.masked())))?;
         Ok(Self { inner, shape })
     }
 
@@ -65,18 +66,55 @@ impl Validator {
         self.shape.affords(value).is_ok() && self.inner.is_valid(value)
     }
 
-    /// At most ten violations.
+    /// At most ten violations. Where listing them would take too long, the first, or only that
+    /// there is one.
     pub fn violations(&self, value: &Value) -> Vec<Violation> {
-        if let Err(rule) = self.shape.affords(value) {
-            return vec![Violation { path: String::new(), rule }];
+        let detail = match self.shape.affords(value) {
+            Ok(detail) => detail,
+            Err(rule) => return vec![Violation { path: String::new(), rule }],
+        };
+        if self.inner.is_valid(value) {
+            return Vec::new();
         }
-        let errors = self.inner.iter_errors(value).take(VIOLATIONS_MAX);
-        errors
-            .map(|error| Violation {
-                path: error.instance_path().to_string(),
-                rule: cut(error.masked().to_string()),
-            })
-            .collect()
+        match detail {
+            Detail::All => {
+                let errors = self.inner.iter_errors(value).take(VIOLATIONS_MAX);
+                errors.map(|error| Violation::of(&error)).collect()
+            }
+            Detail::First => self.inner.validate(value).err().iter().map(Violation::of).collect(),
+            Detail::Verdict => {
+                let rule = "does not fit its schema, which is too intricate to say more";
+                vec![Violation { path: String::new(), rule: rule.to_owned() }]
+            }
+        }
+    }
+}
+
+impl Violation {
+    fn of(error: &jsonschema::ValidationError<'_>) -> Self {
+        let path = cut(error.instance_path().to_string());
+        Self { path, rule: cut(masked(error)) }
+    }
+}
+
+/// What a broken rule demands, without values. Names of members may be said, as in the path: a
+/// model that misspelt one could not mend it otherwise.
+fn masked(error: &jsonschema::ValidationError<'_>) -> String {
+    match error.kind() {
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            let shown: Vec<&str> = unexpected.iter().take(5).map(String::as_str).collect();
+            let more = if unexpected.len() > shown.len() { ", ..." } else { "" };
+            format!("has properties that the schema does not name: {}{more}", shown.join(", "))
+        }
+        ValidationErrorKind::PropertyNames { .. } => {
+            "has a property whose name the schema does not allow".to_owned()
+        }
+        ValidationErrorKind::Referencing(_)
+        | ValidationErrorKind::BacktrackLimitExceeded { .. }
+        | ValidationErrorKind::RegexEngineFailure { .. }
+        | ValidationErrorKind::Custom { .. } => "cannot be checked".to_owned(),
+        _ => error.masked().to_string(),
     }
 }
 

@@ -1,12 +1,13 @@
 //! What a schema would cost, found out without compiling it.
 //!
-//! Three things make a small schema expensive, and the library bounds none of them: references
-//! that fan out (each step of a ladder doubles the work), chains that recurse deep, and nested
-//! `unevaluated*`, which evaluate everything below them again. They are measured on the graph of
-//! subschemas whose edges are keywords and references.
+//! Small schemas become expensive in a few ways, and the library bounds none of them: references
+//! that fan out (each step of a ladder doubles the work), chains that recurse deep, nested
+//! `unevaluated*` on one value (each evaluates all below it again), and patterns that backtrack.
+//! They are measured on the graph of subschemas whose edges are keywords and references.
 //!
-//! Stricter than the specification in two points, both of which tools do not use: a reference
-//! must stay within the schema, and only the outermost schema may have an `$id`.
+//! Stricter than the specification in three points, which tools do not use: a reference must stay
+//! within the schema, only the outermost schema may have an `$id`, and no schema may apply itself
+//! to the same value.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,13 +20,27 @@ use crate::bounds;
 pub(super) struct Shape {
     /// Subschemas that one value can meet when every reference is followed.
     expansion: u64,
+    /// References back to a schema that is being applied further up.
+    returns: u64,
     /// Longest run of subschemas that apply to one and the same value.
     chain: usize,
 }
 
+/// How much may be said about a value that does not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// Everything.
+    All,
+    /// The first violation: finding all of them would take too long.
+    First,
+    /// That there is one. Unlike a verdict, a list of violations is not remembered per part of a
+    /// recursive value, so that it can take exponential time.
+    Verdict,
+}
+
 impl Shape {
     /// Says why a value is too large or too deep to be checked, when it is.
-    pub(super) fn affords(self, value: &Value) -> Result<(), String> {
+    pub(super) fn affords(self, value: &Value) -> Result<Detail, String> {
         let mut size = Size::default();
         size.measure(value, 1);
         if size.depth > bounds::JSON_DEPTH_MAX
@@ -33,10 +48,17 @@ impl Shape {
         {
             return Err("is nested too deep to be checked".to_owned());
         }
-        if size.nodes.saturating_mul(self.expansion) > bounds::SCHEMA_WORK_MAX {
+        let work = size.nodes.saturating_mul(self.expansion);
+        if work > bounds::SCHEMA_WORK_MAX {
             return Err("is too large to be checked".to_owned());
         }
-        Ok(())
+        let depth = u32::try_from(size.depth).unwrap_or(u32::MAX);
+        let listing = work.saturating_mul(self.returns.max(1).saturating_pow(depth));
+        Ok(match listing <= bounds::SCHEMA_LISTING_MAX {
+            true => Detail::All,
+            false if self.returns == 0 => Detail::First,
+            false => Detail::Verdict,
+        })
     }
 }
 
@@ -112,27 +134,27 @@ pub(super) fn measure(schema: &Value) -> Result<Shape, String> {
         seen: Vec::new(),
         visits: 0,
     };
-    let weight = walk.weigh(schema)?.0;
-    if weight.expansion > bounds::SCHEMA_EXPANSION_MAX {
+    let Weight { expansion, returns } = walk.weigh(schema)?.0;
+    if expansion > bounds::SCHEMA_EXPANSION_MAX {
         return Err(format!(
             "expands to more than {} subschemas when its references are followed",
             bounds::SCHEMA_EXPANSION_MAX
         ));
     }
-    if weight.unevaluated > bounds::SCHEMA_UNEVALUATED_MAX {
+    let run = longest_runs(&index, walk.seen)?;
+    if run.unevaluated > bounds::SCHEMA_UNEVALUATED_MAX {
         return Err(format!(
             "nests unevaluatedProperties or unevaluatedItems more than {} times",
             bounds::SCHEMA_UNEVALUATED_MAX
         ));
     }
-    let chain = longest_run(&index, walk.seen)?;
-    if chain > bounds::SCHEMA_CHAIN_MAX {
+    if run.length > bounds::SCHEMA_CHAIN_MAX {
         return Err(format!(
             "applies more than {} subschemas in a row to one value",
             bounds::SCHEMA_CHAIN_MAX
         ));
     }
-    Ok(Shape { expansion: weight.expansion, chain })
+    Ok(Shape { expansion, returns, chain: run.length })
 }
 
 fn depth(value: &Value) -> usize {
@@ -282,31 +304,49 @@ impl<'a> Index<'a> {
     }
 }
 
-/// The longest way through steps that stay on one value.
-fn longest_run<'a>(index: &Index<'a>, schemas: Vec<&'a Value>) -> Result<usize, String> {
+/// The longest ways through steps that stay on one value.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    /// Subschemas.
+    length: usize,
+    /// Subschemas with `unevaluated*`. Nested through members they cost nothing extra: each
+    /// looks at its own value only.
+    unevaluated: usize,
+}
+
+fn longest_runs<'a>(index: &Index<'a>, schemas: Vec<&'a Value>) -> Result<Run, String> {
     let mut known = HashMap::new();
-    let mut runs = schemas.into_iter().map(|schema| run_from(index, schema, &mut known));
-    runs.try_fold(1, |longest, run| Ok(longest.max(run?)))
+    let mut longest = Run { length: 1, unevaluated: 0 };
+    for schema in schemas {
+        let run = run_from(index, schema, &mut known)?;
+        longest.length = longest.length.max(run.length);
+        longest.unevaluated = longest.unevaluated.max(run.unevaluated);
+    }
+    Ok(longest)
 }
 
 /// `known` holds none for a schema whose run is being measured.
 fn run_from<'a>(
     index: &Index<'a>,
     schema: &'a Value,
-    known: &mut HashMap<Address, Option<usize>>,
-) -> Result<usize, String> {
-    let Value::Object(map) = schema else { return Ok(1) };
+    known: &mut HashMap<Address, Option<Run>>,
+) -> Result<Run, String> {
+    let Value::Object(map) = schema else { return Ok(Run { length: 1, unevaluated: 0 }) };
     match known.get(&address(schema)) {
         Some(Some(run)) => return Ok(*run),
         Some(None) => return Err("applies itself to the same value without end".to_owned()),
         None => known.insert(address(schema), None),
     };
-    let mut run = 1;
+    let (mut length, mut below) = (1, 0);
     for (edge, child) in index.edges(map)? {
         if edge == Edge::Same {
-            run = run.max(1 + run_from(index, child, known)?);
+            let run = run_from(index, child, known)?;
+            length = length.max(1 + run.length);
+            below = below.max(run.unevaluated);
         }
     }
+    let own = map.contains_key("unevaluatedProperties") || map.contains_key("unevaluatedItems");
+    let run = Run { length, unevaluated: below + usize::from(own) };
     known.insert(address(schema), Some(run));
     Ok(run)
 }
@@ -333,8 +373,8 @@ fn percent_decoded(text: &str) -> Option<String> {
 struct Weight {
     /// Subschemas, each as often as it is reached; a cycle counts once.
     expansion: u64,
-    /// Most `unevaluated*` on one way down.
-    unevaluated: usize,
+    /// Steps back into a schema on the way, each as often as it is reached.
+    returns: u64,
 }
 
 struct Walk<'a> {
@@ -352,7 +392,7 @@ impl<'a> Walk<'a> {
     /// not be remembered).
     fn weigh(&mut self, schema: &'a Value) -> Result<(Weight, bool), String> {
         let Value::Object(map) = schema else {
-            return Ok((Weight { expansion: 1, unevaluated: 0 }, false));
+            return Ok((Weight { expansion: 1, returns: 0 }, false));
         };
         if let Some(weight) = self.known.get(&address(schema)) {
             return Ok((*weight, false));
@@ -363,20 +403,18 @@ impl<'a> Walk<'a> {
         }
         self.open.insert(address(schema));
         self.seen.push(schema);
-        let own = usize::from(
-            map.contains_key("unevaluatedProperties") || map.contains_key("unevaluatedItems"),
-        );
-        let mut weight = Weight { expansion: own_work(map), unevaluated: own };
+        let mut weight = Weight { expansion: own_work(map), returns: 0 };
         let mut depends = false;
         for (_, child) in self.index.edges(map)? {
             if self.open.contains(&address(child)) {
                 depends = true;
+                weight.returns = weight.returns.saturating_add(1);
                 continue;
             }
             let (below, inner) = self.weigh(child)?;
             depends |= inner;
             weight.expansion = weight.expansion.saturating_add(below.expansion);
-            weight.unevaluated = weight.unevaluated.max(own + below.unevaluated);
+            weight.returns = weight.returns.saturating_add(below.returns);
         }
         self.open.remove(&address(schema));
         if !depends {
@@ -386,9 +424,28 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// What the plain keywords of one schema cost: long lists of words are compared one by one.
+/// What the plain keywords of one schema cost, in units of a simple one.
 fn own_work(map: &Map<String, Value>) -> u64 {
+    // Long lists of words may be compared one by one.
     let words = |keyword: &str| map.get(keyword).and_then(Value::as_array).map_or(0, Vec::len);
-    let words = words("enum") + words("required");
-    1 + u64::try_from(words / 8).unwrap_or(u64::MAX)
+    let words = u64::try_from((words("enum") + words("required")) / 8).unwrap_or(u64::MAX);
+    let named = map.get("patternProperties").and_then(Value::as_object);
+    let own = map.get("pattern").and_then(Value::as_str);
+    let patterns = named.into_iter().flat_map(Map::keys).map(String::as_str).chain(own);
+    let patterns = patterns.map(|p| if backtracks(p) { BACKTRACKING_WORK } else { PATTERN_WORK });
+    patterns.fold(1 + words, u64::saturating_add)
+}
+
+/// A pattern that is matched in time linear in the text.
+const PATTERN_WORK: u64 = 4;
+/// A pattern that may use up all its steps on every text.
+const BACKTRACKING_WORK: u64 = bounds::SCHEMA_PATTERN_STEPS_MAX as u64 / 2;
+
+/// True when a pattern may need the backtracking engine: look-around, back-references, atomic
+/// groups. The engine matches everything else in linear time.
+fn backtracks(pattern: &str) -> bool {
+    let special =
+        ["(?=", "(?!", "(?<", "(?>", "(?(", "(?P", "\\k", "\\G", "\\K", "++", "*+", "?+", "}+"];
+    let reference = |pair: &[u8]| pair[0] == b'\\' && pair[1].is_ascii_digit();
+    special.iter().any(|s| pattern.contains(s)) || pattern.as_bytes().windows(2).any(reference)
 }

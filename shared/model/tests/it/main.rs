@@ -2,4 +2,5 @@
 
 mod documents;
 mod laws;
+mod schemas;
 mod sync_sim;
