@@ -1,5 +1,6 @@
 //! Tests of the public API of the model.
 
+mod compile;
 mod documents;
 mod laws;
 mod schemas;
