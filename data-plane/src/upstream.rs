@@ -10,14 +10,18 @@ mod envelope;
 mod era;
 pub mod fetch;
 pub mod guard;
+mod handshake;
 mod headers;
 mod hop;
 mod http;
 mod raw;
 mod refuse;
 pub mod sse;
+mod stdio;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -26,13 +30,14 @@ use std::time::{Duration, Instant};
 use ::http::{HeaderName, HeaderValue};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 use weir_model::bounds;
-use weir_model::reason::Refusal;
-use weir_model::resource::{HttpUpstream, Upstream};
+use weir_model::reason::{Reason, Refusal};
+use weir_model::resource::{HttpUpstream, StdioUpstream, Upstream};
 use weir_model::snapshot::{ToolView, UpstreamKey, VersionView};
 
 use self::http::Remote;
+use self::stdio::Program;
 
 /// `User-Agent` of everything that the gateway asks for.
 pub(crate) const USER_AGENT_TEXT: &str = concat!("weir/", env!("CARGO_PKG_VERSION"));
@@ -98,6 +103,8 @@ struct Inner {
     settings: Settings,
     tls: Arc<rustls::ClientConfig>,
     remotes: Mutex<HashMap<UpstreamKey, Arc<Remote>>>,
+    programs: Mutex<HashMap<UpstreamKey, Arc<Program>>>,
+    children: Arc<Semaphore>,
     changes: broadcast::Sender<UpstreamKey>,
 }
 
@@ -105,6 +112,8 @@ struct Inner {
 const SWEEP: Duration = Duration::from_secs(30);
 /// How long the connections of a server that nobody calls are kept.
 const UNUSED: Duration = Duration::from_secs(1_200);
+/// The same for a program, longer than its children are kept idle.
+const UNUSED_PROGRAM: Duration = Duration::from_secs(3_600);
 
 impl Upstreams {
     /// Nothing is connected or started before the first call. Must be made inside of a runtime,
@@ -115,7 +124,14 @@ impl Upstreams {
     pub fn new(settings: Settings) -> Result<Self, client::TlsError> {
         let tls = client::tls(&settings.extra_roots)?;
         let (changes, _) = broadcast::channel(64);
-        let inner = Inner { settings, tls, remotes: Mutex::default(), changes };
+        let inner = Inner {
+            settings,
+            tls,
+            remotes: Mutex::default(),
+            programs: Mutex::default(),
+            children: Arc::new(Semaphore::new(bounds::CHILDREN_MAX)),
+            changes,
+        };
         let made = Self { inner: Arc::new(inner) };
         tokio::spawn(sweep(Arc::downgrade(&made.inner)));
         Ok(made)
@@ -136,7 +152,10 @@ impl Upstreams {
                 let remote = self.inner.remote(&outbound.version, http)?;
                 Box::pin(remote.call(&outbound)).await
             }
-            Upstream::Stdio(_) => todo!(),
+            Upstream::Stdio(stdio) => {
+                let program = self.inner.program(&outbound.version, stdio)?;
+                Box::pin(program.call(&outbound)).await
+            }
         }
     }
 
@@ -156,7 +175,10 @@ impl Upstreams {
                 let remote = self.inner.remote(version, http)?;
                 Box::pin(remote.wire(version, front_modern, credentials, deadline)).await
             }
-            Upstream::Stdio(_) => todo!(),
+            Upstream::Stdio(stdio) => {
+                let program = self.inner.program(version, stdio)?;
+                Box::pin(program.wire(version, deadline)).await
+            }
         }
     }
 
@@ -169,7 +191,9 @@ impl Upstreams {
             Upstream::Http(http) => {
                 self.inner.remote(&channel.version, http)?.deliver(channel, message).await
             }
-            Upstream::Stdio(_) => todo!(),
+            Upstream::Stdio(stdio) => {
+                self.inner.program(&channel.version, stdio)?.deliver(channel, message).await
+            }
         }
     }
 
@@ -186,7 +210,9 @@ impl Upstreams {
             Upstream::Http(http) => {
                 self.inner.remote(&channel.version, http)?.open_stream(channel, last_event_id).await
             }
-            Upstream::Stdio(_) => todo!(),
+            Upstream::Stdio(stdio) => {
+                self.inner.program(&channel.version, stdio)?.open_stream(channel)
+            }
         }
     }
 
@@ -199,13 +225,18 @@ impl Upstreams {
             Upstream::Http(http) => {
                 self.inner.remote(&channel.version, http)?.delete_session(channel).await
             }
-            Upstream::Stdio(_) => todo!(),
+            Upstream::Stdio(stdio) => {
+                self.inner.program(&channel.version, stdio)?.delete_session(channel);
+                Ok(())
+            }
         }
     }
 
     /// Ends sessions and children; for the end of a drain.
     pub async fn close(&self) {
         let remotes: Vec<_> = self.inner.remotes.lock().drain().map(|(_, one)| one).collect();
+        let programs: Vec<_> = self.inner.programs.lock().drain().map(|(_, one)| one).collect();
+        futures_util::future::join_all(programs.iter().map(|one| one.close())).await;
         futures_util::future::join_all(remotes.iter().map(Remote::close)).await;
     }
 }
@@ -228,7 +259,39 @@ impl Inner {
         Ok(remote)
     }
 
+    fn program(
+        &self,
+        version: &VersionView,
+        spec: &StdioUpstream,
+    ) -> Result<Arc<Program>, Refusal> {
+        if let Commands::Only(allowed) = &self.settings.commands {
+            if !allowed.contains(&spec.command) {
+                return Err(Refusal::new(
+                    Reason::Quarantined,
+                    format!("{:?} is not on the proxy's list of commands", spec.command),
+                ));
+            }
+        }
+        let mut programs = self.programs.lock();
+        if let Some(program) = programs.get(&version.key).filter(|program| program.spec == *spec) {
+            return Ok(Arc::clone(program));
+        }
+        let (permits, changes) = (Arc::clone(&self.children), self.changes.clone());
+        let program = Program::new(version.key.clone(), spec.clone(), permits, changes);
+        let program = Arc::new(program);
+        if let Some(old) = programs.insert(version.key.clone(), Arc::clone(&program)) {
+            tokio::spawn(async move { old.close().await });
+        }
+        Ok(program)
+    }
+
     async fn sweep(&self) {
+        let programs: Vec<_> = {
+            let mut programs = self.programs.lock();
+            programs.retain(|_, program| program.used().elapsed() < UNUSED_PROGRAM);
+            programs.values().cloned().collect()
+        };
+        programs.iter().for_each(|program| program.sweep());
         let (kept, unused): (Vec<_>, Vec<_>) = {
             let mut remotes = self.remotes.lock();
             let all: Vec<_> = remotes.values().cloned().collect();

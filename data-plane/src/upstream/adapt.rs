@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use weir_model::reason::{Reason, Refusal};
 
+use super::envelope::Id;
 use super::raw::{self, Edit};
 use super::{Front, Outbound};
 
@@ -125,6 +126,11 @@ fn adapted(
     // A legacy request whose params held nothing but the envelope has none.
     let params = (params != b"{}" || outbound.params.as_deref() == Some(b"{}")).then_some(params);
     Ok(Adapted { params: params.map(Bytes::from), token })
+}
+
+/// The progress token that a client put into its `params`.
+pub(crate) fn own_token(params: &[u8]) -> Option<Id> {
+    raw::at(params, &["_meta", "progressToken"]).map(|token| Id::of(token.get().as_bytes()))
 }
 
 /// Puts the client's own progress token back into `notifications/progress`.

@@ -63,6 +63,19 @@ impl Hop {
         }
     }
 
+    /// A hop for a question of the gateway itself, which reads whatever comes.
+    pub(crate) fn own(raw_id: Bytes) -> Self {
+        Self {
+            id: Id::of(&raw_id),
+            raw_id,
+            token: None,
+            listener: None,
+            front_modern: true,
+            back_modern: false,
+            transparent: false,
+        }
+    }
+
     /// Classifies one message of the request's own stream.
     pub(crate) fn step(&self, incoming: Incoming) -> Step {
         match incoming {

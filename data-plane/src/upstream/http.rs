@@ -25,8 +25,6 @@ use weir_model::reason::{Reason, Refusal};
 use weir_model::resource::HttpUpstream;
 use weir_model::snapshot::{UpstreamKey, VersionView};
 
-pub(crate) use probe::Description;
-
 use super::client::HttpClient;
 use super::era::{Known, Verdict};
 use super::{Channel, Exchange, Outbound, Wire, hop, refuse};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use weir_model::resource::{HttpUpstream, ServerVersion, StdioUpstream, Upstream};
-use weir_model::snapshot::{UpstreamKey, VersionView};
+use weir_model::resource::{HttpUpstream, ObservedEra, ServerVersion, StdioUpstream, Upstream};
+use weir_model::snapshot::{CatalogView, UpstreamKey, VersionView};
 
 use super::{Front, Outbound};
 
@@ -26,6 +26,17 @@ pub fn version(upstream: Upstream) -> Arc<VersionView> {
 /// A server over HTTP on this machine.
 pub fn http(url: &str) -> Arc<VersionView> {
     version(Upstream::Http(HttpUpstream { url: url.to_owned(), allow_private: true }))
+}
+
+/// The same with a catalog that says which era it speaks.
+pub fn pinned(url: &str, era: ObservedEra) -> Arc<VersionView> {
+    let plain = http(url);
+    Arc::new(VersionView {
+        key: plain.key.clone(),
+        name: plain.name.clone(),
+        spec: plain.spec.clone(),
+        catalog: Some(Arc::new(CatalogView::empty(era))),
+    })
 }
 
 /// A server over stdio.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method};
-use serde_json::value::RawValue;
 
 use super::super::adapt::{self, MODERN};
+use super::super::handshake::Listed;
 use super::super::hop::Hop;
-use super::super::{Exchange, Messages, Outbound, envelope, headers, raw};
+use super::super::{Exchange, Messages, Outbound, envelope, headers};
 use super::answer::{any_error, by_status, own_error};
 use super::post::{Answer, Body, Post};
 use super::relay::Relay;
@@ -57,7 +57,7 @@ impl Remote {
             Body::Json(body) if status.is_success() => Ok(self.from_json(&hop, &body)?),
             Body::Json(body) => {
                 if let Some((-32022, error)) = any_error(&body) {
-                    if !supports(&error, MODERN) {
+                    if Listed::of_error(&error).is_some_and(|listed| !listed.modern) {
                         return Err(Failure::Contradiction(unexpected(status)));
                     }
                 }
@@ -69,11 +69,4 @@ impl Remote {
             Body::Other => Err(by_status(status)),
         }
     }
-}
-
-/// True when the `supported` list of a -32022 error names the revision, or there is no list.
-pub(super) fn supports(error: &[u8], revision: &str) -> bool {
-    let list = raw::at(error, &["data", "supported"]).map(RawValue::get);
-    let list: Option<Vec<String>> = list.and_then(|list| serde_json::from_str(list).ok());
-    list.is_none_or(|list| list.iter().any(|one| one == revision))
 }

@@ -5,31 +5,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use serde_json::value::RawValue;
 use weir_model::reason::{Reason, Refusal};
 
 use super::super::adapt::{LEGACY, MODERN};
 use super::super::envelope::{self, Id, Incoming};
 use super::super::era::Verdict;
-use super::super::{headers, raw, refuse};
-use super::modern::supports;
+use super::super::handshake::{Description, Listed, discover_params};
+use super::super::{Outbound, headers, refuse};
 use super::post::{Body, Post};
 use super::session::Hello;
 use super::{Failure, Remote, Seat};
 
 /// The longest that one question of a probe may take.
 const PROBE: Duration = Duration::from_secs(15);
-
-/// What a server says about itself.
-#[derive(Debug, Clone)]
-pub(crate) struct Description {
-    /// The eras that it speaks.
-    pub(crate) verdict: Verdict,
-    /// The newest revision that both sides speak.
-    pub(crate) revision: String,
-    /// The result of `server/discover` or `initialize`, raw.
-    pub(crate) offer: Bytes,
-}
 
 /// What `server/discover` gave.
 #[derive(Debug)]
@@ -78,9 +66,9 @@ impl Remote {
     /// What the server says about itself, asked now.
     pub(crate) async fn describe(
         self: &Arc<Self>,
-        credentials: &[(HeaderName, HeaderValue)],
-        deadline: Instant,
+        outbound: &Outbound,
     ) -> Result<Description, Refusal> {
+        let (credentials, deadline) = (&outbound.credentials, outbound.deadline);
         if let Discovered::Modern { offer, lists_legacy } =
             self.discover(credentials, deadline).await?
         {
@@ -94,17 +82,16 @@ impl Remote {
             self.known.set(verdict);
             return Ok(Description { verdict, revision: MODERN.to_owned(), offer });
         }
-        let hello = Hello::own(credentials, deadline);
-        let session = self.open_session(hello).await.map_err(Failure::into_refusal)?;
+        let session = self.session(outbound).await.map_err(Failure::into_refusal)?;
         let verdict = Verdict { modern: false, legacy: Some(true) };
         self.known.set(verdict);
-        let described = Description {
-            verdict,
-            revision: session.revision.clone(),
-            offer: session.offer.clone(),
-        };
-        self.end_sessions(vec![session]).await;
-        Ok(described)
+        let (revision, offer) = (session.revision.clone(), session.offer.clone());
+        Ok(Description { verdict, revision, offer })
+    }
+
+    /// Ends the sessions of one caller.
+    pub(crate) async fn release(self: &Arc<Self>, isolation: &str) {
+        self.end_sessions(self.sessions.of_caller(isolation)).await;
     }
 
     async fn discover(
@@ -165,48 +152,26 @@ impl Remote {
     }
 }
 
-/// `params` of `server/discover`.
-pub(crate) fn discover_params() -> Bytes {
-    let version = env!("CARGO_PKG_VERSION");
-    format!(
-        "{{\"_meta\":{{\"io.modelcontextprotocol/protocolVersion\":\"{MODERN}\",\
-         \"io.modelcontextprotocol/clientCapabilities\":{{}},\
-         \"io.modelcontextprotocol/clientInfo\":{{\"name\":\"weir\",\"version\":\"{version}\"}}}}}}"
-    )
-    .into()
-}
-
 fn judged(status: StatusCode, incoming: Option<Incoming>, id: &Id) -> Discovered {
     // A server that fails at whatever it does not know says nothing about its era.
     let sure = !status.is_server_error();
     match incoming {
         Some(Incoming::Result { id: of, result }) if of == *id => modern_offer(result),
-        Some(Incoming::Error { code: -32022, error, .. }) if !supports(&error, MODERN) => {
-            Discovered::Not { sure: names_legacy(raw::at(&error, &["data", "supported"])) }
-        }
-        Some(Incoming::Error { code: -32022..=-32020, .. }) => {
-            Discovered::Modern { offer: Bytes::from_static(b"{}"), lists_legacy: false }
+        Some(Incoming::Error { code, error, .. }) if (-32022..=-32020).contains(&code) => {
+            match Listed::of_error(&error).filter(|_| code == -32022) {
+                Some(Listed { modern: false, legacy }) => Discovered::Not { sure: legacy },
+                _ => Discovered::Modern { offer: Bytes::from_static(b"{}"), lists_legacy: false },
+            }
         }
         _ => Discovered::Not { sure },
     }
 }
 
 /// A result is a modern server's only when it names a revision that we share.
-pub(crate) fn modern_revisions(offer: &[u8]) -> Option<(bool, bool)> {
-    let list = raw::member(offer, "supportedVersions")?;
-    let names: Vec<String> = serde_json::from_str(list.get()).ok()?;
-    Some((names.iter().any(|name| name == MODERN), names_legacy(Some(list))))
-}
-
 fn modern_offer(offer: Bytes) -> Discovered {
-    match modern_revisions(&offer) {
-        Some((true, lists_legacy)) => Discovered::Modern { offer, lists_legacy },
-        Some((false, lists_legacy)) => Discovered::Not { sure: lists_legacy },
+    match Listed::of_offer(&offer) {
+        Some(Listed { modern: true, legacy }) => Discovered::Modern { offer, lists_legacy: legacy },
+        Some(Listed { modern: false, legacy }) => Discovered::Not { sure: legacy },
         None => Discovered::Not { sure: true },
     }
-}
-
-fn names_legacy(list: Option<&RawValue>) -> bool {
-    let names: Option<Vec<String>> = list.and_then(|list| serde_json::from_str(list.get()).ok());
-    names.is_some_and(|names| names.iter().any(|name| LEGACY.contains(&name.as_str())))
 }

@@ -12,9 +12,10 @@ use weir_model::bounds;
 use weir_model::id::Digest;
 use weir_model::reason::{Reason, Refusal};
 
-use super::super::adapt::{self, LEGACY, NEWEST_LEGACY};
+use super::super::adapt::{self, NEWEST_LEGACY};
 use super::super::envelope::{self, Id, Incoming};
-use super::super::{Front, Outbound, raw, refuse};
+use super::super::handshake::{asks_for, hello, negotiated};
+use super::super::{Outbound, refuse};
 use super::post::{Answer, Body, Post};
 use super::{Failure, Remote};
 
@@ -107,6 +108,13 @@ impl Sessions {
         self.take(|_| true)
     }
 
+    /// Takes out the sessions of one caller.
+    pub(super) fn of_caller(&self, isolation: &str) -> Vec<Arc<Session>> {
+        let slots = self.slots.lock();
+        let own = slots.iter().filter(|(key, _)| key.isolation == isolation);
+        own.filter_map(|(_, slot)| slot.session.try_lock().ok()?.take()).collect()
+    }
+
     fn take(&self, gone: impl Fn(&Session) -> bool) -> Vec<Arc<Session>> {
         let mut taken = Vec::new();
         self.slots.lock().retain(|_, slot| {
@@ -135,9 +143,9 @@ pub(super) struct Hello {
 }
 
 impl Hello {
-    fn of(front: &Front, outbound: &Outbound) -> Self {
-        let known = LEGACY.iter().find(|one| **one == front.revision);
-        let revision = known.copied().unwrap_or(NEWEST_LEGACY);
+    fn of(outbound: &Outbound) -> Self {
+        let front = &outbound.front;
+        let revision = asks_for(front);
         Self {
             params: hello(revision, &adapt::carried(front, false), front.client_info.as_ref()),
             credentials: outbound.credentials.clone(),
@@ -160,25 +168,13 @@ impl Hello {
     }
 }
 
-/// `params` of `initialize`.
-pub(crate) fn hello(revision: &str, capabilities: &[u8], client_info: Option<&Bytes>) -> Bytes {
-    let own = format!(r#"{{"name":"weir","version":"{}"}}"#, env!("CARGO_PKG_VERSION"));
-    let info = client_info.map_or(own.as_bytes(), |info| info);
-    let mut params = format!(r#"{{"protocolVersion":"{revision}","capabilities":"#).into_bytes();
-    params.extend_from_slice(capabilities);
-    params.extend_from_slice(br#","clientInfo":"#);
-    params.extend_from_slice(info);
-    params.push(b'}');
-    params.into()
-}
-
 impl Remote {
     /// The caller's session, opened when there is none.
     pub(super) async fn session(
         self: &Arc<Self>,
         outbound: &Outbound,
     ) -> Result<Arc<Session>, Failure> {
-        let hello = Hello::of(&outbound.front, outbound);
+        let hello = Hello::of(outbound);
         let key = Key { isolation: outbound.front.isolation.clone(), shape: hello.digest() };
         let slot = self.sessions.slot(&key)?;
         let late = |_| refuse::timeout("no session before the deadline");
@@ -199,7 +195,7 @@ impl Remote {
 
     /// Forgets a session that the server does not know any more.
     pub(super) async fn forget(&self, outbound: &Outbound, lost: &Arc<Session>) {
-        let hello = Hello::of(&outbound.front, outbound);
+        let hello = Hello::of(outbound);
         let key = Key { isolation: outbound.front.isolation.clone(), shape: hello.digest() };
         let slot = self.sessions.slots.lock().get(&key).cloned();
         if let Some(slot) = slot {
@@ -306,17 +302,6 @@ async fn first(events: &mut super::post::Events, id: &Id) -> Result<Incoming, Re
             error @ Incoming::Error { .. } => return Ok(error),
             _ => {}
         }
-    }
-}
-
-/// The revision in a result of `initialize`, when it is one that has a handshake.
-pub(crate) fn negotiated(offer: &[u8]) -> Result<String, Refusal> {
-    let revision = raw::text(offer, "protocolVersion")
-        .ok_or_else(|| refuse::protocol("the answer to initialize names no protocolVersion"))?;
-    if LEGACY.contains(&revision.as_str()) {
-        Ok(revision)
-    } else {
-        Err(refuse::protocol("the server wants a revision that the gateway does not speak"))
     }
 }
 

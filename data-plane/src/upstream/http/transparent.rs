@@ -8,12 +8,12 @@ use tokio::sync::mpsc;
 use weir_model::bounds;
 use weir_model::reason::Refusal;
 
+use super::super::handshake::negotiated;
 use super::super::hop::Hop;
 use super::super::{Channel, Exchange, Message, Messages, Outbound, adapt, envelope, headers};
 use super::legacy::Cancel;
 use super::post::{Body, Post};
 use super::relay::Relay;
-use super::session::negotiated;
 use super::{Failure, Remote, Seat, session_header};
 
 impl Remote {

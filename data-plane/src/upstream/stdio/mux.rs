@@ -1,0 +1,256 @@
+//! Which of the calls on one child a line belongs to.
+//!
+//! Answers are told apart by id, progress by token, subscriptions by their id. Nothing else on a
+//! shared (modern) child may be guessed: it would show one caller what another one did. A legacy
+//! child has one caller, so there what names no call goes to a call that is in flight.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{broadcast, mpsc};
+use weir_model::bounds;
+use weir_model::reason::{Reason, Refusal};
+use weir_model::snapshot::UpstreamKey;
+
+use super::super::envelope::{self, Id, Incoming};
+use super::super::hop::{Hop, Sink, Step};
+use super::super::{Message, adapt, refuse};
+
+/// Lines that belong to nobody, within the time, after which a child counts as flooding.
+const STRAY_MAX: u32 = 10_000;
+const STRAY_TIME: Duration = Duration::from_secs(10);
+
+/// Who uses a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Every caller: a modern server.
+    Shared,
+    /// One caller, whose requests the gateway answers itself.
+    Own,
+    /// One client, that sees the server's session through and through.
+    Transparent,
+}
+
+#[derive(Debug)]
+struct Pending {
+    hop: Hop,
+    /// The token by which the child names this call, raw.
+    token: Option<Id>,
+    sink: Sink,
+    order: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pending: HashMap<Id, Pending>,
+    listener: Option<Sink>,
+    ended: Option<Refusal>,
+    order: u64,
+    stray: u32,
+    stray_since: Option<Instant>,
+    answered: bool,
+}
+
+/// The calls in flight on one child.
+#[derive(Debug)]
+pub(crate) struct Mux {
+    kind: Use,
+    key: UpstreamKey,
+    changes: broadcast::Sender<UpstreamKey>,
+    state: Mutex<State>,
+}
+
+impl Mux {
+    pub(super) fn new(
+        kind: Use,
+        key: UpstreamKey,
+        changes: broadcast::Sender<UpstreamKey>,
+    ) -> Self {
+        Self { kind, key, changes, state: Mutex::default() }
+    }
+
+    /// Waits for the messages of a call.
+    pub(super) fn register(
+        &self,
+        hop: Hop,
+        token: Option<Id>,
+    ) -> Result<mpsc::Receiver<Result<Message, Refusal>>, Refusal> {
+        let mut state = self.state.lock();
+        if let Some(refusal) = &state.ended {
+            return Err(refusal.clone());
+        }
+        if state.pending.len() >= bounds::CHILD_CALLS_MAX {
+            return Err(Refusal::new(Reason::Overloaded, "too many calls in flight on one child"));
+        }
+        if state.pending.contains_key(&hop.id) {
+            return Err(Refusal::new(Reason::InvalidRequest, "the request id is in use already"));
+        }
+        // One place is kept free for the answer.
+        let (sink, messages) = mpsc::channel(bounds::STREAM_QUEUE_MESSAGES + 1);
+        state.order += 1;
+        let order = state.order;
+        state.pending.insert(hop.id.clone(), Pending { hop, token, sink, order });
+        Ok(messages)
+    }
+
+    /// Stops to wait; true when the answer was still to come.
+    pub(super) fn unregister(&self, id: &Id) -> bool {
+        self.state.lock().pending.remove(id).is_some()
+    }
+
+    /// Takes what belongs to no call from now on.
+    pub(super) fn listen(&self) -> Result<mpsc::Receiver<Result<Message, Refusal>>, Refusal> {
+        let mut state = self.state.lock();
+        if let Some(refusal) = &state.ended {
+            return Err(refusal.clone());
+        }
+        let (sink, messages) = mpsc::channel(bounds::STREAM_QUEUE_MESSAGES + 1);
+        state.listener = Some(sink);
+        Ok(messages)
+    }
+
+    /// One line of the child. An answer that the gateway gives in the client's place comes back.
+    pub(super) fn line(&self, line: &Bytes) -> Result<Option<Bytes>, Refusal> {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return Ok(None);
+        }
+        // Many programs print a greeting where only messages belong.
+        let Ok(incoming) = envelope::split(line)
+            .and_then(|parts| parts.iter().map(envelope::read).collect::<Result<Vec<_>, _>>())
+        else {
+            return self.stray(&mut self.state.lock()).map(|()| None);
+        };
+        let mut answer = None;
+        for one in incoming {
+            answer = self.message(one)?.or(answer);
+        }
+        Ok(answer)
+    }
+
+    fn message(&self, incoming: Incoming) -> Result<Option<Bytes>, Refusal> {
+        let mut state = self.state.lock();
+        match &incoming {
+            Incoming::Result { id, .. } | Incoming::Error { id: Some(id), .. } => {
+                let Some(pending) = state.pending.remove(id) else {
+                    return self.stray(&mut state).map(|()| None);
+                };
+                state.answered = true;
+                if let Step::Final(message) = pending.hop.step(incoming) {
+                    let _ = pending.sink.try_send(message);
+                }
+                Ok(None)
+            }
+            Incoming::Error { id: None, .. } => self.stray(&mut state).map(|()| None),
+            Incoming::Notification { method, whole } => {
+                if method.ends_with("/list_changed") {
+                    // Nobody may be watching.
+                    let _ = self.changes.send(self.key.clone());
+                }
+                let message = match self.owner(&state, method, whole) {
+                    Some(pending) => match pending.hop.step(incoming) {
+                        Step::Pass(message) => Some((pending.sink.clone(), message)),
+                        _ => None,
+                    },
+                    None => {
+                        let listener = state.listener.clone();
+                        listener.map(|sink| (sink, Message::Notification(whole.clone())))
+                    }
+                };
+                self.pass(&mut state, message).map(|()| None)
+            }
+            Incoming::Request { id, method, whole } => match self.kind {
+                Use::Shared => self.stray(&mut state).map(|()| None),
+                Use::Own => {
+                    let (member, body) = adapt::stand_in(method);
+                    Ok(Some(envelope::response(id, member, body)))
+                }
+                Use::Transparent => match Self::anyone(&state) {
+                    Some(sink) => {
+                        let message = Message::Request(whole.clone());
+                        self.pass(&mut state, Some((sink, message))).map(|()| None)
+                    }
+                    None => {
+                        let (member, body) = adapt::stand_in(method);
+                        Ok(Some(envelope::response(id, member, body)))
+                    }
+                },
+            },
+        }
+    }
+
+    /// The call that a notification belongs to.
+    fn owner<'a>(&self, state: &'a State, method: &str, whole: &Bytes) -> Option<&'a Pending> {
+        if method == "notifications/progress" {
+            let token = Id::of(adapt::progress_token(whole)?);
+            return state.pending.values().find(|one| one.token.as_ref() == Some(&token));
+        }
+        if let Some(id) = adapt::subscription(whole) {
+            return state.pending.get(&Id::of(id));
+        }
+        match self.kind {
+            Use::Shared => None,
+            Use::Own | Use::Transparent => state.pending.values().max_by_key(|one| one.order),
+        }
+    }
+
+    /// Where a client can be reached that sees everything of its child.
+    fn anyone(state: &State) -> Option<Sink> {
+        let newest = state.pending.values().max_by_key(|one| one.order);
+        newest.map(|one| one.sink.clone()).or_else(|| state.listener.clone())
+    }
+
+    /// Queues a message, unless the client is too slow: then it loses notifications, never the
+    /// answer, and never holds up the others.
+    fn pass(&self, state: &mut State, message: Option<(Sink, Message)>) -> Result<(), Refusal> {
+        let Some((sink, message)) = message else { return self.stray(state) };
+        if sink.capacity() > 1 && sink.try_send(Ok(message)).is_ok() {
+            return Ok(());
+        }
+        self.stray(state)
+    }
+
+    /// Counts what nobody wants.
+    fn stray(&self, state: &mut State) -> Result<(), Refusal> {
+        if state.stray_since.is_none_or(|since| since.elapsed() > STRAY_TIME) {
+            state.stray_since = Some(Instant::now());
+            state.stray = 0;
+        }
+        state.stray += 1;
+        if state.stray > STRAY_MAX {
+            return Err(refuse::protocol("the child floods its output"));
+        }
+        Ok(())
+    }
+
+    /// Ends every call. The first reason stays.
+    pub(super) fn close(&self, refusal: Refusal) {
+        let mut state = self.state.lock();
+        let refusal = state.ended.get_or_insert(refusal).clone();
+        for (_, pending) in state.pending.drain() {
+            let _ = pending.sink.try_send(Err(refusal.clone()));
+        }
+        state.listener = None;
+    }
+
+    /// Why the child takes no more calls.
+    pub(super) fn ended(&self) -> Refusal {
+        let ended = self.state.lock().ended.clone();
+        ended.unwrap_or_else(|| refuse::closed("the child takes no more input"))
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.lock().ended.is_some()
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.pending.is_empty() && state.listener.as_ref().is_none_or(mpsc::Sender::is_closed)
+    }
+
+    /// True after the child has answered anything.
+    pub(super) fn has_answered(&self) -> bool {
+        self.state.lock().answered
+    }
+}
