@@ -80,7 +80,10 @@ fn config_file() -> Option<PathBuf> {
 
 fn read(path: &Path) -> anyhow::Result<ConfigFile> {
     let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-    serde_saphyr::from_str(&text).with_context(|| format!("{} is not understood", path.display()))
+    // A snippet would repeat the token.
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(&text, options)
+        .with_context(|| format!("{} is not understood", path.display()))
 }
 
 #[cfg(test)]

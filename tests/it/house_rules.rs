@@ -13,6 +13,8 @@ pub(crate) struct Source {
     /// From the root, with `/`.
     pub(crate) path: String,
     pub(crate) text: String,
+    /// Its parent declares it for tests alone.
+    for_tests: bool,
 }
 
 impl Source {
@@ -25,9 +27,7 @@ impl Source {
     fn is_test(&self) -> bool {
         let parts = self.path.split('/');
         let named = |part: &str| matches!(part, "tests" | "testing" | "benches" | "fuzz");
-        self.path.ends_with("tests.rs")
-            || self.path.ends_with("testing.rs")
-            || parts.into_iter().any(named)
+        self.for_tests || self.path.ends_with("tests.rs") || parts.into_iter().any(named)
     }
 
     fn is_generated(&self) -> bool {
@@ -56,7 +56,7 @@ pub(crate) fn sources(endings: &[&str]) -> Vec<Source> {
             } else if endings.iter().any(|ending| name.ends_with(ending)) {
                 let text = std::fs::read_to_string(root().join(&path)).unwrap();
                 let path = path.to_str().unwrap().replace('\\', "/");
-                found.push(Source { path, text });
+                found.push(Source { path, text, for_tests: false });
             }
         }
     }
@@ -67,7 +67,36 @@ pub(crate) fn sources(endings: &[&str]) -> Vec<Source> {
 
 /// Rust that we wrote, tests included.
 fn rust() -> Vec<Source> {
-    sources(&[".rs"]).into_iter().filter(|source| !source.is_generated()).collect()
+    let mut all = sources(&[".rs"]);
+    all.retain(|source| !source.is_generated());
+    let modules = all.iter().flat_map(test_modules).collect::<Vec<_>>();
+    for source in &mut all {
+        let stem = source.path.trim_end_matches(".rs");
+        source.for_tests = modules.iter().any(|module| {
+            stem.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        });
+    }
+    all
+}
+
+/// Paths, without `.rs`, of the modules that a file declares under a `cfg` of tests.
+fn test_modules(source: &Source) -> Vec<String> {
+    let folder = match source.path.rsplit_once('/') {
+        Some((folder, "lib.rs" | "main.rs")) => folder,
+        _ => source.path.trim_end_matches(".rs"),
+    };
+    let mut modules = Vec::new();
+    let mut lines = source.text.lines();
+    while let Some(line) = lines.next() {
+        let tests =
+            line == "#[cfg(test)]" || line.starts_with("#[cfg(") && line.contains("\"testing\"");
+        let Some(next) = tests.then(|| lines.next()).flatten() else { continue };
+        let declared = next.trim_end_matches(';').rsplit_once("mod ");
+        if let Some((_, name)) = declared.filter(|_| next.ends_with(';')) {
+            modules.push(format!("{folder}/{name}"));
+        }
+    }
+    modules
 }
 
 /// Fails with the rule and every place where it is broken.

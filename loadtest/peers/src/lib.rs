@@ -5,9 +5,11 @@
 //!
 //! - [`orders`] and [`tickets`]: two small servers with different offers;
 //! - [`serve`]: how such a server is put on stdio or on Streamable HTTP;
+//! - [`conformance`]: the upstream that the public conformance suite knows how to test;
 //! - [`agent`]: a client of either era; [`story`]: the demo told through it.
 
 pub mod agent;
+pub mod conformance;
 pub mod orders;
 pub mod serve;
 pub mod story;

@@ -76,7 +76,7 @@ where
     let listener = TcpListener::bind(listen).await.with_context(|| format!("bind {listen}"))?;
     let url = format!("http://{}/mcp", listener.local_addr()?);
     let config = StreamableHttpServerConfig::default()
-        .enforce_origin_validation()
+        .with_allowed_origins(["http://localhost:*", "http://127.0.0.1:*"])
         .with_cancellation_token(stop.child_token());
     let sessions = Arc::new(LocalSessionManager::default());
     let service = StreamableHttpService::new(move || Ok(make()), sessions, config);

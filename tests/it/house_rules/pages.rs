@@ -46,6 +46,32 @@ fn the_page_of_reasons_is_the_table_of_reasons() {
 }
 
 #[test]
+fn the_page_of_the_command_line_is_its_help() {
+    use clap::CommandFactory as _;
+    let mut page = String::from(
+        "# Command line\n\n\
+         What `weir --help` says, made from `src/cli.rs`.\n\n\
+         Address and token of the control plane come from flags, else from `WEIR_URL` and \
+         `WEIR_TOKEN`, else from\n`~/.config/weir/config.yaml` (`server:`, `token:`, `ca:`).\n",
+    );
+    let mut all = weir::cli::Cli::command();
+    all.build();
+    write_help(&mut page, &mut all, "weir");
+    check_page("docs/reference/cli.md", &page);
+}
+
+fn write_help(page: &mut String, command: &mut clap::Command, name: &str) {
+    let help = command.render_long_help().to_string();
+    let lines = help.lines().map(|line| format!("{}\n", line.trim_end())).collect::<String>();
+    write!(page, "\n## {name}\n\n```\n{}```\n", lines).unwrap();
+    let names = command.get_subcommands().map(|c| c.get_name().to_owned()).collect::<Vec<_>>();
+    for sub in names.iter().filter(|sub| *sub != "help") {
+        let command = command.find_subcommand_mut(sub).unwrap();
+        write_help(page, command, &format!("{name} {sub}"));
+    }
+}
+
+#[test]
 fn links_between_pages_lead_somewhere() {
     let mut broken = Vec::new();
     for page in sources(&[".md"]) {

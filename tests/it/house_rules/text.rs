@@ -117,12 +117,11 @@ fn modules_have_names_and_parents() {
         if ["mod", "utils", "util", "common", "helpers", "manager", "misc"].contains(&stem) {
             broken.push(format!("{}: name it by what it is for", source.path));
         }
-        let top = ["src", "bin", "tests", "benches"].iter().any(|top| folder.ends_with(top));
-        if top && ["main", "lib"].contains(&stem) || folder.ends_with("/bin") || name == "build.rs"
-        {
-            continue;
-        }
-        if !declared(&all, folder, stem) && !matches!(stem, "main" | "lib") {
+        let roots = ["/bin", "/tests", "/benches", "/fuzz_targets"];
+        let root = roots.iter().any(|root| folder.ends_with(root))
+            || matches!(stem, "main" | "lib")
+            || name == "build.rs";
+        if !root && !declared(&all, folder, stem) {
             broken.push(format!("{}: no parent declares it, so nobody builds it", source.path));
         }
     }

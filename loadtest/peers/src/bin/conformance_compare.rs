@@ -1,0 +1,39 @@
+//! `conformance-compare DIRECT THROUGH --known FILE`: folders hold one folder per MCP revision.
+#![allow(clippy::print_stdout, reason = "its output is what it is for")]
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Parser;
+use weir_peers::conformance::compare::{Known, Run, compare};
+
+#[derive(Debug, Parser)]
+#[command(about = "Compares two runs of the conformance suite, check by check")]
+struct Args {
+    /// Results without the gateway.
+    direct: PathBuf,
+    /// Results through the gateway.
+    through: PathBuf,
+    /// YAML list of checks that may end worse.
+    #[arg(long)]
+    known: PathBuf,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let text = std::fs::read_to_string(&args.known).context("read the list of known checks")?;
+    let known: Vec<Known> = serde_saphyr::from_str(&text).context("the list of known checks")?;
+    let (mut alike, mut wrong) = (0, 0);
+    for entry in std::fs::read_dir(&args.direct).context("read the results")? {
+        let revision = entry?.file_name().into_string().unwrap_or_default();
+        let direct = Run::read(&args.direct.join(&revision))?;
+        let through = Run::read(&args.through.join(&revision))?;
+        let verdict = compare(&revision, &direct, &through, &known);
+        println!("{revision}: {} checks end alike\n{}", verdict.alike, verdict.text.trim_end());
+        alike += verdict.alike;
+        wrong += verdict.wrong;
+    }
+    println!("{alike} passed, {wrong} failed");
+    anyhow::ensure!(wrong == 0, "the gateway changes what the suite sees");
+    Ok(())
+}

@@ -1,0 +1,256 @@
+//! The upstream of the conformance runs: an MCP server to the contract of the public suite
+//! (`@modelcontextprotocol/conformance`), whose names and texts the suite fixes.
+//!
+//! It serves both eras. What it does not have is the Tasks extension and an SSE stream that the
+//! server cuts mid-call; the suite counts their scenarios apart, and a comparison of direct and
+//! proxied runs sees them equal.
+
+#![allow(deprecated, reason = "the suite also checks what 2026-07-28 deprecates")]
+
+pub mod compare;
+mod inputs;
+mod offer;
+mod tools;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, CompletionInfo,
+    ErrorData, GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, LoggingLevel,
+    PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities,
+    ServerConfig, SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool,
+    UnsubscribeRequestParams,
+};
+use rmcp::service::{RequestContext, SubscriptionContext};
+use rmcp::{RoleServer, ServerHandler};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::broadcast;
+
+/// What changed.
+#[derive(Debug, Clone, Copy)]
+enum Changed {
+    Tools,
+    Prompts,
+}
+
+/// State that all sessions share.
+#[derive(Debug)]
+struct Shared {
+    extra_tool: bool,
+    extra_prompt: bool,
+    level: Option<LoggingLevel>,
+    subscribed: HashSet<String>,
+}
+
+/// The server. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Fixture {
+    shared: Arc<Mutex<Shared>>,
+    changes: broadcast::Sender<Changed>,
+    /// Signs request state, so that a changed one is noticed.
+    key: u64,
+}
+
+impl Default for Fixture {
+    fn default() -> Self {
+        let shared = Shared {
+            extra_tool: false,
+            extra_prompt: false,
+            level: None,
+            subscribed: HashSet::new(),
+        };
+        let key = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), "fixture");
+        Self { shared: Arc::new(Mutex::new(shared)), changes: broadcast::channel(16).0, key }
+    }
+}
+
+/// Wire JSON as the library's type; the texts stand in this crate, so they fit.
+fn wire<T: DeserializeOwned>(value: Value) -> Result<T, ErrorData> {
+    serde_json::from_value(value).map_err(|e| ErrorData::internal_error(e.to_string(), None))
+}
+
+impl Fixture {
+    fn change(&self, what: Changed) {
+        {
+            let mut shared = self.shared.lock();
+            match what {
+                Changed::Tools => shared.extra_tool = !shared.extra_tool,
+                Changed::Prompts => shared.extra_prompt = !shared.extra_prompt,
+            }
+        }
+        // Without anybody listening there is nobody to tell.
+        drop(self.changes.send(what));
+    }
+}
+
+impl ServerHandler for Fixture {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_tool_list_changed()
+            .enable_prompts()
+            .enable_prompts_list_changed()
+            .enable_resources()
+            .enable_resources_subscribe()
+            .enable_completions()
+            .enable_logging()
+            .build();
+        ServerConfig::new(capabilities)
+            .with_server_info(Implementation::new("conformance-fixture", "1.0.0"))
+    }
+
+    async fn list_tools(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let mut tools = offer::tools();
+        if self.shared.lock().extra_tool {
+            tools.push(offer::tool("test_appeared", "Appears and goes", json!({})));
+        }
+        Ok(ListToolsResult::with_all_items(wire(Value::Array(tools))?))
+    }
+
+    /// The library compares a call's mirrored headers with this schema.
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        let tool = offer::tools().into_iter().find(|tool| tool["name"] == name)?;
+        serde_json::from_value(tool).ok()
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        if request.name.starts_with("test_input_required_result_") {
+            return inputs::call(self, &request, &context);
+        }
+        tools::call(self, request, context).await
+    }
+
+    async fn list_resources(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        Ok(ListResourcesResult::with_all_items(wire(offer::resources())?))
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        Ok(ListResourceTemplatesResult::with_all_items(wire(offer::templates())?))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let uri = request.uri.as_str();
+        let Some(content) = offer::content(uri) else {
+            let data = Some(json!({ "uri": uri }));
+            return Err(ErrorData::resource_not_found("Resource not found", data));
+        };
+        let contents = wire(json!([content]))?;
+        Ok(rmcp::model::ReadResourceResult::new(contents).into())
+    }
+
+    async fn list_prompts(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        let mut prompts = offer::prompts();
+        if self.shared.lock().extra_prompt {
+            prompts.push(json!({ "name": "test_appeared", "description": "Appears and goes" }));
+        }
+        Ok(ListPromptsResult::with_all_items(wire(Value::Array(prompts))?))
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        if request.name == "test_input_required_result_prompt" {
+            return inputs::prompt(&request);
+        }
+        let arguments = request.arguments.map(Value::Object).unwrap_or_default();
+        let Some(messages) = offer::prompt(&request.name, &arguments) else {
+            let message = format!("there is no prompt {}", request.name);
+            return Err(ErrorData::invalid_params(message, None));
+        };
+        Ok(rmcp::model::GetPromptResult::new(wire(messages)?).into())
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        let words = ["paris", "park", "party"].iter().map(|word| (*word).to_owned());
+        let fitting = words.filter(|word| word.starts_with(&request.argument.value)).collect();
+        let info = CompletionInfo::with_all_values(fitting)
+            .map_err(|e| ErrorData::internal_error(e, None))?;
+        Ok(CompleteResult::new(info))
+    }
+
+    async fn set_level(
+        &self,
+        request: SetLevelRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.shared.lock().level = Some(request.level);
+        Ok(())
+    }
+
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.shared.lock().subscribed.insert(request.uri);
+        Ok(())
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.shared.lock().subscribed.remove(&request.uri);
+        Ok(())
+    }
+
+    fn accepted_subscription_filter(
+        &self,
+        requested: &SubscriptionFilter,
+    ) -> Option<SubscriptionFilter> {
+        Some(requested.supported_by(&self.get_info().capabilities))
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        let mut changes = self.changes.subscribe();
+        loop {
+            let change = tokio::select! {
+                () = context.cancelled() => return Ok(()),
+                change = changes.recv() => change,
+            };
+            let told = match change {
+                Ok(Changed::Tools) => context.sink().notify_tool_list_changed().await,
+                Ok(Changed::Prompts) => context.sink().notify_prompt_list_changed().await,
+                Err(broadcast::error::RecvError::Lagged(_)) => continue,
+                Err(broadcast::error::RecvError::Closed) => return Ok(()),
+            };
+            // What this stream did not ask for is refused by its sink; that is its filter.
+            drop(told);
+        }
+    }
+}
