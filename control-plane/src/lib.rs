@@ -2,9 +2,10 @@
 //!
 //! In reading order: [`store`] is where state lives, [`index`] follows it; [`admit`] decides what
 //! may change and [`author`] changes it; [`vault`] seals secrets; [`operator`] says who may do
-//! what.
+//! what; [`api`] is REST over all of it.
 
 pub mod admit;
+pub mod api;
 pub mod author;
 pub mod index;
 pub mod operator;

@@ -199,6 +199,10 @@ pub const STREAM_MS: u64 = 3_600_000;
 pub const SSE_KEEPALIVE_MS: u64 = 15_000;
 /// Milliseconds that a drain waits for calls in flight.
 pub const DRAIN_MS: u64 = 25_000;
+/// Requests of operators that one control plane answers at a time.
+pub const OPERATOR_REQUESTS_MAX: usize = 256;
+/// Milliseconds for one request of an operator, from its headers to its answer.
+pub const OPERATOR_REQUEST_MS: u64 = 30_000;
 /// Milliseconds for one call to the store.
 pub const STORE_CALL_MS: u64 = 5_000;
 /// Milliseconds between heartbeats on the sync stream; three missed ones end it.

@@ -38,7 +38,8 @@ fn wrong(snapshot: &Snapshot, problems: &[&str], quarantined: &[&str]) {
         .iter()
         .map(|e| format!("{} | {} | {}", e.document, e.path, e.message))
         .collect();
-    let same = got.len() == problems.len() && got.iter().zip(problems).all(|(g, e)| g.starts_with(e));
+    let same =
+        got.len() == problems.len() && got.iter().zip(problems).all(|(g, e)| g.starts_with(e));
     assert!(same, "{got:#?}");
     let keys: Vec<String> = snapshot.quarantined.keys().map(ToString::to_string).collect();
     assert_eq!(keys, quarantined);
@@ -100,7 +101,9 @@ fn exposed_names_lead_to_tools_and_back() {
     assert_eq!(catalog.tool("_x").unwrap().exposed, "billing___x");
     let prompt = catalog.prompt("ask me").unwrap();
     assert_eq!(catalog.exposed_prompt(&prompt.exposed).unwrap().name, "ask me");
-    for unknown in ["billing__nothing", "refund", "nobody__refund", "billing_refund", "__refund", ""] {
+    for unknown in
+        ["billing__nothing", "refund", "nobody__refund", "billing_refund", "__refund", ""]
+    {
         let found = group.exposing_server(unknown).and_then(|_| catalog.exposed_tool(unknown));
         assert!(found.is_none(), "{unknown}");
     }
@@ -112,12 +115,10 @@ fn exposed_names_lead_to_tools_and_back() {
 fn definitions_travel_byte_for_byte() {
     let text = "{ \"description\" : \"caf\\u00e9 1.10\", \"name\"\t:\n\"refund\" ,\"n\":12345678901234567890123,\
                 \"inputSchema\":{\"type\":\"object\",\"properties\":{\"name\":{\"name\":\"name\"}}} }";
-    let world = World::new().group("acme").server("acme", "b", "http://127.0.0.1:9/mcp").define_raw(
-        "acme",
-        "b",
-        (DefinitionKind::Tool, "refund"),
-        text,
-    );
+    let world = World::new()
+        .group("acme")
+        .server("acme", "b", "http://127.0.0.1:9/mcp")
+        .define_raw("acme", "b", (DefinitionKind::Tool, "refund"), text);
     let snapshot = world.snapshot();
     let tool = &catalog(&snapshot, "b").tools[0];
     assert_eq!(tool.raw, Bytes::from(text));
@@ -128,7 +129,8 @@ fn definitions_travel_byte_for_byte() {
 #[test]
 fn hints_have_the_defaults_of_the_specification() {
     let tool = |annotations: serde_json::Value| {
-        let definition = json!({"name": "t", "inputSchema": {"type": "object"}, "annotations": annotations});
+        let definition =
+            json!({"name": "t", "inputSchema": {"type": "object"}, "annotations": annotations});
         let world = World::new().group("acme").server("acme", "b", "http://127.0.0.1:9/mcp");
         let snapshot = world.tool_of("acme", "b", &definition).snapshot();
         let hints = catalog(&snapshot, "b").tools[0].hints;
@@ -137,7 +139,9 @@ fn hints_have_the_defaults_of_the_specification() {
     assert_eq!(tool(json!({})), (false, true, false, true));
     assert_eq!(tool(json!(null)), (false, true, false, true));
     assert_eq!(
-        tool(json!({"readOnlyHint": true, "destructiveHint": false, "idempotentHint": true, "openWorldHint": "no"})),
+        tool(
+            json!({"readOnlyHint": true, "destructiveHint": false, "idempotentHint": true, "openWorldHint": "no"})
+        ),
         (true, false, true, true)
     );
 }
@@ -151,13 +155,18 @@ fn with_schema(schema: serde_json::Value) -> Arc<ToolView> {
 
 #[test]
 fn a_bad_schema_spoils_its_tool_alone() {
-    for schema in [json!({"type": "strin"}), json!({"type": "array"}), json!({}), json!("x"),
-        json!({"type": "object", "properties": {"a": {"$ref": "http://a.example"}}})]
-    {
+    for schema in [
+        json!({"type": "strin"}),
+        json!({"type": "array"}),
+        json!({}),
+        json!("x"),
+        json!({"type": "object", "properties": {"a": {"$ref": "http://a.example"}}}),
+    ] {
         assert!(with_schema(schema.clone()).input.is_err(), "{schema}");
     }
     assert!(with_schema(json!({"type": "object"})).input.is_ok());
-    let bad_output = json!({"name": "t", "inputSchema": {"type": "object"}, "outputSchema": {"type": 1}});
+    let bad_output =
+        json!({"name": "t", "inputSchema": {"type": "object"}, "outputSchema": {"type": 1}});
     let snapshot = acme().tool_of("acme", "billing", &bad_output).snapshot();
     wrong(&snapshot, &[], &[]);
     assert!(catalog(&snapshot, "billing").tool("t").unwrap().output.as_ref().unwrap().is_err());
@@ -166,7 +175,8 @@ fn a_bad_schema_spoils_its_tool_alone() {
 
 #[test]
 fn mirrored_headers_are_read_or_spoil_the_tool() {
-    let object = |properties: serde_json::Value| json!({"type": "object", "properties": properties});
+    let object =
+        |properties: serde_json::Value| json!({"type": "object", "properties": properties});
     let header = |name: &str, kind: &str| json!({"type": kind, "x-mcp-header": name});
     let good = object(json!({
         "region": header("Region", "string"),
@@ -231,7 +241,9 @@ fn definitions_that_contradict_their_catalog_are_dropped() {
 fn references_to_nothing_are_problems_and_take_little_with_them() {
     let world = acme()
         .group_with("acme", |group| group.regions = vec!["eu".parse().unwrap()])
-        .server_with("acme", "billing", |s| s.versions[0].credential = Some("none".parse().unwrap()));
+        .server_with("acme", "billing", |s| {
+            s.versions[0].credential = Some("none".parse().unwrap())
+        });
     let snapshot = world.snapshot();
     wrong(
         &snapshot,
@@ -256,7 +268,8 @@ fn references_to_nothing_are_problems_and_take_little_with_them() {
 
 #[test]
 fn a_missing_definition_quarantines_its_server() {
-    let definition = Definition::name_of(&Digest::of(br#"{"name":"read","inputSchema":{"type":"object"}}"#));
+    let definition =
+        Definition::name_of(&Digest::of(br#"{"name":"read","inputSchema":{"type":"object"}}"#));
     let snapshot = acme().without(&format!("Definition/{definition}")).snapshot();
     wrong(
         &snapshot,
@@ -287,7 +300,9 @@ fn a_rule_that_may_be_missing_takes_its_group_with_it() {
     let account = acme().without("ServiceAccount/acme/ci").snapshot();
     wrong(
         &account,
-        &["RoleBinding/acme/grant-1 | spec.subjects[0].serviceAccount | there is no ServiceAccount ci"],
+        &[
+            "RoleBinding/acme/grant-1 | spec.subjects[0].serviceAccount | there is no ServiceAccount ci",
+        ],
         &[],
     );
     assert_eq!(account.group("acme").unwrap().quarantined, None);
@@ -345,12 +360,20 @@ fn documents_of_a_newer_build_take_with_them_what_they_may_bear_on() {
         Snapshot::compile(Revision(1), &set, acme().secrets(), None)
     };
     let whole = |snapshot: &Snapshot| snapshot.group("acme").unwrap().quarantined.is_some();
-    for key in ["Limit/acme/x", "Policy/acme/x", "IdentityProvider/acme/x", "RoleBinding/acme/x", "Group/acme"] {
+    for key in [
+        "Limit/acme/x",
+        "Policy/acme/x",
+        "IdentityProvider/acme/x",
+        "RoleBinding/acme/x",
+        "Group/acme",
+    ] {
         let snapshot = with(key);
         assert!(whole(&snapshot), "{key}");
         assert_eq!(snapshot.group("other").unwrap().quarantined, None);
     }
-    for key in ["Server/acme/x", "Credential/acme/x", "ServiceAccount/acme/x", "Catalog/acme/files.v1"] {
+    for key in
+        ["Server/acme/x", "Credential/acme/x", "ServiceAccount/acme/x", "Catalog/acme/files.v1"]
+    {
         let snapshot = with(key);
         assert!(!whole(&snapshot), "{key}");
         assert_eq!(snapshot.quarantined.len(), 1, "{key}");
@@ -401,7 +424,10 @@ fn what_has_not_changed_is_taken_over() {
 fn facts(snapshot: &Snapshot) -> String {
     let mut groups: Vec<_> = snapshot.groups.iter().collect();
     groups.sort_by_key(|(name, _)| (*name).clone());
-    let mut text = format!("{:?}\n{:?}\n{:?}\n", snapshot.quarantined, snapshot.problems, snapshot.missing_secrets);
+    let mut text = format!(
+        "{:?}\n{:?}\n{:?}\n",
+        snapshot.quarantined, snapshot.problems, snapshot.missing_secrets
+    );
     for (name, group) in groups {
         let mut tokens: Vec<_> = group.tokens.values().map(|t| format!("{t:?}")).collect();
         tokens.sort();
@@ -415,7 +441,8 @@ fn facts(snapshot: &Snapshot) -> String {
             text += &format!("{} {:?} {:?}\n", server.name, server.spec, server.quarantined);
             for version in &server.versions {
                 let catalog = version.catalog.as_ref();
-                let tools = catalog.map(|c| c.tools.iter().map(|t| (&t.exposed, t.digest)).collect::<Vec<_>>());
+                let tools = catalog
+                    .map(|c| c.tools.iter().map(|t| (&t.exposed, t.digest)).collect::<Vec<_>>());
                 text += &format!("{} {:?} {:?}\n", version.key, version.spec, tools);
             }
         }
@@ -454,7 +481,8 @@ fn anonymous_callers_can_be_bound() {
         tools: vec!["*".into()],
         ..Default::default()
     };
-    let world = World::new().group("acme").grant("acme", vec![rule], vec![Subject::Anonymous(true)]);
+    let world =
+        World::new().group("acme").grant("acme", vec![rule], vec![Subject::Anonymous(true)]);
     wrong(&world.snapshot(), &[], &[]);
 }
 
@@ -475,7 +503,10 @@ fn a_small_change_among_many_tools_is_cheap() {
     let before = Snapshot::compile(Revision(1), &set, secrets.clone(), None);
     let whole = started.elapsed();
     let mut changed = set.clone();
-    changed.insert(resource_of(&world.server("acme", "s7", "http://127.0.0.1:10/mcp"), "Server/acme/s7"));
+    changed.insert(resource_of(
+        &world.server("acme", "s7", "http://127.0.0.1:10/mcp"),
+        "Server/acme/s7",
+    ));
     let started = Instant::now();
     let after = Snapshot::compile(Revision(2), &changed, secrets, Some(&before));
     let small = started.elapsed();

@@ -1,0 +1,89 @@
+//! REST v1: thin handlers over [`crate::author`], [`crate::operator`] and what the fleet reports.
+//!
+//! Every request under `/v1` but the API's description needs an operator's token. Every refusal
+//! is a problem document with a remedy ([`problem`]); all field errors come at once. Whatever
+//! changes something, and whatever was not let in, leaves an audit record ([`guard`]).
+
+mod apply;
+mod difference;
+mod guard;
+mod input;
+pub mod openapi;
+mod operators;
+pub mod problem;
+mod read;
+pub mod route;
+mod tokens;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use tokio::sync::{Semaphore, watch};
+use weir_audit::Pipeline;
+use weir_model::bounds;
+use weir_runtime::clock::SharedClock;
+use weir_runtime::drain;
+use weir_runtime::ready::Ready;
+
+use crate::author::Author;
+use crate::operator::Operators;
+use problem::{Kind, Problem};
+
+/// What the API is made of.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Changes documents.
+    pub author: Author,
+    /// Who may.
+    pub operators: Operators,
+    /// Where records go.
+    pub audit: Pipeline,
+    /// What is still missing.
+    pub ready: Ready,
+    /// Whether the store is being followed.
+    pub live: watch::Receiver<bool>,
+    /// Whether this replica is going away.
+    pub drain: drain::Watch,
+    /// The time.
+    pub clock: SharedClock,
+}
+
+/// The address of the peer, as the listener saw it; an extension of the request.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// What handlers share.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    author: Author,
+    operators: Operators,
+    audit: Pipeline,
+    ready: Ready,
+    live: watch::Receiver<bool>,
+    drain: drain::Watch,
+    clock: SharedClock,
+    /// Requests at a time.
+    room: Semaphore,
+}
+
+/// The API as a service.
+pub fn router(parts: Parts) -> Router {
+    let Parts { author, operators, audit, ready, live, drain, clock } = parts;
+    let room = Semaphore::new(bounds::OPERATOR_REQUESTS_MAX);
+    let shared = Shared { author, operators, audit, ready, live, drain, clock, room };
+    route::router(&Api { shared: Arc::new(shared) })
+}
+
+async fn unknown_path() -> Problem {
+    Kind::UnknownPath.into()
+}
+
+async fn unknown_method() -> Problem {
+    Kind::MethodNotAllowed.into()
+}
