@@ -156,3 +156,74 @@ fn value(json: &[u8], at: usize) -> Option<usize> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_joined_shortened_and_split() {
+        let server: Name = "billing".parse().unwrap();
+        for plain in ["refund", "_x", "a__b", "A-1", &"t".repeat(55)] {
+            assert_eq!(exposed(&server, plain), format!("billing__{plain}"));
+            assert_eq!(split(&exposed(&server, plain)), Some(("billing", plain)));
+        }
+        assert_eq!(exposed(&server, "list.invoices"), "billing__list_invoices-x3crnkgc3edyg");
+        for odd in ["a.b", "", "ä", "a b", &"t".repeat(56), "x-xaaaaaaaaaaaa"] {
+            let name = exposed(&server, odd);
+            assert!(looks_shortened(&name) && name.len() <= 64, "{name}");
+            assert_eq!(split(&name).unwrap().0, "billing");
+        }
+        let longest: Name = "s".repeat(40).parse().unwrap();
+        assert_eq!(exposed(&longest, &"t".repeat(22)).len(), 64);
+        assert_eq!(exposed(&longest, &"t".repeat(23)).len(), 64);
+        for foreign in ["", "a", "a_b", "__b", "a__", "_"] {
+            assert_eq!(split(foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn renaming_changes_one_value_and_nothing_else() {
+        for (text, expected) in [
+            (r#"{"name":"a"}"#, r#"{"name":"N"}"#),
+            (
+                "{ \"x\" : {\"name\":1,\"y\":[{\"name\":\"}\"}]} ,\n\"name\"\t:\r\n\"a\\\"b\" , \"z\":1.10 }",
+                "{ \"x\" : {\"name\":1,\"y\":[{\"name\":\"}\"}]} ,\n\"name\"\t:\r\n\"N\" , \"z\":1.10 }",
+            ),
+            (r#"{"n\u0061me":"a","t":"{\"name\":1}"}"#, r#"{"n\u0061me":"N","t":"{\"name\":1}"}"#),
+            (r#"{"name":"a","b":[],"name":null}"#, r#"{"name":"N","b":[],"name":"N"}"#),
+            (r#"{"name":{"a":[1,"]"]},"b":true}"#, r#"{"name":"N","b":true}"#),
+        ] {
+            assert_eq!(rename(text, "N").as_deref(), Some(expected), "{text}");
+        }
+        for text in
+            ["", "[]", "{}", r#"{"a":{"name":1}}"#, r#"{"name""#, "{\"name\":", r#"{"name":"a"#]
+        {
+            assert_eq!(rename(text, "N"), None, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn renaming_agrees_with_a_parser(members in proptest::collection::vec(("name|[a-c\"\\\\é]{0,3}", "[a-z\"\\\\{}\\[\\]:, é]{0,8}"), 0..6), nested in proptest::bool::ANY) {
+            let mut map = serde_json::Map::new();
+            for (key, value) in members {
+                let value = if nested { serde_json::json!([{ "name": value }]) } else { value.into() };
+                map.insert(key, value);
+            }
+            let text = serde_json::to_string_pretty(&map).unwrap();
+            let renamed = rename(&text, "b__é\"").map(|t| serde_json::from_str::<serde_json::Value>(&t).unwrap());
+            let expected = map.contains_key("name").then(|| {
+                map.insert("name".into(), "b__é\"".into());
+                serde_json::Value::Object(map)
+            });
+            proptest::prop_assert_eq!(renamed, expected);
+        }
+
+        /// Nothing that is not JSON makes it panic.
+        #[test]
+        fn renaming_takes_any_text(text in "[{}\\[\\]\",:\\\\name1 é]{0,40}") {
+            let _ = rename(&text, "N");
+        }
+    }
+}

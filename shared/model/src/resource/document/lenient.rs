@@ -210,6 +210,8 @@ impl<'a> Lenient<'a> {
             None => None,
             Some(other) => {
                 self.complain(format!("must be a mapping, not {}", noun(other)));
+                // Its members are not missing; it is.
+                self.notes.borrow_mut().blanks.insert(self.at.to_string());
                 None
             }
         }
