@@ -39,6 +39,9 @@ pub enum Command {
     /// Tokens of service accounts.
     #[command(subcommand)]
     Token(Token),
+    /// Who may administer.
+    #[command(subcommand)]
+    Operator(Operator),
     /// Make a one-time token with which a new proxy joins.
     EnrolToken(EnrolToken),
     /// Approve what a server offers now.
@@ -64,8 +67,19 @@ pub struct Apply {
     /// Check everything, change nothing.
     #[arg(long)]
     pub dry_run: bool,
+    /// Change it only when the configuration is at this revision.
+    #[arg(long, value_name = "REVISION")]
+    pub expect: Option<u64>,
+    /// Whether to wait.
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
+/// Waiting for the proxies.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Wait {
     /// Return only when every connected proxy runs the new revision.
-    #[arg(long, conflicts_with = "dry_run")]
+    #[arg(long)]
     pub wait: bool,
     /// How long --wait waits, in seconds.
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
@@ -137,6 +151,12 @@ pub struct Delete {
     pub target: Target,
     /// Its name.
     pub name: String,
+    /// Delete what belongs to it as well: a group with everything in it, a server with its catalogs.
+    #[arg(long)]
+    pub cascade: bool,
+    /// Check everything, change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// See [`Command::Token`].
@@ -162,6 +182,9 @@ pub struct TokenCreate {
     /// Print the token and nothing else.
     #[arg(short, long)]
     pub quiet: bool,
+    /// Whether to wait.
+    #[command(flatten)]
+    pub wait: Wait,
 }
 
 /// See [`Token::Revoke`].
@@ -174,6 +197,39 @@ pub struct TokenRevoke {
     /// The account's group.
     #[arg(short, long)]
     pub group: String,
+}
+
+/// See [`Command::Operator`].
+#[derive(Debug, Subcommand)]
+pub enum Operator {
+    /// Make an operator. Its token is shown once.
+    Create(OperatorCreate),
+    /// Show the operators.
+    List(Output),
+    /// Take an operator's access away.
+    Revoke {
+        /// Its id, as `list` shows it.
+        id: String,
+    },
+}
+
+/// See [`Operator::Create`].
+#[derive(Debug, Args)]
+pub struct OperatorCreate {
+    /// For people.
+    pub name: String,
+    /// viewer reads, editor changes documents, admin makes operators.
+    #[arg(long, value_parser = ["viewer", "editor", "admin"])]
+    pub role: String,
+    /// Only this group; may be repeated. All groups without it.
+    #[arg(short, long = "group")]
+    pub groups: Vec<String>,
+    /// Days until it expires; it does not without this.
+    #[arg(long)]
+    pub days: Option<u32>,
+    /// Print the token and nothing else.
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 /// See [`Command::EnrolToken`].

@@ -6,9 +6,10 @@ mod documents;
 mod get;
 mod lines;
 mod nodes;
+mod operators;
 mod tokens;
 
-use crate::cli::{Command, Pin, Token};
+use crate::cli::{Command, Operator, Pin, Token};
 use crate::client::Client;
 
 pub use documents::Documents;
@@ -26,6 +27,9 @@ pub async fn run(client: &Client, command: Command) -> anyhow::Result<String> {
         Command::Nodes(output) => nodes::show(client, output.output).await,
         Command::Token(Token::Create(args)) => tokens::create(client, args).await,
         Command::Token(Token::Revoke(args)) => tokens::revoke(client, args).await,
+        Command::Operator(Operator::Create(args)) => operators::create(client, args).await,
+        Command::Operator(Operator::List(output)) => operators::list(client, output.output).await,
+        Command::Operator(Operator::Revoke { id }) => operators::revoke(client, &id).await,
         Command::EnrolToken(args) => tokens::enrol(client, args).await,
         Command::Pin(args) => pin(client, args).await,
         Command::Dev(_) => anyhow::bail!("`dev` needs no control plane"),
@@ -33,7 +37,8 @@ pub async fn run(client: &Client, command: Command) -> anyhow::Result<String> {
 }
 
 async fn pin(client: &Client, args: Pin) -> anyhow::Result<String> {
-    let path = format!("/v1/groups/{}/servers/{}/pin", args.group, args.server);
+    let path =
+        format!("/v1/groups/{}/servers/{}/pin", get::part(&args.group), get::part(&args.server));
     let answer = client.post(&path, &serde_json::json!({ "version": args.version })).await?;
     let pinned = answer["pinned"].as_u64().unwrap_or_default();
     Ok(format!("{pinned} definitions of {} pinned\n", args.server))

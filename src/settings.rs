@@ -13,13 +13,13 @@ use crate::exit::{Ended, Exit};
 #[derive(Debug, Clone, Default, Args)]
 pub struct ServerFlags {
     /// Address of the control plane: https://weir.example.com
-    #[arg(long, global = true, env = "WEIR_URL", value_name = "URL")]
+    #[arg(long, global = true, env = "WEIR_URL", hide_env_values = true, value_name = "URL")]
     pub server: Option<String>,
     /// Operator's token. Better in WEIR_TOKEN or the configuration file than on a command line.
     #[arg(long, global = true, env = "WEIR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<String>,
     /// PEM file with the authorities to trust instead of the system's.
-    #[arg(long, global = true, env = "WEIR_CA", value_name = "FILE")]
+    #[arg(long, global = true, env = "WEIR_CA", hide_env_values = true, value_name = "FILE")]
     pub ca: Option<PathBuf>,
 }
 

@@ -54,8 +54,8 @@ weir nodes
 weir get Server -g demo
 
 say "tokens for two callers"
-SUPPORT_TOKEN=$(weir token create support -g demo --quiet)
-AUDITOR_TOKEN=$(weir token create auditor -g demo --quiet)
+SUPPORT_TOKEN=$(weir token create support -g demo --quiet --wait)
+AUDITOR_TOKEN=$(weir token create auditor -g demo --quiet --wait)
 export SUPPORT_TOKEN AUDITOR_TOKEN
 echo "support may do everything but large refunds; auditor may read"
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::documents::Documents;
 use super::{lines, nodes};
-use crate::cli::{Apply, Diff};
+use crate::cli::{Apply, Diff, Wait};
 use crate::client::Client;
 use crate::exit::{Ended, Exit};
 use crate::table;
@@ -18,7 +18,7 @@ use crate::table;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Deserialize)]
-struct Plan {
+pub(super) struct Plan {
     revision: u64,
     #[serde(default)]
     changes: Vec<Change>,
@@ -37,18 +37,14 @@ struct Change {
 /// Puts documents in force; with `--wait`, until every connected proxy runs them.
 pub(super) async fn apply(client: &Client, args: Apply) -> anyhow::Result<String> {
     let documents = Documents::read(&args.files.files)?;
-    let path = if args.dry_run { "/v1/apply?dryRun=true" } else { "/v1/apply" };
-    let plan = plan(client.post_documents(path, documents.text).await?)?;
-    let mut text = plan.table();
-    let changed = plan.changes.iter().filter(|change| change.action != "unchanged").count();
-    let verb = if args.dry_run { "would change" } else { "changed" };
-    let of = documents.count;
-    let _ = writeln!(text, "{changed} of {of} documents {verb}; revision {}", plan.revision);
-    if args.wait {
-        let begun = Instant::now();
-        let count = in_force(client, plan.revision, Duration::from_secs(args.timeout)).await?;
-        let waited = table::span(begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX));
-        let _ = writeln!(text, "in force at {count} proxies after {waited}");
+    let mut path = format!("/v1/apply?dryRun={}", args.dry_run);
+    if let Some(revision) = args.expect {
+        let _ = write!(path, "&expectedRevision={revision}");
+    }
+    let plan = plan(client.post_documents(&path, documents.text).await?)?;
+    let mut text = plan.told(args.dry_run);
+    if !args.dry_run {
+        text += &in_force(client, plan.revision, args.wait).await?;
     }
     Ok(text)
 }
@@ -75,27 +71,38 @@ pub(super) async fn diff(client: &Client, args: Diff) -> anyhow::Result<String> 
     Ok(text)
 }
 
-fn plan(answer: Value) -> anyhow::Result<Plan> {
+pub(super) fn plan(answer: Value) -> anyhow::Result<Plan> {
     serde_json::from_value(answer).context("the answer is no plan; is this a control plane?")
 }
 
 impl Plan {
-    fn table(&self) -> String {
+    /// What it does, or would do.
+    pub(super) fn told(&self, dry_run: bool) -> String {
         let row = |change: &Change| vec![change.action.clone(), change.key.clone()];
         let rows = self.changes.iter().map(row).collect::<Vec<_>>();
-        table::columns(&["ACTION", "DOCUMENT"], &rows)
+        let table = table::columns(&["ACTION", "DOCUMENT"], &rows);
+        let changed = self.changes.iter().filter(|change| change.action != "unchanged").count();
+        match dry_run {
+            true => format!("{table}{changed} documents would change; nothing was changed\n"),
+            false => format!("{table}{changed} documents changed; revision {}\n", self.revision),
+        }
     }
 }
 
-/// Waits until every connected node runs a revision; gives how many these are.
-async fn in_force(client: &Client, revision: u64, time: Duration) -> anyhow::Result<usize> {
-    let end = Instant::now() + time;
+/// Waits, where that is wanted, until every connected node runs a revision; gives what to print.
+pub(super) async fn in_force(client: &Client, revision: u64, wait: Wait) -> anyhow::Result<String> {
+    if !wait.wait {
+        return Ok(String::new());
+    }
+    let begun = Instant::now();
+    let end = begun + Duration::from_secs(wait.timeout);
     loop {
         let nodes = nodes::list(client).await?;
         let connected = nodes.iter().filter(|node| node.connected).collect::<Vec<_>>();
         let behind = connected.iter().filter(|node| node.revision < revision).collect::<Vec<_>>();
         if behind.is_empty() && !connected.is_empty() {
-            return Ok(connected.len());
+            let waited = table::span(begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX));
+            return Ok(format!("in force at {} proxies after {waited}\n", connected.len()));
         }
         if Instant::now() >= end {
             let message = match behind.as_slice() {

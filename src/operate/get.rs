@@ -1,5 +1,6 @@
 //! `get` and `delete`.
 
+use anyhow::Context as _;
 use serde_json::Value;
 use weir_model::resource::Kind;
 
@@ -7,6 +8,9 @@ use crate::cli::{Delete, Format, Get, Target};
 use crate::client::Client;
 use crate::exit::{Ended, Exit};
 use crate::table;
+
+/// Documents asked for at a time.
+const PAGE: usize = 1_000;
 
 /// Where the API keeps documents of a kind; the group is part of the path where there is one.
 fn path(target: &Target, name: Option<&str>) -> anyhow::Result<String> {
@@ -30,7 +34,7 @@ fn path(target: &Target, name: Option<&str>) -> anyhow::Result<String> {
 }
 
 /// A part of a path: what is no letter of a name is escaped, so that it stays a part.
-fn part(text: &str) -> String {
+pub(super) fn part(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
     text.bytes()
         .map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") })
@@ -39,16 +43,31 @@ fn part(text: &str) -> String {
 
 pub(super) async fn get(client: &Client, args: Get) -> anyhow::Result<String> {
     let path = path(&args.target, args.name.as_deref())?;
-    let mut answer = client.get(&path).await?;
     let format = args.output.output;
-    let documents = match answer["items"].take() {
-        Value::Array(items) => items,
-        _ => vec![answer],
-    };
-    if args.name.is_some() && format == Format::Json {
-        return render(&documents[0], format);
+    if args.name.is_none() {
+        return show(args.target.kind, all(client, &path).await?, format);
     }
-    show(args.target.kind, documents, format)
+    let document = client.get(&path).await?;
+    match format {
+        Format::Json => render(&document, format),
+        _ => show(args.target.kind, vec![document], format),
+    }
+}
+
+/// Every page of a listing.
+async fn all(client: &Client, path: &str) -> anyhow::Result<Vec<Value>> {
+    let mut documents = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let more = if path.contains('?') { '&' } else { '?' };
+        let mut page = client.get(&format!("{path}{more}limit={PAGE}{cursor}")).await?;
+        let items = page["items"].as_array_mut().context("the answer is no list of documents")?;
+        documents.append(items);
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={}", part(next)),
+            None => return Ok(documents),
+        }
+    }
 }
 
 fn show(kind: Kind, documents: Vec<Value>, format: Format) -> anyhow::Result<String> {
@@ -117,9 +136,8 @@ pub(super) fn render(value: &Value, format: Format) -> anyhow::Result<String> {
 
 pub(super) async fn delete(client: &Client, args: Delete) -> anyhow::Result<String> {
     let path = path(&args.target, Some(&args.name))?;
-    let answer = client.delete(&path).await?;
-    let revision = answer["revision"].as_u64().unwrap_or_default();
-    Ok(format!("{} {} deleted; revision {revision}\n", args.target.kind, args.name))
+    let path = format!("{path}?dryRun={}&cascade={}", args.dry_run, args.cascade);
+    Ok(super::apply::plan(client.delete(&path).await?)?.told(args.dry_run))
 }
 
 #[cfg(test)]

@@ -6,23 +6,29 @@ use serde_json::json;
 use crate::cli::{EnrolToken, TokenCreate, TokenRevoke};
 use crate::client::Client;
 
+use super::get::part;
+
 fn account(group: &str, account: &str) -> String {
-    format!("/v1/groups/{group}/serviceaccounts/{account}/tokens")
+    format!("/v1/groups/{}/service-accounts/{}/tokens", part(group), part(account))
 }
 
 pub(super) async fn create(client: &Client, args: TokenCreate) -> anyhow::Result<String> {
     let path = account(&args.group, &args.account);
     let answer = client.post(&path, &json!({ "days": args.days })).await?;
     let token = answer["token"].as_str().context("the answer holds no token")?;
+    let revision = answer["revision"].as_u64().unwrap_or_default();
+    let in_force = super::apply::in_force(client, revision, args.wait).await?;
     if args.quiet {
         return Ok(format!("{token}\n"));
     }
     let id = answer["id"].as_str().unwrap_or_default();
-    Ok(format!("{token}\n\nThis is the only time that it is shown. Its public id is {id}.\n"))
+    Ok(format!(
+        "{token}\n\nThis is the only time that it is shown. Its public id is {id}.\n{in_force}"
+    ))
 }
 
 pub(super) async fn revoke(client: &Client, args: TokenRevoke) -> anyhow::Result<String> {
-    let path = format!("{}/{}", account(&args.group, &args.account), args.id);
+    let path = format!("{}/{}", account(&args.group, &args.account), part(&args.id));
     client.delete(&path).await?;
     Ok(format!("token {} of {} is worthless now\n", args.id, args.account))
 }
