@@ -162,10 +162,10 @@ impl ServerView {
     pub fn version(&self, draw: u8) -> &Arc<VersionView> {
         let mut left = draw % 100;
         for share in &self.spec.traffic {
-            if left < share.percent {
-                if let Some(v) = self.versions.iter().find(|v| v.name == share.version) {
-                    return v;
-                }
+            if left < share.percent
+                && let Some(v) = self.versions.iter().find(|v| v.name == share.version)
+            {
+                return v;
             }
             left = left.saturating_sub(share.percent);
         }

@@ -39,7 +39,7 @@ pub struct FieldError {
 impl FieldError {
     /// An error at a path of a document.
     pub fn new(
-        document: impl ToString,
+        document: impl fmt::Display,
         path: impl Into<String>,
         message: impl Into<String>,
     ) -> Self {

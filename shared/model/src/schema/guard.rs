@@ -281,8 +281,8 @@ impl<'a> Index<'a> {
         edges.retain(|(edge, _)| *edge != Edge::Stored);
         for keyword in ["$ref", "$dynamicRef", "$recursiveRef"] {
             if let Some(Value::String(reference)) = map.get(keyword) {
-                let target = self.resolve(reference).ok_or_else(
-                    || "has a reference that leads nowhere within the schema; nothing is fetched",
+                let target = self.resolve(reference).ok_or(
+                    "has a reference that leads nowhere within the schema; nothing is fetched",
                 )?;
                 edges.push((Edge::Same, target));
             }

@@ -57,13 +57,11 @@ pub(super) fn compile<'a>(
     view.instructions.clone_from(&catalog.instructions);
     for (at, entry) in catalog.entries.iter().enumerate() {
         // Also what earlier views lend must still be in the set: what is gone is not served.
-        let json = match definition(&entry.digest).ok_or((at, entry.digest))? {
-            Spec::Definition(Definition { json }) => json,
-            _ => {
-                let reason = "its definition cannot be read by this build".to_owned();
-                view.dropped.push((entry.name.clone(), reason));
-                continue;
-            }
+        let spec = definition(&entry.digest).ok_or((at, entry.digest))?;
+        let Spec::Definition(Definition { json }) = spec else {
+            let reason = "its definition cannot be read by this build".to_owned();
+            view.dropped.push((entry.name.clone(), reason));
+            continue;
         };
         let added = match entry.kind {
             DefinitionKind::Tool => {

@@ -111,7 +111,7 @@ fn broken_texts_say_where() {
     );
     refused("a: b: c", &["document 1 |  | not valid YAML at line 1, column "]);
     refused("a: &x [*y]", &["document 1 |  | not valid YAML at line 1, column "]);
-    refused("a: 1\n\t- c", &["document 1 |  | not valid YAML at line 2, column "]);
+    refused("a: 1\n  b: 2", &["document 1 |  | not valid YAML at line 2, column "]);
     refused(&format!("x: {}", "[".repeat(100_000)), &["document 1 |  | not valid YAML at line 1"]);
     refused(&"[".repeat(100_000), &["document 1 |  | not valid JSON at line 1"]);
     refused(&" ".repeat(9 * 1024 * 1024), &["document 1 |  | the text is longer than"]);

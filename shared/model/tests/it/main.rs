@@ -1,5 +1,7 @@
 //! Tests of the public API of the model.
 
+#![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
+
 mod compile;
 mod documents;
 mod laws;

@@ -40,10 +40,10 @@ impl Changes {
                 && gone.contains(Definition::name_of(digest).as_str())
         };
         for resource in set.iter() {
-            if let Spec::Catalog(catalog) = &resource.spec {
-                if catalog.entries.iter().any(|entry| pins(&entry.digest)) {
-                    self.note(&resource.key);
-                }
+            if let Spec::Catalog(catalog) = &resource.spec
+                && catalog.entries.iter().any(|entry| pins(&entry.digest))
+            {
+                self.note(&resource.key);
             }
         }
     }

@@ -127,10 +127,10 @@ fn rules(
         }
         unknown_accounts(input, group, resource, &binding.subjects, report);
     }
-    if let Some(previous) = previous.filter(|p| p.quarantined.is_none()) {
-        if !input.changes.touch_kinds(group, &kinds) {
-            return (Arc::clone(&previous.rules), None);
-        }
+    if let Some(previous) = previous.filter(|p| p.quarantined.is_none())
+        && !input.changes.touch_kinds(group, &kinds)
+    {
+        return (Arc::clone(&previous.rules), None);
     }
     let sources = RuleSources {
         group: Some(group),
@@ -187,10 +187,10 @@ fn tokens(
     previous: Option<&Arc<GroupView>>,
     report: &mut Report,
 ) -> Arc<HashMap<Digest, TokenView>> {
-    if let Some(previous) = previous.filter(|p| p.sound) {
-        if !input.changes.touch_kinds(group, &[Kind::ServiceAccount]) {
-            return Arc::clone(&previous.tokens);
-        }
+    if let Some(previous) = previous.filter(|p| p.sound)
+        && !input.changes.touch_kinds(group, &[Kind::ServiceAccount])
+    {
+        return Arc::clone(&previous.tokens);
     }
     let mut ids: HashMap<&str, &ResourceKey> = HashMap::new();
     let mut hashes: HashMap<Digest, &ResourceKey> = HashMap::new();

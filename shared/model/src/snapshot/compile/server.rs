@@ -61,10 +61,10 @@ pub(super) fn compile(
             ResourceKey::grouped(Kind::Catalog, site.group, name)
         })
         .collect();
-    if let Some(view) = previous.filter(|view| view.quarantined.is_none() && wrong.is_none()) {
-        if !input.changes.touch_keys(catalogs.iter().chain([site.key])) {
-            return Arc::clone(view);
-        }
+    if let Some(view) = previous.filter(|view| view.quarantined.is_none() && wrong.is_none())
+        && !input.changes.touch_keys(catalogs.iter().chain([site.key]))
+    {
+        return Arc::clone(view);
     }
     let lender = Lender::of(previous.map(Arc::as_ref));
     let mut quarantined = wrong;
@@ -140,10 +140,10 @@ fn compile_catalog(
         let key = ResourceKey::global(Kind::Definition, Definition::name_of(digest));
         input.set.get(&key).map(|resource| &resource.spec)
     };
-    if let Some(known) = known.filter(|known| known.digest == resource.digest) {
-        if !input.changes.touch_keys([key]) {
-            return Ok(Some(Arc::clone(known)));
-        }
+    if let Some(known) = known.filter(|known| known.digest == resource.digest)
+        && !input.changes.touch_keys([key])
+    {
+        return Ok(Some(Arc::clone(known)));
     }
     let view = catalog::compile(server, (catalog, resource.digest), lender, definition)
         .map_err(|(at, digest)| Broken::Missing(at, digest))?;
