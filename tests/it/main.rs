@@ -1,5 +1,6 @@
 //! Tests of the whole: house rules, documents, examples, the command line, the product in one
 //! process.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod examples;
 mod house_rules;

@@ -110,7 +110,7 @@ impl ServerHandler for Fixture {
     ) -> Result<ListToolsResult, ErrorData> {
         let mut tools = offer::tools();
         if self.shared.lock().extra_tool {
-            tools.push(offer::tool("test_appeared", "Appears and goes", json!({})));
+            tools.push(offer::tool("test_appeared", "Appears and goes", &json!({})));
         }
         Ok(ListToolsResult::with_all_items(wire(Value::Array(tools))?))
     }

@@ -8,7 +8,7 @@ pub(super) const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADU
 pub(super) const WAV: &str = "UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAAB9AAACABAAZGF0YQIAAAA=";
 
 /// A tool with these properties, all of them required.
-pub(super) fn tool(name: &str, description: &str, properties: Value) -> Value {
+pub(super) fn tool(name: &str, description: &str, properties: &Value) -> Value {
     let required = properties.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>());
     let mut schema = json!({ "type": "object", "properties": properties });
     if let Some(required) = required.filter(|names| !names.is_empty()) {
@@ -44,12 +44,12 @@ pub(super) fn tools() -> Vec<Value> {
         ("test_input_required_result_tampered_state", "Notices changed state"),
         ("test_input_required_result_capabilities", "Asks what the client can answer"),
     ];
-    let mut tools = plain.map(|(name, about)| tool(name, about, json!({}))).to_vec();
+    let mut tools = plain.map(|(name, about)| tool(name, about, &json!({}))).to_vec();
     let text = json!({ "type": "string" });
-    tools.push(tool("test_sampling", "Samples", json!({ "prompt": text })));
-    tools.push(tool("test_elicitation", "Asks the user", json!({ "message": text })));
+    tools.push(tool("test_sampling", "Samples", &json!({ "prompt": text })));
+    tools.push(tool("test_elicitation", "Asks the user", &json!({ "message": text })));
     let region = json!({ "type": "string", "x-mcp-header": "Region" });
-    tools.push(tool("test_header_param", "Mirrors an argument", json!({ "region": region })));
+    tools.push(tool("test_header_param", "Mirrors an argument", &json!({ "region": region })));
     tools.push(rich_schema());
     tools
 }

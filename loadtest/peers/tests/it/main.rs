@@ -1,5 +1,6 @@
 //! The peers by themselves, without a gateway: what they offer has to hold before it proves
 //! anything about the thing in between.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use rmcp::ServerHandler;
 use serde_json::{Value, json};
