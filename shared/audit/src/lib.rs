@@ -2,8 +2,9 @@
 //!
 //! Both planes use it. A [`Pipeline`] numbers records without gaps within one epoch of one node,
 //! renders each once, and hands them in order to its sinks: the first one keeps the promise of
-//! the record's class, the others follow at their own pace. [`memory`] is
-//! a sink for tests.
+//! the record's class, the others follow at their own pace. [`file`](mod@file) is the sink on the
+//! local disk, `kafka` the stream for others, [`memory`] for tests. [`read`] is for people who
+//! look at the files.
 //!
 //! What a class promises when a record is finished:
 //! - `strict`: the first sink has written and synced it;
@@ -15,9 +16,15 @@
 //! no room, or with a first sink that cannot write, `strict` and `durable` requests are refused
 //! before any work is done for them.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
+pub mod file;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod memory;
 mod metrics;
 mod pipeline;
+pub mod read;
 pub mod record;
 pub mod sink;
 

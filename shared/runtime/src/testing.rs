@@ -50,7 +50,7 @@ impl Ca {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("test names are valid");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        self.issue(params)
+        self.issue(&params)
     }
 
     /// For a client with one URI.
@@ -60,11 +60,11 @@ impl Ca {
         let uri = uri.try_into().expect("test URIs are ASCII");
         params.subject_alt_names = vec![SanType::URI(uri)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.issue(params)
+        self.issue(&params)
     }
 
     /// For whatever the parameters say.
-    pub fn issue(&self, params: CertificateParams) -> Issued {
+    pub fn issue(&self, params: &CertificateParams) -> Issued {
         let key = KeyPair::generate().expect("a key can be made");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate can be made");
         Issued { chain: certificate.pem(), key: key.serialize_pem() }

@@ -75,7 +75,8 @@ fn the_environment_lies_over_the_file_and_takes_the_type_of_the_field() {
 #[test]
 fn errors_name_the_key_and_never_the_value() {
     let good = "listen: { address: '127.0.0.1:1' }\n";
-    let cases: &[(&str, &[(&str, &str)], &str)] = &[
+    type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+    let cases: &[Case] = &[
         ("listen: { addres: x }", &[], "`listen.addres`: unknown field `addres`"),
         ("{}", &[], "missing field `listen`"),
         ("listen: { address: '127.0.0.1:1', streams_max: hunter2 }", &[], "`listen.streams_max`"),

@@ -1,0 +1,205 @@
+//! The contract suite against a real broker, whose address is in `WEIR_TEST_KAFKA`.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use weir_audit::contract::{Bench, delivers_in_order, drains_and_reopens, retries_after_failure};
+use weir_audit::file::{FileSettings, FileSink};
+use weir_audit::kafka::{EVENT_ID_HEADER, KafkaSettings, KafkaSink, NO_GROUP_KEY};
+use weir_audit::{Builder, Origin, Sink, read};
+use weir_model::audit::{Facts, Outcome};
+use weir_model::resource::AuditClass;
+use weir_runtime::metrics::Metrics;
+use weir_runtime::testing::eventually;
+
+const WAIT: Duration = Duration::from_secs(30);
+const PARTITIONS: i32 = 3;
+
+/// The broker's address. Without one the test is left out, loudly; where real components are
+/// demanded that is a failure.
+fn broker(test: &str) -> Option<String> {
+    let broker = std::env::var("WEIR_TEST_KAFKA").ok().filter(|address| !address.is_empty());
+    if broker.is_none() {
+        let demanded = std::env::var("WEIR_REQUIRE_REAL").is_ok_and(|value| value == "1");
+        assert!(!demanded, "WEIR_REQUIRE_REAL=1 but WEIR_TEST_KAFKA names no broker");
+        eprintln!("LEFT OUT: {test} needs a Kafka broker in WEIR_TEST_KAFKA");
+    }
+    broker
+}
+
+struct Topic {
+    broker: String,
+    name: String,
+    admin: AdminClient<DefaultClientContext>,
+}
+
+impl Topic {
+    async fn create(broker: String) -> Self {
+        let name = format!("weir-test-{}", uuid::Uuid::new_v4().simple());
+        let config: ClientConfig = [("bootstrap.servers", broker.as_str())]
+            .map(|(k, v)| (k.into(), v.into()))
+            .into_iter()
+            .collect();
+        let admin: AdminClient<_> = config.create().unwrap();
+        let topic = NewTopic::new(&name, PARTITIONS, TopicReplication::Fixed(1));
+        admin.create_topics([&topic], &options()).await.unwrap().remove(0).unwrap();
+        Self { broker, name, admin }
+    }
+
+    fn settings(&self) -> KafkaSettings {
+        let mut settings = KafkaSettings::new(vec![self.broker.clone()], &self.name);
+        settings.message_timeout_ms = 5_000;
+        settings
+    }
+
+    async fn largest_message(&self, bytes: &str) {
+        let config =
+            AlterConfig::new(ResourceSpecifier::Topic(&self.name)).set("max.message.bytes", bytes);
+        self.admin.alter_configs([&config], &options()).await.unwrap().remove(0).unwrap();
+    }
+
+    /// Key, event id and payload of every record, partition after partition.
+    fn consume(&self) -> Vec<(String, String, Vec<u8>)> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.broker)
+            .set("group.id", &self.name)
+            .set("enable.auto.commit", "false")
+            .create()
+            .unwrap();
+        let (mut assignment, mut left) = (TopicPartitionList::new(), 0);
+        for partition in 0..PARTITIONS {
+            let (low, high) = consumer.fetch_watermarks(&self.name, partition, WAIT).unwrap();
+            assignment.add_partition_offset(&self.name, partition, Offset::Beginning).unwrap();
+            left += high - low;
+        }
+        consumer.assign(&assignment).unwrap();
+        let mut partitions = vec![Vec::new(); PARTITIONS as usize];
+        for _ in 0..left {
+            let message = consumer.poll(WAIT).expect("as many as the watermarks say").unwrap();
+            let header = message.headers().unwrap().get(0);
+            assert_eq!(header.key, EVENT_ID_HEADER);
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            partitions[message.partition() as usize].push((
+                text(message.key().unwrap()),
+                text(header.value.unwrap()),
+                message.payload().unwrap().to_vec(),
+            ));
+        }
+        partitions.concat()
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(WAIT)).operation_timeout(Some(WAIT))
+}
+
+#[async_trait]
+impl Bench for Topic {
+    async fn open(&self) -> Box<dyn Sink> {
+        Box::new(KafkaSink::new(&self.settings()).unwrap())
+    }
+    async fn seen(&self) -> Vec<Vec<u8>> {
+        self.consume().into_iter().map(|(_, _, payload)| payload).collect()
+    }
+    async fn break_down(&self) {
+        self.largest_message("16").await;
+    }
+    async fn mend(&self) {
+        self.largest_message("1048588").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_delivers_in_order() {
+    let Some(broker) = broker("kafka_delivers_in_order") else { return };
+    delivers_in_order(&Topic::create(broker).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_retries_after_failure() {
+    let Some(broker) = broker("kafka_retries_after_failure") else { return };
+    retries_after_failure(&Topic::create(broker).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_drains_and_reopens() {
+    let Some(broker) = broker("kafka_drains_and_reopens") else { return };
+    drains_and_reopens(&Topic::create(broker).await).await;
+}
+
+fn facts(group: Option<&str>) -> Facts {
+    let group = group.map(|group| group.parse().unwrap());
+    Facts { group, outcome: Outcome::Success, ..Facts::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_topic_says_what_the_file_says() {
+    let Some(broker) = broker("the_topic_says_what_the_file_says") else { return };
+    let (topic, dir) = (Topic::create(broker).await, tempfile::tempdir().unwrap());
+    let origin = Origin { node: "node-1".into(), region: "eu".into() };
+    let file = FileSink::open(FileSettings::new(dir.path())).unwrap();
+    let pipeline =
+        Builder::new(origin, Box::new(file), Metrics::new()).follower(topic.open().await).start();
+    for n in 0..200 {
+        let group = [Some("dev"), Some("prod"), None][n % 3];
+        pipeline.reserve(AuditClass::Durable).unwrap().finish(facts(group)).await.unwrap();
+    }
+    assert_eq!(pipeline.close(WAIT).await, []);
+    let mut consumed = topic.consume();
+    for (key, uid, payload) in &consumed {
+        let json: serde_json::Value = serde_json::from_slice(payload).unwrap();
+        assert_eq!(json["metadata"]["uid"], uid.as_str());
+        assert_eq!(json["metadata"]["tenant_uid"].as_str().unwrap_or(NO_GROUP_KEY), key);
+    }
+    let sequence = |uid: &str| uid.rsplit('/').next().unwrap().parse::<u64>().unwrap();
+    consumed.sort_by_key(|(_, uid, _)| sequence(uid));
+    let filed: Vec<Vec<u8>> =
+        read::entries(dir.path()).unwrap().map(|entry| entry.unwrap().line).collect();
+    assert_eq!(consumed.into_iter().map(|(_, _, p)| p).collect::<Vec<_>>(), filed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn brokers_that_are_away_bound_the_backlog_and_lose_nothing_promised() {
+    // Nobody listens on the discard port: a broker that is away needs no broker.
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = KafkaSettings::new(vec!["127.0.0.1:9".into()], "weir.audit");
+    settings.message_timeout_ms = 500;
+    let metrics = Metrics::new();
+    let origin = Origin { node: "node-1".into(), region: "eu".into() };
+    let file = FileSink::open(FileSettings::new(dir.path())).unwrap();
+    let pipeline = Builder::new(origin, Box::new(file), metrics.clone())
+        .follower(Box::new(KafkaSink::new(&settings).unwrap()))
+        .room(50)
+        .start();
+    let mut kept = 0;
+    while let Ok(slot) = pipeline.reserve(AuditClass::Durable) {
+        slot.finish(facts(Some("dev"))).await.unwrap();
+        kept += 1;
+    }
+    assert_eq!(kept, 50, "the file keeps promises until there is no room");
+    for _ in 0..7 {
+        let slot = pipeline.reserve(AuditClass::Counted).unwrap();
+        let counted = Facts { class: AuditClass::Counted, ..facts(Some("dev")) };
+        slot.finish(counted).await.unwrap();
+    }
+    assert_eq!(pipeline.lost(), 7);
+    let failed = eventually(WAIT, async || {
+        metrics.render().lines().any(|line| {
+            line.strip_prefix("weir_audit_failed_writes_total{sink=\"kafka\"} ")
+                .is_some_and(|count| count != "0")
+        })
+    });
+    assert!(failed.await, "failures show");
+    assert!(!pipeline.is_failing(), "the follower's health breaks no promise");
+    let left = pipeline.close(Duration::from_millis(300)).await;
+    assert_eq!(left.iter().map(|l| (l.sink, l.records)).collect::<Vec<_>>(), [("kafka", 50)]);
+    assert_eq!(read::entries(dir.path()).unwrap().count(), 50);
+}

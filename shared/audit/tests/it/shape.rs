@@ -1,0 +1,194 @@
+//! Records as published: golden files, the JSON Schema, and secrets that must not get in.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use weir_audit::memory::MemoryLog;
+use weir_audit::{Builder, Origin};
+use weir_model::audit::{Facts, Outcome};
+use weir_model::bounds;
+use weir_model::id::{Digest, Revision};
+use weir_model::principal::Proof;
+use weir_model::reason::Reason;
+use weir_model::resource::AuditClass;
+use weir_runtime::clock::ManualClock;
+use weir_runtime::metrics::Metrics;
+
+/// What the pipeline makes of these facts, in a run whose epoch is known.
+async fn rendered(all: Vec<Facts>) -> Vec<Vec<u8>> {
+    let log = MemoryLog::default();
+    let origin = Origin { node: "eu-1".into(), region: "eu".into() };
+    let pipeline = Builder::new(origin, Box::new(log.sink()), Metrics::new())
+        .clock(Arc::new(ManualClock::at_ms(1_790_000_000_000)))
+        .start();
+    for facts in all {
+        pipeline.reserve(AuditClass::Durable).unwrap().finish(facts).await.unwrap();
+    }
+    assert_eq!(pipeline.close(Duration::from_secs(10)).await, []);
+    log.records().iter().map(|record| record.bytes().to_vec()).collect()
+}
+
+fn allowed() -> Facts {
+    Facts {
+        request_id: "4bf92f3577b34da6a3ce929d0e0e4736".into(),
+        trace_id: Some("0af7651916cd43dd8448eb211c80319c".into()),
+        time_ms: 1_790_000_123_456,
+        duration_us: 12_345,
+        upstream_us: 11_000,
+        peer: Some("192.0.2.7".into()),
+        group: Some("payments".parse().unwrap()),
+        revision: Revision(42),
+        principal: Some("jwt:okta:alice".into()),
+        proof: Some(Proof::Jwt),
+        credential: Some("claude-desktop".into()),
+        client: Some("claude-code 2.1.0".into()),
+        front_revision: Some("2026-07-28".into()),
+        back_revision: Some("2025-11-25".into()),
+        method: Some("tools/call".into()),
+        server: Some("billing".parse().unwrap()),
+        version: Some("v2".parse().unwrap()),
+        target: Some("refund".into()),
+        definition: Some(Digest::of(b"definition")),
+        allowed: Some(true),
+        rules: vec!["role/ops#0".into(), "policy/small-refunds#1".into()],
+        arguments: Some(Digest::of(b"arguments")),
+        request_bytes: 321,
+        response_bytes: 654,
+        outcome: Outcome::Success,
+        ..Facts::default()
+    }
+}
+
+fn denied() -> Facts {
+    Facts {
+        allowed: Some(false),
+        rules: vec!["policy/no-refunds-at-night#0".into()],
+        outcome: Outcome::Refused(Reason::Denied),
+        back_revision: None,
+        upstream_us: 0,
+        proof: Some(Proof::ApiToken),
+        principal: Some("account:ci".into()),
+        ..allowed()
+    }
+}
+
+/// A request that did not even parse.
+fn nothing_known() -> Facts {
+    Facts {
+        request_id: "r".into(),
+        time_ms: 1_790_000_123_456,
+        outcome: Outcome::Refused(Reason::MalformedJson),
+        ..Facts::default()
+    }
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn schema() -> Value {
+    let path = repository().join("docs/reference/audit-event.schema.json");
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn records_look_as_published() {
+    let records = rendered(vec![allowed(), denied(), nothing_known()]).await;
+    for (name, record) in ["allowed", "denied", "unparsed"].iter().zip(&records) {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/golden/{name}.json"));
+        let mut json: Value = serde_json::from_slice(record).unwrap();
+        // A release changes nothing else.
+        json["metadata"]["product"]["version"] = "RELEASE".into();
+        let pretty = serde_json::to_string_pretty(&json).unwrap() + "\n";
+        if std::env::var("WEIR_BLESS").is_ok() {
+            std::fs::write(&path, &pretty).unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(pretty, golden, "{name}: bless with WEIR_BLESS=1 after raising LOG_VERSION");
+    }
+}
+
+#[tokio::test]
+async fn every_record_fits_the_published_schema() {
+    let schema = jsonschema::validator_for(&schema()).unwrap();
+    let mut all = vec![allowed(), denied(), nothing_known(), Facts::default(), hostile()];
+    all.extend(Reason::ALL.iter().map(|r| Facts { outcome: Outcome::Refused(*r), ..allowed() }));
+    for outcome in
+        [Outcome::ToolError, Outcome::ProtocolError(-32602), Outcome::Aborted, Outcome::Unknown]
+    {
+        all.push(Facts { outcome, ..allowed() });
+    }
+    for method in ["tools/list", "resources/read", "prompts/get", "initialize", "stream"] {
+        all.push(Facts { method: Some(method.into()), ..allowed() });
+    }
+    for proof in [Proof::Anonymous, Proof::Certificate] {
+        all.push(Facts { proof: Some(proof), peer: Some("[2001:db8::1]:443".into()), ..allowed() });
+    }
+    for record in rendered(all).await {
+        let json: Value = serde_json::from_slice(&record).unwrap();
+        let errors: Vec<String> = schema
+            .iter_errors(&json)
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect();
+        assert!(errors.is_empty(), "{errors:#?} in {json:#}");
+        assert!(!record.contains(&b'\n'));
+    }
+    // The schema must be able to say no.
+    let mut unknown: Value = serde_json::from_slice(&rendered(vec![allowed()]).await[0]).unwrap();
+    unknown["payload"] = "secret".into();
+    assert!(!schema.is_valid(&unknown));
+}
+
+/// As long and as odd as a peer can make it.
+fn hostile() -> Facts {
+    let long = "\u{1}\"\\ä".repeat(2_000);
+    Facts {
+        request_id: long.clone(),
+        trace_id: Some(long.clone()),
+        peer: Some("not an address".into()),
+        principal: Some(long.clone()),
+        credential: Some(long.clone()),
+        client: Some(long.clone()),
+        front_revision: Some(long.clone()),
+        back_revision: Some(long.clone()),
+        method: Some(long.clone()),
+        target: Some(long.clone()),
+        rules: vec![long; 300],
+        ..allowed()
+    }
+}
+
+#[tokio::test]
+async fn a_record_is_bounded_whatever_a_peer_sends() {
+    let record = &rendered(vec![hostile()]).await[0];
+    assert!(record.len() < bounds::AUDIT_RECORD_BYTES_MAX, "{} bytes", record.len());
+    let json: Value = serde_json::from_slice(record).unwrap();
+    assert_eq!(json["metadata"]["is_truncated"], true);
+    assert_eq!(json["unmapped"]["rules_omitted"], 268);
+}
+
+#[tokio::test]
+async fn secrets_cannot_get_in() {
+    let jwt = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzZWNyZXQifQ.c2VjcmV0LXNpZ25hdHVyZQ";
+    let arguments = br#"{"card":"4111-SECRET-ARGUMENT"}"#;
+    let facts = Facts {
+        client: Some(format!("agent Bearer {jwt}")),
+        target: Some(
+            "https://user:SECRET-PASSWORD@files.test/a?sig=SECRET-QUERY#SECRET-FRAG".into(),
+        ),
+        method: Some(format!("tools/{jwt}")),
+        trace_id: Some(jwt.into()),
+        credential: Some(jwt.into()),
+        front_revision: Some(jwt.into()),
+        arguments: Some(Digest::of(arguments)),
+        ..allowed()
+    };
+    let record = String::from_utf8(rendered(vec![facts]).await.remove(0)).unwrap();
+    for secret in ["SECRET", "eyJ", "c2VjcmV0", "4111"] {
+        assert!(!record.contains(secret), "{secret} in {record}");
+    }
+    assert!(record.contains(&Digest::of(arguments).hex()), "the digest is there");
+}
