@@ -50,7 +50,16 @@ struct Rule {
     may: Policy,
     /// Of a permit: target left open, too.
     reach: Option<Policy>,
+    reach_differs: bool,
     obligations: Vec<(String, String)>,
+}
+
+/// What a failed policy adds to an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    Grants,
+    Nothing,
+    Denies,
 }
 
 /// Slices by [`Action::index`].
@@ -189,17 +198,25 @@ impl Cedar {
         slices.iter().for_each(|slice| reads.merge(&slice.reads));
         answer.reads_context = reads.any_context();
         answer.reads_arguments = reads.arguments && question.action.has_arguments();
-        let open = question.arguments.is_none() || question.action == Action::UseServer;
+        let open = match question.action {
+            Action::UseServer => Some(Open::Target),
+            _ => question.arguments.is_none().then_some(Open::Arguments),
+        };
         match Facts::new(question, self.group.as_ref(), &reads) {
             Ok(facts) => slices.iter().for_each(|slice| {
-                self.ask(if open { &slice.may } else { &slice.full }, &facts, open, &mut answer);
+                self.ask(
+                    if open.is_some() { &slice.may } else { &slice.full },
+                    &facts,
+                    open,
+                    &mut answer,
+                );
             }),
             Err(why) => answer.fault = Some(why),
         }
         answer
     }
 
-    fn ask(&self, policies: &PolicySet, facts: &Facts, open: bool, answer: &mut Answer) {
+    fn ask(&self, policies: &PolicySet, facts: &Facts, open: Option<Open>, answer: &mut Answer) {
         let response = Authorizer::new().is_authorized(&facts.request, policies, &facts.entities);
         let satisfied = response.diagnostics().reason().filter_map(|id| self.by_id.get(id));
         match response.decision() {
@@ -209,20 +226,32 @@ impl Cedar {
         for error in response.diagnostics().errors() {
             let cedar_policy::AuthorizationError::PolicyEvaluationError(error) = error;
             let Some(at) = self.by_id.get(error.policy_id()).copied() else { continue };
-            let rule = &self.rules[at];
-            // What was rewritten may fail where the full policy would not get to: see `weaken`.
-            match (open && rule.is_rewritten(), rule.effect) {
-                (true, Effect::Permit) => answer.permits.push(at),
-                (true, Effect::Forbid) => {}
-                (false, _) => answer.failed.push((at, error.inner().to_string())),
+            match self.rules[at].failing(open) {
+                Failure::Grants => answer.permits.push(at),
+                Failure::Nothing => {}
+                Failure::Denies => answer.failed.push((at, error.inner().to_string())),
             }
         }
     }
 }
 
 impl Rule {
-    fn is_rewritten(&self) -> bool {
-        self.reads.arguments || self.reach.is_some()
+    /// What it means when the policy fails. What was rewritten may fail where the full policy
+    /// would not get to (see [`weaken`]); a permit of something else on a server that fails says
+    /// nothing about the server.
+    fn failing(&self, open: Option<Open>) -> Failure {
+        let rewritten = match open {
+            None => false,
+            Some(Open::Arguments) => self.reads.arguments,
+            Some(Open::Target) => self.reads.arguments || self.reach_differs,
+        };
+        let own = self.scope.actions[Action::UseServer.index()];
+        match (rewritten, self.effect, open) {
+            (true, Effect::Permit, _) => Failure::Grants,
+            (true, Effect::Forbid, _) => Failure::Nothing,
+            (false, Effect::Permit, Some(Open::Target)) if !own => Failure::Nothing,
+            (false, ..) => Failure::Denies,
+        }
     }
 }
 
@@ -343,15 +372,16 @@ fn compile_policy(
 ) -> Result<Rule, String> {
     let scope = Scope::of(policy, group).map_err(|why| format!("{id}: {why}"))?;
     let cedar_id = PolicyId::new(&id);
-    let weakened = |open| {
-        Policy::from_json(Some(cedar_id.clone()), weaken::weaken(json, open))
-            .map_err(|e| format!("{id}: {e}"))
-    };
+    let read =
+        |json| Policy::from_json(Some(cedar_id.clone()), json).map_err(|e| format!("{id}: {e}"));
+    let reaching = weaken::weaken(json, Open::Target);
+    let reach_differs = reaching["conditions"] != json["conditions"];
     let reads = Reads::of_policy(json);
     let full = policy.new_id(cedar_id.clone());
-    let may = if reads.arguments { weakened(Open::Arguments)? } else { full.clone() };
+    let may =
+        if reads.arguments { read(weaken::weaken(json, Open::Arguments))? } else { full.clone() };
     let reach = match policy.effect() {
-        Effect::Permit => Some(weakened(Open::Target)?),
+        Effect::Permit => Some(read(reaching)?),
         Effect::Forbid => None,
     };
     let obligations = policy
@@ -359,7 +389,8 @@ fn compile_policy(
         .filter(|(key, _)| *key != "id")
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect();
-    Ok(Rule { id: id.into(), effect: policy.effect(), scope, reads, full, may, reach, obligations })
+    let (id, effect) = (id.into(), policy.effect());
+    Ok(Rule { id, effect, scope, reads, full, may, reach, reach_differs, obligations })
 }
 
 /// Every message of a diagnostic with its place in the text, without quoting the text.

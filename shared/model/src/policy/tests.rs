@@ -2,5 +2,6 @@
 
 mod bad_input;
 mod decisions;
-
+mod documented;
+mod oracle;
 mod world;
