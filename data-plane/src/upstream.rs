@@ -14,6 +14,7 @@ mod handshake;
 mod headers;
 mod hop;
 mod http;
+pub mod observe;
 mod raw;
 mod refuse;
 pub mod sse;
@@ -36,6 +37,7 @@ use weir_model::reason::{Reason, Refusal};
 use weir_model::resource::{HttpUpstream, StdioUpstream, Upstream};
 use weir_model::snapshot::{ToolView, UpstreamKey, VersionView};
 
+use self::handshake::Description;
 use self::http::Remote;
 use self::stdio::Program;
 
@@ -230,6 +232,37 @@ impl Upstreams {
                 Ok(())
             }
         }
+    }
+
+    /// What a server says about itself, asked now.
+    pub(crate) async fn describe(&self, outbound: &Outbound) -> Result<Description, Refusal> {
+        match &outbound.version.spec.upstream {
+            Upstream::Http(http) => {
+                let remote = self.inner.remote(&outbound.version, http)?;
+                Box::pin(remote.describe(outbound)).await
+            }
+            Upstream::Stdio(stdio) => {
+                let program = self.inner.program(&outbound.version, stdio)?;
+                Box::pin(program.describe(outbound)).await
+            }
+        }
+    }
+
+    /// Ends the sessions and children that were opened for one caller.
+    pub(crate) async fn release(&self, version: &VersionView, isolation: &str) {
+        let remote = self.inner.remotes.lock().get(&version.key).cloned();
+        if let Some(remote) = remote {
+            remote.release(isolation).await;
+        }
+        let program = self.inner.programs.lock().get(&version.key).cloned();
+        if let Some(program) = program {
+            program.release(isolation);
+        }
+    }
+
+    /// The end of what the children of a server said on their standard error.
+    pub(crate) fn stderr(&self, version: &VersionView) -> Option<String> {
+        self.inner.programs.lock().get(&version.key).map(|program| program.stderr())
     }
 
     /// Ends sessions and children; for the end of a drain.

@@ -4,6 +4,7 @@ mod bridge;
 mod fake;
 mod legacy;
 mod modern;
+mod observe;
 mod stdio;
 
 use std::time::{Duration, Instant};

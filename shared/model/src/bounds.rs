@@ -189,6 +189,10 @@ pub const HEADER_READ_MS: u64 = 10_000;
 pub const BODY_READ_MS: u64 = 20_000;
 /// Milliseconds that an idle keep-alive connection is kept.
 pub const IDLE_CONNECTION_MS: u64 = 90_000;
+/// Servers that a proxy asks at the same time what they offer.
+pub const OBSERVATIONS_AT_ONCE_MAX: usize = 4;
+/// Milliseconds between two looks at what a server offers.
+pub const OBSERVE_EVERY_MS: u64 = 300_000;
 /// Milliseconds to connect to an upstream.
 pub const CONNECT_MS: u64 = 5_000;
 /// Milliseconds that an upstream call may take, unless the server's spec says otherwise.

@@ -1,0 +1,348 @@
+//! What servers offer, seen by the proxy that has the network: reported to the control plane.
+//!
+//! One task per server version of the snapshot. It asks at the start, when the document changes,
+//! when the server says that its lists have changed, and at an interval; while a server does not
+//! answer it asks less and less often. Few ask at a time, and none asks a server again within
+//! seconds: a probe must not be what brings a server down.
+
+mod catalog;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc};
+use tokio::task::JoinHandle;
+use weir_model::bounds;
+use weir_model::id::{Digest, Name};
+use weir_model::observation::{Observation, Offer, Seen};
+use weir_model::reason::{Reason, Refusal};
+use weir_model::resource::ServerVersion;
+use weir_model::snapshot::{Snapshot, UpstreamKey, VersionView};
+use weir_runtime::drain::Watch;
+
+use super::{Exchange, Messages, Upstreams};
+use crate::call::credential::{self, Headers};
+use crate::config::State;
+
+/// How often the observer looks, and how patient it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Between two looks at a server that answers; a fifth more or less, at random.
+    pub every: Duration,
+    /// Before the second look at a server that does not; doubles up to `every`.
+    pub retry: Duration,
+    /// At least this long between two looks at one server.
+    pub rest: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            every: Duration::from_millis(bounds::OBSERVE_EVERY_MS),
+            retry: Duration::from_secs(1),
+            rest: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A whole catalog is reported again after this many looks that found nothing new.
+const AGAIN: u32 = 12;
+
+/// Looks at the servers of the snapshot in force.
+#[derive(Debug)]
+pub struct Observer {
+    eye: Arc<Eye>,
+    watched: HashMap<UpstreamKey, Watched>,
+}
+
+/// What the tasks share.
+#[derive(Debug)]
+struct Eye {
+    upstreams: Upstreams,
+    state: Arc<State>,
+    reports: mpsc::Sender<Observation>,
+    turns: Semaphore,
+    pace: Pace,
+}
+
+/// One server version that is looked at.
+#[derive(Debug)]
+struct Watched {
+    spec: ServerVersion,
+    credential: Digest,
+    nudge: Arc<Notify>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Observer {
+    /// An observer that sends what it sees to `reports`.
+    pub fn new(
+        upstreams: Upstreams,
+        state: Arc<State>,
+        reports: mpsc::Sender<Observation>,
+        pace: Pace,
+    ) -> Self {
+        let turns = Semaphore::new(bounds::OBSERVATIONS_AT_ONCE_MAX);
+        let eye = Arc::new(Eye { upstreams, state, reports, turns, pace });
+        Self { eye, watched: HashMap::new() }
+    }
+
+    /// Runs until the drain begins.
+    pub async fn run(mut self, drain: Watch) {
+        let mut revisions = self.eye.state.subscribe();
+        let mut changes = self.eye.upstreams.changes();
+        loop {
+            self.reconcile();
+            tokio::select! {
+                changed = revisions.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                changed = changes.recv() => match changed {
+                    Ok(key) => self.nudge(&key),
+                    Err(broadcast::error::RecvError::Lagged(_)) => {
+                        self.watched.values().for_each(|one| one.nudge.notify_one());
+                    }
+                    Err(broadcast::error::RecvError::Closed) => return,
+                },
+                () = drain.drained() => return,
+            }
+        }
+    }
+
+    fn nudge(&self, key: &UpstreamKey) {
+        if let Some(watched) = self.watched.get(key) {
+            watched.nudge.notify_one();
+        }
+    }
+
+    /// Starts a task for what is new or changed, ends those of what is gone.
+    fn reconcile(&mut self) {
+        let snapshot = self.eye.state.current();
+        let mut seen = HashMap::new();
+        for group in snapshot.groups.values() {
+            for server in group.servers.values().filter(|server| server.quarantined.is_none()) {
+                for version in &server.versions {
+                    let credential = fingerprint(&snapshot, version);
+                    seen.insert(version.key.clone(), (version.spec.clone(), credential));
+                }
+            }
+        }
+        self.watched.retain(|key, watched| {
+            seen.get(key).is_some_and(|(spec, credential)| {
+                *spec == watched.spec && *credential == watched.credential
+            })
+        });
+        for (key, (spec, credential)) in seen {
+            if !self.watched.contains_key(&key) {
+                let nudge = Arc::new(Notify::new());
+                let watch = watch(Arc::clone(&self.eye), key.clone(), Arc::clone(&nudge));
+                let task = tokio::spawn(watch);
+                self.watched.insert(key, Watched { spec, credential, nudge, task });
+            }
+        }
+    }
+}
+
+/// Tells one credential from the next without keeping it.
+fn fingerprint(snapshot: &Snapshot, version: &VersionView) -> Digest {
+    let group = snapshot.groups.get(&version.key.group);
+    let headers = group.and_then(|group| credential::open(snapshot, group, version).ok());
+    let headers = headers.unwrap_or_default();
+    let parts = headers.iter().flat_map(|(name, value)| {
+        [name.as_str().as_bytes(), b":", value.as_bytes(), b"\n"]
+    });
+    Digest::of_parts(&parts.collect::<Vec<_>>())
+}
+
+/// What was last reported of a server version.
+#[derive(Debug, Default)]
+struct Told {
+    offer: Option<Digest>,
+    down: Option<String>,
+    quiet: u32,
+    failures: u32,
+}
+
+/// Looks at one server version until it is aborted.
+async fn watch(eye: Arc<Eye>, key: UpstreamKey, nudge: Arc<Notify>) {
+    let mut told = Told::default();
+    let mut listener = None;
+    loop {
+        let looked = {
+            let Ok(_turn) = eye.turns.acquire().await else { return };
+            eye.look(&key).await
+        };
+        match looked {
+            Ok(looked) => {
+                told.failures = 0;
+                if !eye.tell_offer(&key, looked.offer, looked.pinned, &mut told).await {
+                    return;
+                }
+                if looked.listens && listener.as_ref().is_none_or(AbortOnDrop::finished) {
+                    let listen = listen(Arc::clone(&eye), key.clone());
+                    listener = Some(AbortOnDrop(tokio::spawn(listen)));
+                }
+            }
+            Err(refusal) => {
+                told.failures = told.failures.saturating_add(1);
+                tracing::debug!(server = %key, %refusal, "a server was not observed");
+                if !eye.tell_down(&key, &refusal, &mut told).await {
+                    return;
+                }
+            }
+        }
+        let pause = eye.pause(told.failures);
+        tokio::time::sleep(eye.pace.rest.min(pause)).await;
+        let rest = pause.saturating_sub(eye.pace.rest);
+        tokio::select! {
+            () = tokio::time::sleep(rest) => {}
+            () = nudge.notified() => {}
+        }
+    }
+}
+
+/// A task that ends with its owner.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl AbortOnDrop {
+    fn finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What one look gave.
+struct Looked {
+    offer: Offer,
+    /// The control plane has a catalog of it.
+    pinned: bool,
+    /// It tells modern clients that listen when its lists change.
+    listens: bool,
+}
+
+/// A server version as it is now, and how to speak to it.
+struct Sighted {
+    version: Arc<VersionView>,
+    credentials: Headers,
+}
+
+impl Eye {
+    fn sight(&self, key: &UpstreamKey) -> Result<Sighted, Refusal> {
+        let gone = || Refusal::new(Reason::UnknownEndpoint, "the server version is gone");
+        let snapshot = self.state.current();
+        let group = snapshot.groups.get(&key.group).ok_or_else(gone)?;
+        let server = group.servers.get(&key.server).ok_or_else(gone)?;
+        let version = server.versions.iter().find(|one| one.key == *key).ok_or_else(gone)?;
+        let credentials = credential::open(&snapshot, group, version)?;
+        Ok(Sighted { version: Arc::clone(version), credentials })
+    }
+
+    async fn look(&self, key: &UpstreamKey) -> Result<Looked, Refusal> {
+        let sighted = self.sight(key)?;
+        let request = catalog::request(&sighted.version, sighted.credentials);
+        let looked = Box::pin(catalog::offer(&self.upstreams, &request)).await;
+        self.upstreams.release(&sighted.version, &request.front.isolation).await;
+        let (offer, listens) = looked?;
+        Ok(Looked { offer, pinned: sighted.version.catalog.is_some(), listens })
+    }
+
+    /// False when nobody takes reports any more.
+    async fn tell_offer(
+        &self,
+        key: &UpstreamKey,
+        offer: Offer,
+        pinned: bool,
+        told: &mut Told,
+    ) -> bool {
+        let digest = catalog::digest(&offer);
+        told.quiet += 1;
+        let new = told.offer != Some(digest) || !pinned || told.quiet >= AGAIN;
+        let up = told.down.take().is_some();
+        if new {
+            told.offer = Some(digest);
+            told.quiet = 0;
+            return self.send(key, Seen::Offer(offer)).await;
+        }
+        !up || self.send(key, Seen::Up).await
+    }
+
+    async fn tell_down(&self, key: &UpstreamKey, refusal: &Refusal, told: &mut Told) -> bool {
+        let stderr = self.sight(key).ok().and_then(|one| self.upstreams.stderr(&one.version));
+        let why = diagnosis(refusal, stderr.as_deref());
+        if told.down.as_ref() == Some(&why) {
+            return true;
+        }
+        told.down = Some(why.clone());
+        self.send(key, Seen::Down(why)).await
+    }
+
+    async fn send(&self, key: &UpstreamKey, seen: Seen) -> bool {
+        let of = |name: &Name| name.clone();
+        let (group, server, version) = (of(&key.group), of(&key.server), of(&key.version));
+        self.reports.send(Observation { group, server, version, seen }).await.is_ok()
+    }
+
+    fn pause(&self, failures: u32) -> Duration {
+        let base = match failures.checked_sub(1) {
+            None => self.pace.every,
+            Some(doublings) => {
+                let factor = 1_u32 << doublings.min(16);
+                self.pace.retry.saturating_mul(factor).min(self.pace.every)
+            }
+        };
+        // Between four and six fifths.
+        let random = u32::try_from(uuid::Uuid::new_v4().as_u128() % 401).unwrap_or(200);
+        base.mul_f64(f64::from(800 + random) / 1000.0)
+    }
+}
+
+/// Holds the stream on which a modern server says that its lists have changed. The upstreams tell
+/// of it; here is nothing to do but to read.
+async fn listen(eye: Arc<Eye>, key: UpstreamKey) {
+    let Ok(sighted) = eye.sight(&key) else { return };
+    let request = catalog::listen(&sighted.version, sighted.credentials);
+    let Ok(Exchange { messages: Messages::Stream(mut stream), .. }) =
+        eye.upstreams.call(request).await
+    else {
+        return;
+    };
+    let end = Instant::now() + Duration::from_millis(bounds::STREAM_MS);
+    while Instant::now() < end {
+        match stream.recv().await {
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return,
+        }
+    }
+}
+
+/// Why a server is down, for its operator: what to do, and the last words of a child.
+fn diagnosis(refusal: &Refusal, stderr: Option<&str>) -> String {
+    let mut why = match refusal.reason {
+        // What the operator's own document is at odds with.
+        Reason::Quarantined => refusal.detail.clone(),
+        _ if refusal.detail.contains("allowPrivate") => {
+            "The server has a private address; set allowPrivate if that is meant.".to_owned()
+        }
+        reason => reason.remedy().to_owned(),
+    };
+    let last = stderr.and_then(|text| text.lines().rev().find(|line| !line.trim().is_empty()));
+    if let Some(last) = last {
+        why.push_str(" It said last: ");
+        why.extend(last.chars().filter(|c| !c.is_control()).take(200));
+    }
+    why
+}
