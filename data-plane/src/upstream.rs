@@ -297,13 +297,13 @@ impl Inner {
         version: &VersionView,
         spec: &StdioUpstream,
     ) -> Result<Arc<Program>, Refusal> {
-        if let Commands::Only(allowed) = &self.settings.commands {
-            if !allowed.contains(&spec.command) {
-                return Err(Refusal::new(
-                    Reason::Quarantined,
-                    format!("{:?} is not on the proxy's list of commands", spec.command),
-                ));
-            }
+        if let Commands::Only(allowed) = &self.settings.commands
+            && !allowed.contains(&spec.command)
+        {
+            return Err(Refusal::new(
+                Reason::Quarantined,
+                format!("{:?} is not on the proxy's list of commands", spec.command),
+            ));
         }
         let mut programs = self.programs.lock();
         if let Some(program) = programs.get(&version.key).filter(|program| program.spec == *spec) {

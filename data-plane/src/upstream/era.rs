@@ -95,10 +95,10 @@ impl Known {
         if let Some(verdict) = self.get(pinned).filter(|v| enough(*v)) {
             return Ok(verdict);
         }
-        if let Some((refusal, at)) = self.state.lock().failed.clone() {
-            if at >= came {
-                return Err(refusal);
-            }
+        if let Some((refusal, at)) = self.state.lock().failed.clone()
+            && at >= came
+        {
+            return Err(refusal);
         }
         match probe().await {
             Ok(verdict) => {

@@ -1,14 +1,10 @@
 //! Headers that mirror the body (2026-07-28): `Mcp-Method`, `Mcp-Name`, `Mcp-Param-*`.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use weir_model::snapshot::{ParamHeader, ParamType};
 
 use super::{Outbound, raw};
-
-const OPEN: &str = "=?base64?";
-const CLOSE: &str = "?=";
+use crate::mcp;
 
 /// `Mcp-Session-Id`.
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -24,34 +20,15 @@ pub(crate) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// A value as a header carries it: plain where that is unambiguous, else in the base64 sentinel.
-pub(crate) fn encode(value: &str) -> HeaderValue {
-    let visible = value.bytes().all(|b| b == b'\t' || (0x20..0x7f).contains(&b));
-    let trimmed = value.trim_matches([' ', '\t']).len() == value.len();
-    let sentinel = value.starts_with(OPEN) && value.ends_with(CLOSE);
-    if visible && trimmed && !sentinel {
-        if let Ok(plain) = HeaderValue::from_str(value) {
-            return plain;
-        }
-    }
-    let text = format!("{OPEN}{}{CLOSE}", STANDARD.encode(value));
-    HeaderValue::try_from(text).expect("base64 is visible ASCII")
-}
-
-/// The value that a header carries; none when its sentinel is broken.
-pub(crate) fn decode(header: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(header).ok()?.trim_matches([' ', '\t']);
-    let inner = text.strip_prefix(OPEN).and_then(|rest| rest.strip_suffix(CLOSE));
-    match inner {
-        Some(inner) => String::from_utf8(STANDARD.decode(inner).ok()?).ok(),
-        None => Some(text.to_owned()),
-    }
+fn encoded(value: &str) -> HeaderValue {
+    HeaderValue::from_str(&mcp::headers::encode(value)).expect("visible ASCII")
 }
 
 /// Adds the mirrored headers of a request to a modern server.
 pub(crate) fn mirror(outbound: &Outbound, headers: &mut HeaderMap) {
-    headers.insert(METHOD, encode(&outbound.method));
+    headers.insert(METHOD, encoded(&outbound.method));
     if let Some(name) = &outbound.name {
-        headers.insert(NAME, encode(name));
+        headers.insert(NAME, encoded(name));
     }
     for (name, value) in &outbound.param_headers {
         headers.insert(name.clone(), value.clone());
@@ -81,7 +58,7 @@ fn mirrored(header: &ParamHeader, arguments: &[u8]) -> Option<HeaderValue> {
     let path: Vec<&str> = header.path.iter().map(String::as_str).collect();
     let value = raw::at(arguments, &path)?.get();
     match header.kind {
-        ParamType::String => Some(encode(&serde_json::from_str::<String>(value).ok()?)),
+        ParamType::String => Some(encoded(&serde_json::from_str::<String>(value).ok()?)),
         ParamType::Boolean => {
             matches!(value, "true" | "false").then(|| HeaderValue::from_str(value).ok()).flatten()
         }
@@ -103,19 +80,6 @@ fn whole_number(text: &str) -> Option<String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn values_are_plain_where_that_is_unambiguous() {
-        for plain in ["", "us-west1", "a b\tc", "=?base64?x", "x?="] {
-            assert_eq!(encode(plain), plain);
-        }
-        for hidden in [" a", "a ", "ä", "a\nb", "=?base64?YQ==?=", "\u{7f}"] {
-            assert!(encode(hidden).to_str().is_ok_and(|h| h.starts_with(OPEN)), "{hidden:?}");
-        }
-        assert_eq!(decode(b"=?base64?###?="), None);
-        assert_eq!(decode(b"=?base64?/w==?="), None);
-        assert_eq!(decode(b" x "), Some("x".to_owned()));
-    }
 
     #[test]
     fn integers_have_one_spelling() {
@@ -152,8 +116,9 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_encoded_decodes_to_itself(value in any::<String>()) {
-            let header = encode(&value);
-            prop_assert_eq!(decode(header.as_bytes()), Some(value));
+            let header = encoded(&value);
+            let text = header.to_str().map_err(|_| TestCaseError::fail("not visible"))?;
+            prop_assert_eq!(mcp::headers::decode(text).map(String::from), Ok(value));
         }
     }
 }

@@ -157,9 +157,9 @@ fn fingerprint(snapshot: &Snapshot, version: &VersionView) -> Digest {
     let group = snapshot.groups.get(&version.key.group);
     let headers = group.and_then(|group| credential::open(snapshot, group, version).ok());
     let headers = headers.unwrap_or_default();
-    let parts = headers.iter().flat_map(|(name, value)| {
-        [name.as_str().as_bytes(), b":", value.as_bytes(), b"\n"]
-    });
+    let parts = headers
+        .iter()
+        .flat_map(|(name, value)| [name.as_str().as_bytes(), b":", value.as_bytes(), b"\n"]);
     Digest::of_parts(&parts.collect::<Vec<_>>())
 }
 

@@ -129,7 +129,7 @@ impl Program {
             Wire::Legacy => child.revision().unwrap_or_default(),
         };
         let token = hop.token.is_some().then(|| hop.id.clone());
-        let messages = self.exchange(child, hop, token, adapted.params, outbound).await?;
+        let messages = self.exchange((child, hop), token, adapted.params, outbound).await?;
         Ok(Exchange { back_revision: revision, session: None, messages })
     }
 
@@ -147,8 +147,7 @@ impl Program {
     /// Sends a request to a child and waits for the first message.
     async fn exchange(
         self: &Arc<Self>,
-        child: Arc<Child>,
-        hop: Hop,
+        (child, hop): (Arc<Child>, Hop),
         token: Option<Id>,
         params: Option<Bytes>,
         outbound: &Outbound,
@@ -194,7 +193,7 @@ impl Program {
         hop.transparent = true;
         let params = adapted.params;
         let theirs = params.as_deref().and_then(adapt::own_token);
-        let messages = self.exchange(Arc::clone(&child), hop, theirs, params, outbound).await;
+        let messages = self.exchange((Arc::clone(&child), hop), theirs, params, outbound).await;
         if opens && messages.is_err() {
             self.buried(&child);
         }
@@ -257,10 +256,10 @@ impl Program {
         let gone = |child: &Child, time| !child.alive() || child.idle_for(time);
         self.sessions.lock().retain(|_, child| !gone(child, OWN_IDLE));
         self.own.lock().retain(|_, seat| seat.keeps(|child| !gone(child, OWN_IDLE)));
-        if let Ok(mut shared) = self.shared.try_lock() {
-            if shared.as_ref().is_some_and(|child| gone(child, SHARED_IDLE)) {
-                *shared = None;
-            }
+        if let Ok(mut shared) = self.shared.try_lock()
+            && shared.as_ref().is_some_and(|child| gone(child, SHARED_IDLE))
+        {
+            *shared = None;
         }
     }
 

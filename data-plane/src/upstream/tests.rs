@@ -6,6 +6,7 @@ mod legacy;
 mod modern;
 mod observe;
 mod stdio;
+mod tls;
 
 use std::time::{Duration, Instant};
 

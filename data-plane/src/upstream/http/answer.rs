@@ -17,7 +17,7 @@ use super::{Failure, Remote};
 impl Remote {
     /// The messages of a JSON body that answers one request. A batch (2025-03-26) may bring
     /// notifications along.
-    pub(super) fn from_json(&self, hop: &Hop, body: &Bytes) -> Result<Messages, Refusal> {
+    pub(super) fn whole_answer(&self, hop: &Hop, body: &Bytes) -> Result<Messages, Refusal> {
         let mut passed = Vec::new();
         let mut last = None;
         for part in envelope::split(body).map_err(refuse::protocol)? {
@@ -44,7 +44,7 @@ impl Remote {
     }
 
     /// Starts to relay a stream.
-    pub(super) fn from_events(self: &Arc<Self>, relay: Relay) -> Messages {
+    pub(super) fn streamed_answer(self: &Arc<Self>, relay: Relay) -> Messages {
         let (sink, messages) = mpsc::channel(bounds::STREAM_QUEUE_MESSAGES);
         tokio::spawn(relay.run(sink));
         Messages::Stream(messages)

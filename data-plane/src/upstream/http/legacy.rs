@@ -120,7 +120,7 @@ impl Remote {
         let body = envelope::request(&hop.raw_id, &outbound.method, adapted.params.as_deref());
         let answer = self.post(&seat, body, outbound).await?;
         let messages = match answer.body {
-            Body::Events(events) => self.from_events(Relay::pooled(bound, hop, events, cancel)),
+            Body::Events(events) => self.streamed_answer(Relay::pooled(bound, hop, events, cancel)),
             _ => {
                 cancel.disarm();
                 match self.legacy_messages(&hop, &answer, session.id.is_some()) {
@@ -144,7 +144,7 @@ impl Remote {
     ) -> Result<Messages, Failure> {
         let status = answer.status;
         match &answer.body {
-            Body::Json(body) if status.is_success() => Ok(self.from_json(hop, body)?),
+            Body::Json(body) if status.is_success() => Ok(self.whole_answer(hop, body)?),
             Body::Json(body) => match own_error(hop, body) {
                 Some(message) => Ok(Messages::One(message?)),
                 None if has_session && session_lost(status.as_u16(), Some(body)) => {

@@ -52,14 +52,14 @@ impl Remote {
         match answer.body {
             Body::Events(events) => {
                 let relay = Relay::modern(Arc::clone(self), hop, events, outbound.deadline);
-                Ok(self.from_events(relay))
+                Ok(self.streamed_answer(relay))
             }
-            Body::Json(body) if status.is_success() => Ok(self.from_json(&hop, &body)?),
+            Body::Json(body) if status.is_success() => Ok(self.whole_answer(&hop, &body)?),
             Body::Json(body) => {
-                if let Some((-32022, error)) = any_error(&body) {
-                    if Listed::of_error(&error).is_some_and(|listed| !listed.modern) {
-                        return Err(Failure::Contradiction(unexpected(status)));
-                    }
+                if let Some((-32022, error)) = any_error(&body)
+                    && Listed::of_error(&error).is_some_and(|listed| !listed.modern)
+                {
+                    return Err(Failure::Contradiction(unexpected(status)));
                 }
                 match own_error(&hop, &body) {
                     Some(message) => Ok(Messages::One(message?)),

@@ -107,10 +107,7 @@ impl Remote {
         let post = Post { method: Method::POST, credentials, headers: head, body, deadline };
         let answer = self.send(post).await.map_err(|broken| broken.refusal)?;
         let incoming = match answer.body {
-            Body::Json(body) => match envelope::read(&body) {
-                Ok(incoming) => Some(incoming),
-                Err(_) => None,
-            },
+            Body::Json(body) => envelope::read(&body).ok(),
             Body::Events(mut events) => {
                 let late = |_| refuse::timeout("no answer to server/discover");
                 let read = tokio::time::timeout_at(deadline.into(), events.next());

@@ -164,12 +164,12 @@ impl Relay {
             }
         }
         let mut done = false;
-        if event.name.as_deref().is_none_or(|name| name == "message") {
-            if let Some(data) = &event.data {
-                self.resumes = 0;
-                for part in envelope::split(data).map_err(refuse::protocol)? {
-                    done |= self.message(&part, sink).await?;
-                }
+        if event.name.as_deref().is_none_or(|name| name == "message")
+            && let Some(data) = &event.data
+        {
+            self.resumes = 0;
+            for part in envelope::split(data).map_err(refuse::protocol)? {
+                done |= self.message(&part, sink).await?;
             }
         }
         let prime = event.id.is_some() || event.retry_ms.is_some();

@@ -41,7 +41,7 @@ impl Remote {
             Body::Events(events) => {
                 let remote = Arc::clone(self);
                 let relay = Relay::transparent(remote, hop, events, cancel, outbound.deadline);
-                self.from_events(relay)
+                self.streamed_answer(relay)
             }
             _ => {
                 cancel.disarm();
@@ -73,12 +73,12 @@ impl Remote {
             .await?;
         let text = |id: &http::HeaderValue| id.to_str().map(str::to_owned).unwrap_or_default();
         let session = answer.session.as_ref().map(text).unwrap_or_default();
-        if let (Body::Json(body), true) = (&answer.body, !answer.status.is_success()) {
-            if let Some(error) = super::answer::own_error(&hop, body) {
-                let messages = Messages::One(error?);
-                let back_revision = outbound.front.revision.clone();
-                return Ok(Exchange { back_revision, session: None, messages });
-            }
+        if let (Body::Json(body), true) = (&answer.body, !answer.status.is_success())
+            && let Some(error) = super::answer::own_error(&hop, body)
+        {
+            let messages = Messages::One(error?);
+            let back_revision = outbound.front.revision.clone();
+            return Ok(Exchange { back_revision, session: None, messages });
         }
         let result = self.initialized(answer, &hop.id, outbound.deadline).await?;
         let back_revision = negotiated(&result)?;

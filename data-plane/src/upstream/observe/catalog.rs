@@ -223,7 +223,12 @@ pub(super) fn digest(offer: &Offer) -> Digest {
         offer.era, offer.revision, offer.server_info, offer.capabilities, offer.instructions
     );
     for one in &offer.definitions {
-        text.push_str(&format!("\n{:?} {} {}", one.kind, one.name, Digest::of(one.json.as_bytes())));
+        text.push_str(&format!(
+            "\n{:?} {} {}",
+            one.kind,
+            one.name,
+            Digest::of(one.json.as_bytes())
+        ));
     }
     Digest::of(text.as_bytes())
 }

@@ -99,10 +99,10 @@ async fn questions_to_a_client_out_of_reach_are_answered() {
         }
         let mut seen = seen.lock();
         seen.push(asked.body.clone());
-        if seen.len() == 3 {
-            if let Some((feed, result)) = held.lock().take() {
-                feed.try_send(event(&result).into()).unwrap();
-            }
+        if seen.len() == 3
+            && let Some((feed, result)) = held.lock().take()
+        {
+            feed.try_send(event(&result).into()).unwrap();
         }
         Reply::status(202)
     })

@@ -98,10 +98,12 @@ async fn the_servers_errors_come_through_as_they_are() {
     }
 }
 
+type Answer = Box<dyn Fn(&Asked) -> Reply + Send + Sync>;
+
 #[tokio::test]
 async fn each_fault_of_a_server_has_its_reason() {
     let oversize = "x".repeat(weir_model::bounds::UPSTREAM_MESSAGE_BYTES_MAX + 10);
-    let table: Vec<(&str, Reason, Box<dyn Fn(&Asked) -> Reply + Send + Sync>)> = vec![
+    let table: Vec<(&str, Reason, Answer)> = vec![
         ("garbage", Reason::UpstreamProtocol, Box::new(|_| Reply::json("{{{"))),
         ("empty", Reason::UpstreamProtocol, Box::new(|_| Reply::json(""))),
         (

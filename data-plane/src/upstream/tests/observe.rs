@@ -17,7 +17,11 @@ use super::*;
 use crate::config::State;
 
 /// Observes one server; with a tool it counts as pinned.
-fn observed(upstream: Upstream, pinned: bool, pace: Pace) -> (mpsc::Receiver<Observation>, Arc<State>) {
+fn observed(
+    upstream: Upstream,
+    pinned: bool,
+    pace: Pace,
+) -> (mpsc::Receiver<Observation>, Arc<State>) {
     let state = Arc::new(State::default());
     let world = World::new().group("dev").server_at("dev", "demo", upstream);
     let world = if pinned { world.tool("dev", "demo", "t") } else { world };
@@ -48,8 +52,13 @@ async fn next(seen: &mut mpsc::Receiver<Observation>) -> Seen {
 fn lists(asked: &Asked) -> Option<Reply> {
     let second = asked.body["params"]["cursor"] == "";
     Some(match asked.rpc() {
-        "tools/list" if second => Reply::result(asked, r#"{"tools":[{"name":"b","x":1.10}],"nextCursor":null}"#),
-        "tools/list" => Reply::result(asked, r#"{"tools":[{"name":"a", "big":12345678901234567890123},{"name":"a"}],"nextCursor":""}"#),
+        "tools/list" if second => {
+            Reply::result(asked, r#"{"tools":[{"name":"b","x":1.10}],"nextCursor":null}"#)
+        }
+        "tools/list" => Reply::result(
+            asked,
+            r#"{"tools":[{"name":"a", "big":12345678901234567890123},{"name":"a"}],"nextCursor":""}"#,
+        ),
         "resources/list" => Reply::result(asked, r#"{"resources":[{"uri":"x://1"}]}"#),
         "resources/templates/list" => Reply::error(200, &asked.body["id"], -32601, "no"),
         "prompts/list" => unreachable!("not among the capabilities"),
