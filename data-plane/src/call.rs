@@ -54,13 +54,10 @@ where
         return gateway.metadata(conn, &head, &snapshot, path);
     }
     let endpoint = endpoint::find(head.uri.path(), &snapshot);
-    let now_ms = gateway.clock.now_ms();
-    let mut record =
-        match Record::open(&gateway.audit, conn, &snapshot, endpoint.as_ref().ok(), now_ms) {
-            Ok(record) => record,
-            Err(reason) => return respond::unrecorded(reason),
-        };
-    gateway.describe(&mut record);
+    let mut record = match Record::open(gateway, conn, &snapshot, endpoint.as_ref().ok()) {
+        Ok(record) => record,
+        Err(reason) => return respond::unrecorded(reason),
+    };
     let mut reply = Reply::default();
     let outcome = match endpoint {
         Ok(endpoint) => {

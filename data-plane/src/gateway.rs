@@ -1,7 +1,8 @@
 //! What every call on this proxy shares. Built once, in [`crate::app`].
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use http::request::Parts;
 use http::{Method, Response};
@@ -17,7 +18,6 @@ use weir_runtime::drain::Watch;
 use crate::call::client::{Client, reported_name};
 use crate::call::endpoint::{self, Endpoint};
 use crate::call::inbound::Conn;
-use crate::call::record::Record;
 use crate::call::respond::{self, Body, Reply};
 use crate::call::sight::Sight;
 use crate::call::{authenticate, metadata};
@@ -25,6 +25,7 @@ use crate::config::State;
 use crate::decisions::Decisions;
 use crate::keys::Keys;
 use crate::limits::Limits;
+use crate::metrics::CallMetrics;
 use crate::sessions::{Ended, InFlight};
 use crate::site::Site;
 use crate::upstream::Upstreams;
@@ -50,10 +51,25 @@ pub struct Gateway {
     pub ended: Ended,
     /// Calls that can be cancelled.
     pub in_flight: InFlight,
+    /// The sealer of the snapshot in force.
+    pub sealer: SealerCell,
+    /// Counters of calls.
+    pub metrics: CallMetrics,
     /// The time.
     pub clock: SharedClock,
     /// The end.
     pub drain: Watch,
+}
+
+/// Keeps the sealer of the snapshot that was last asked for.
+#[derive(Debug, Default)]
+pub struct SealerCell(ArcSwapOption<Made>);
+
+#[derive(Debug)]
+struct Made {
+    /// Held weakly, which keeps the address from being given to another snapshot.
+    of: Weak<Snapshot>,
+    sealer: Option<Arc<Sealer>>,
 }
 
 impl Gateway {
@@ -77,9 +93,18 @@ impl Gateway {
         }
     }
 
-    /// The sealer of a snapshot; none when it has no keys.
-    pub fn sealer(&self, snapshot: &Snapshot) -> Option<Arc<Sealer>> {
-        Sealer::new(&snapshot.sealing).ok().map(Arc::new)
+    /// The sealer of a snapshot; none when it has no keys. Made once per snapshot.
+    pub fn sealer(&self, snapshot: &Arc<Snapshot>) -> Option<Arc<Sealer>> {
+        let made = self.sealer.0.load();
+        if let Some(made) =
+            made.as_ref().filter(|made| Weak::as_ptr(&made.of) == Arc::as_ptr(snapshot))
+        {
+            return made.sealer.clone();
+        }
+        let sealer = Sealer::new(&snapshot.sealing).ok().map(Arc::new);
+        let of = Arc::downgrade(snapshot);
+        self.sealer.0.store(Some(Arc::new(Made { of, sealer: sealer.clone() })));
+        sealer
     }
 
     /// What a caller may see.
@@ -103,11 +128,6 @@ impl Gateway {
             context: Arc::new(context),
             decisions: Arc::clone(&self.decisions),
         }
-    }
-
-    /// Where this proxy is, for the record.
-    pub fn describe(&self, record: &mut Record) {
-        record.facts.region.clone_from(&self.site.region);
     }
 
     /// `WWW-Authenticate` for a refusal that calls for it.

@@ -9,13 +9,17 @@
 //! chosen in `call/respond.rs`. Nothing on the path waits for the control plane or for Kafka. A
 //! proxy keeps nothing that another proxy would miss.
 
+pub mod app;
 pub mod call;
 pub mod config;
 pub mod decisions;
 pub mod gateway;
 pub mod keys;
 pub mod limits;
+pub mod listener;
 pub mod mcp;
+mod metrics;
 pub mod sessions;
+pub mod settings;
 pub mod site;
 pub mod upstream;

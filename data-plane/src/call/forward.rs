@@ -115,8 +115,10 @@ pub async fn send(
         Errand::Request(method) => request(gateway, scope, outgoing, method, record).await,
         Errand::Deliver => {
             let channel = outgoing.channel(scope)?;
-            gateway.upstreams.deliver(&channel, scope.call.body.clone()).await?;
-            Ok(Answer::Accepted)
+            let delivered = gateway.upstreams.deliver(&channel, scope.call.body.clone()).await;
+            // A server need not answer what was cancelled: the exchange ends on our side too.
+            super::local::cancel(gateway, scope);
+            delivered.map(|()| Answer::Accepted)
         }
         Errand::Stream { after } => {
             let channel = outgoing.channel(scope)?;

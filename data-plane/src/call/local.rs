@@ -79,11 +79,14 @@ fn list(scope: Scope<'_>, kind: List) -> Result<Bytes, Refusal> {
     Ok(page.render(kind, scope.client.modern(), next.as_deref()))
 }
 
-/// `notifications/cancelled` of a client of an older revision.
-fn cancel(gateway: &Gateway, scope: Scope<'_>) {
+/// Ends the call that a `notifications/cancelled` of an older revision is about.
+pub fn cancel(gateway: &Gateway, scope: Scope<'_>) {
     let (Some(session), Some(message)) = (&scope.client.session, scope.call.message()) else {
         return;
     };
+    if message.method() != Some("notifications/cancelled") {
+        return;
+    }
     let id = message.params().and_then(|params| {
         let members = Members::parse(params.text()).ok()?;
         envelope::id_key(members.get("requestId")?)

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use weir_audit::{Pipeline, Slot};
+use weir_audit::Slot;
 use weir_model::audit::{Facts, Outcome};
 use weir_model::id::Digest;
 use weir_model::principal::Principal;
@@ -11,14 +11,15 @@ use weir_model::reason::Reason;
 use weir_model::resource::AuditClass;
 use weir_model::snapshot::Snapshot;
 
-use super::Stop;
 use super::authorize::Permit;
 use super::client::Client;
 use super::endpoint::Endpoint;
 use super::inbound::{Call, Conn};
 use super::resolve::Upstream;
+use super::{Gateway, Stop};
 use crate::mcp::envelope::utf8;
 use crate::mcp::members::Members;
+use crate::metrics::CallMetrics;
 
 /// An open record. Dropping it writes what is known, as left by the client.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub struct Record {
     /// What is known so far.
     pub facts: Box<Facts>,
     started: Instant,
+    metrics: CallMetrics,
 }
 
 /// Longest self-reported name that is kept.
@@ -38,26 +40,27 @@ impl Record {
     /// # Errors
     /// [`Reason::AuditFull`] when the group's audit class demands a record that nobody can take.
     pub fn open(
-        audit: &Pipeline,
+        gateway: &Gateway,
         conn: &Conn,
         snapshot: &Snapshot,
         endpoint: Option<&Endpoint>,
-        now_ms: u64,
     ) -> Result<Self, Reason> {
         // Nobody chose a class for requests to what does not exist: they must not be able to
         // fill the trail of those that do.
         let class = endpoint.map_or(AuditClass::Counted, |e| e.group.spec.audit);
-        let slot = audit.reserve(class)?;
+        let slot = gateway.audit.reserve(class)?;
         let facts = Box::new(Facts {
             request_id: uuid::Uuid::new_v4().simple().to_string(),
-            time_ms: now_ms,
+            time_ms: gateway.clock.now_ms(),
+            region: gateway.site.region.clone(),
             peer: Some(conn.peer.ip().to_string()),
             group: endpoint.map(|e| e.group.name.clone()),
             class,
             revision: snapshot.revision,
             ..Facts::default()
         });
-        Ok(Self { slot: Some(slot), facts, started: Instant::now() })
+        let metrics = gateway.metrics.clone();
+        Ok(Self { slot: Some(slot), facts, started: Instant::now(), metrics })
     }
 
     /// What was called.
@@ -126,6 +129,7 @@ impl Record {
         self.facts.outcome = outcome;
         self.facts.response_bytes += response_bytes;
         self.facts.duration_us = self.elapsed_us();
+        self.metrics.ended(&self.facts);
         match self.slot.take() {
             Some(slot) => slot.finish(std::mem::take(&mut *self.facts)).await,
             None => Ok(()),
@@ -138,6 +142,7 @@ impl Drop for Record {
         if let Some(mut slot) = self.slot.take() {
             self.facts.outcome = Outcome::Aborted;
             self.facts.duration_us = self.elapsed_us();
+            self.metrics.ended(&self.facts);
             slot.note(&self.facts);
         }
     }

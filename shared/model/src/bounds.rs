@@ -193,6 +193,8 @@ pub const IDLE_CONNECTION_MS: u64 = 90_000;
 pub const OBSERVATIONS_AT_ONCE_MAX: usize = 4;
 /// Milliseconds between two looks at what a server offers.
 pub const OBSERVE_EVERY_MS: u64 = 300_000;
+/// Milliseconds for which a client may leave an answer unread before its connection is cut.
+pub const WRITE_STALL_MS: u64 = 30_000;
 /// Milliseconds to connect to an upstream.
 pub const CONNECT_MS: u64 = 5_000;
 /// Milliseconds that an upstream call may take, unless the server's spec says otherwise.

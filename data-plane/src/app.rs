@@ -1,0 +1,192 @@
+//! The composition of a proxy, in the order of dependencies. Used by the binary, by `weir dev` and
+//! by tests alike: sockets are bound early and the real addresses can be asked for.
+//!
+//! Traffic runs on the runtime that [`build`] is called on. The admin listener, the sync stream
+//! and the audit sinks can run on another one, so that a slow scrape costs no call anything.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use serde_json::json;
+use tokio::sync::watch;
+use weir_audit::Pipeline;
+use weir_runtime::admin::{self, Admin};
+use weir_runtime::clock::SharedClock;
+use weir_runtime::drain::Drain;
+use weir_runtime::metrics::Metrics;
+use weir_runtime::ready::Ready;
+use weir_runtime::task;
+use weir_runtime::telemetry::LogLevel;
+use weir_runtime::tls::{self, ClientAuth, ServerCertificate};
+
+use crate::config::State;
+use crate::gateway::Gateway;
+use crate::keys::Keys;
+use crate::limits::Limits;
+use crate::listener::Listener;
+use crate::metrics::CallMetrics;
+use crate::settings::Settings;
+use crate::upstream::fetch::Fetcher;
+use crate::upstream::{self, Commands, Upstreams};
+
+/// What a proxy is given by whoever runs it.
+#[derive(Debug)]
+pub struct Parts {
+    /// The configuration; filled by the sync stream.
+    pub config: Arc<State>,
+    /// Where records go.
+    pub audit: Pipeline,
+    /// Where parts measure.
+    pub metrics: Metrics,
+    /// What must be there before calls are welcome.
+    pub ready: Ready,
+    /// Lets operators change what is logged.
+    pub level: Option<LogLevel>,
+    /// The end.
+    pub drain: Drain,
+    /// Changes when files should be looked at again.
+    pub reload: watch::Receiver<u64>,
+    /// The time.
+    pub clock: SharedClock,
+}
+
+/// A proxy that has its sockets and does not serve yet.
+#[derive(Debug)]
+pub struct Bound {
+    listener: Listener,
+    admin: Option<admin::Bound>,
+    gateway: Arc<Gateway>,
+    drain: Drain,
+    addresses: Addresses,
+}
+
+/// Addresses in fact bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// Of the traffic listener.
+    pub traffic: SocketAddr,
+    /// Of the admin listener.
+    pub admin: Option<SocketAddr>,
+}
+
+/// Puts a proxy together and binds its sockets.
+///
+/// # Errors
+/// When a file is broken or an address is taken; the message names the setting.
+pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
+    tls::install_provider();
+    let watch = parts.drain.watch();
+    let certificate = match &settings.listen.tls {
+        Some(files) => Some(
+            ServerCertificate::from_files(&files.certificate, &files.key).context("listen.tls")?,
+        ),
+        None => None,
+    };
+    let tls = match &certificate {
+        Some(certificate) => {
+            let config = tls::server_config(Arc::clone(certificate), ClientAuth::None);
+            Some(Arc::new(config.context("listen.tls")?))
+        }
+        None => None,
+    };
+    let listener = Listener::bind(settings.listen.address, tls).await.context("listen.address")?;
+    if let Some(certificate) = certificate {
+        let fresh = certificate.keep_fresh(tls::server::POLL, parts.reload, watch.clone());
+        task::spawn("certificate", fresh);
+    }
+
+    let roots = match &settings.upstream.extra_roots {
+        Some(path) => {
+            let pem = std::fs::read(path).context("upstream.extra_roots")?;
+            tls::certificates(&pem, "upstream.extra_roots")?
+        }
+        None => Vec::new(),
+    };
+    let upstreams = upstream::Settings { extra_roots: roots.clone(), commands: commands(settings) };
+    let gateway = Arc::new(Gateway {
+        config: Arc::clone(&parts.config),
+        keys: Keys::new(Arc::new(Fetcher::new(&roots)?)),
+        decisions: Arc::default(),
+        limits: Limits::default(),
+        upstreams: Upstreams::new(upstreams)?,
+        audit: parts.audit,
+        site: settings.site(),
+        ended: Default::default(),
+        in_flight: Default::default(),
+        sealer: Default::default(),
+        metrics: CallMetrics::register(&parts.metrics),
+        clock: parts.clock,
+        drain: watch.clone(),
+    });
+
+    let admin = match settings.admin.address {
+        Some(address) => {
+            let shown = Arc::clone(&gateway);
+            let admin = Admin::new(parts.ready, parts.metrics, parts.level, watch)
+                .page("/config", move || config_page(&shown));
+            Some(admin.bind(address).await.context("admin.address")?)
+        }
+        None => None,
+    };
+    let addresses = Addresses {
+        traffic: listener.address()?,
+        admin: admin.as_ref().map(admin::Bound::address).transpose()?,
+    };
+    Ok(Bound { listener, admin, gateway, drain: parts.drain, addresses })
+}
+
+fn commands(settings: &Settings) -> Commands {
+    if settings.upstream.commands.iter().any(|command| command == "*") {
+        Commands::Any
+    } else {
+        Commands::Only(settings.upstream.commands.clone())
+    }
+}
+
+/// Which configuration is in force, for operators.
+fn config_page(gateway: &Gateway) -> serde_json::Value {
+    let snapshot = gateway.config.current();
+    let quarantined: Vec<_> = snapshot
+        .quarantined
+        .iter()
+        .map(|(key, why)| json!({ "resource": key.to_string(), "why": why }))
+        .collect();
+    json!({
+        "revision": snapshot.revision,
+        "digest": snapshot.digest,
+        "age_secs": gateway.config.age().as_secs(),
+        "groups": snapshot.groups.len(),
+        "quarantined": quarantined,
+    })
+}
+
+impl Bound {
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// What calls share; for whoever feeds the configuration or looks at the servers.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Serves until the drain has ended: calls in flight finish, streams end, servers are told.
+    ///
+    /// # Errors
+    /// What made the drain begin, when that was a fault.
+    pub async fn serve(self) -> anyhow::Result<()> {
+        if let Some(admin) = self.admin {
+            task::spawn("admin", admin.serve());
+        }
+        let upstreams = self.gateway.upstreams.clone();
+        task::essential("listener", &self.drain, self.listener.serve(self.gateway));
+        let drained = self.drain.finished().await;
+        upstreams.close().await;
+        match drained.cause {
+            Some(cause) => Err(anyhow::anyhow!(cause)),
+            None => Ok(()),
+        }
+    }
+}

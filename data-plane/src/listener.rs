@@ -1,0 +1,197 @@
+//! The sockets of the data plane: TLS, HTTP/1.1 and HTTP/2, and the limits of a connection.
+//!
+//! Promises: at most [`bounds::CONNECTIONS_MAX`] connections; a peer that is slow with its
+//! handshake, its headers or its reading is cut ([`pace`]); certificates are replaced without
+//! touching connections; a drain finishes calls in flight and ends everything else. What a request
+//! means is not known here: each goes to [`call::serve`].
+
+mod pace;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use weir_model::bounds;
+use weir_runtime::drain::InFlight;
+
+use crate::call::{self, Gateway, inbound::Conn};
+use pace::{Pace, Paced};
+
+/// A bound socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    connections: Arc<Semaphore>,
+}
+
+impl Listener {
+    /// Binds an address; port 0 picks one. Without `tls` it speaks plain HTTP.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn bind(
+        address: SocketAddr,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) -> std::io::Result<Self> {
+        let socket = TcpListener::bind(address).await?;
+        Ok(Self { socket, tls, connections: Arc::new(Semaphore::new(bounds::CONNECTIONS_MAX)) })
+    }
+
+    /// The address in fact bound.
+    ///
+    /// # Errors
+    /// When the operating system cannot say.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Accepts until the drain begins. Connections go on until their calls have ended; the drain
+    /// waits for them.
+    ///
+    /// # Errors
+    /// When the socket is lost.
+    pub async fn serve(self, gateway: Arc<Gateway>) -> std::io::Result<()> {
+        let drain = gateway.drain.clone();
+        let loopback = self.address()?.ip().is_loopback();
+        let tls = self.tls.map(TlsAcceptor::from);
+        loop {
+            let room = tokio::select! {
+                room = Arc::clone(&self.connections).acquire_owned() => room,
+                () = drain.drained() => return Ok(()),
+            };
+            let Ok(room) = room else { return Ok(()) };
+            let accepted = tokio::select! {
+                accepted = self.socket.accept() => accepted,
+                () = drain.drained() => return Ok(()),
+            };
+            let (socket, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) if lasting(&error) => return Err(error),
+                Err(error) => {
+                    // Out of descriptors, most likely: connections that end make room.
+                    tracing::warn!(%error, "cannot accept");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let conn = Conn { peer, loopback, tls: tls.is_some() };
+            let held = Held { _room: room, _in_flight: drain.guard("connections") };
+            let task = serve_connection(Arc::clone(&gateway), conn, (socket, tls.clone()), held);
+            tokio::spawn(task);
+        }
+    }
+}
+
+/// What a connection holds until it ends.
+struct Held {
+    _room: OwnedSemaphorePermit,
+    _in_flight: InFlight,
+}
+
+/// True for errors of the listening socket itself, not of one connection.
+fn lasting(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidInput, NotConnected, Unsupported};
+    matches!(error.kind(), InvalidInput | NotConnected | Unsupported)
+}
+
+async fn serve_connection(
+    gateway: Arc<Gateway>,
+    conn: Conn,
+    (socket, tls): (TcpStream, Option<TlsAcceptor>),
+    held: Held,
+) {
+    let _ = socket.set_nodelay(true);
+    let drain = gateway.drain.clone();
+    let Some(tls) = tls else {
+        let pace = Pace::new(false);
+        http(gateway, conn, Paced::new(socket, Arc::clone(&pace)), pace).await;
+        drop(held);
+        return;
+    };
+    let patience = Duration::from_millis(bounds::HEADER_READ_MS);
+    let handshake = tokio::select! {
+        handshake = tokio::time::timeout(patience, tls.accept(socket)) => handshake,
+        () = drain.drained() => return,
+    };
+    match handshake {
+        Ok(Ok(stream)) => {
+            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let pace = Pace::new(http2);
+            http(gateway, conn, Paced::new(stream, Arc::clone(&pace)), pace).await;
+        }
+        Ok(Err(error)) => tracing::debug!(peer = %conn.peer, %error, "TLS handshake failed"),
+        Err(_) => tracing::debug!(peer = %conn.peer, "TLS handshake took too long"),
+    }
+    drop(held);
+}
+
+async fn http<I>(gateway: Arc<Gateway>, conn: Conn, io: Paced<I>, pace: Arc<Pace>)
+where
+    I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let drain = gateway.drain.clone();
+    let peer = conn.peer;
+    let shared = Arc::new((gateway, conn));
+    let busy = Arc::clone(&pace);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let shared = Arc::clone(&shared);
+        let busy = busy.busy();
+        async move {
+            let response = call::serve(&shared.0, &shared.1, request).await;
+            Ok::<_, Infallible>(response.map(|body| pace::Held::new(body, busy)))
+        }
+    });
+    let builder = builder();
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%peer, %error, "connection ended");
+                }
+                return;
+            }
+            () = drain.drained(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = drain.immediate() => return,
+            () = pace.exhausted() => {
+                tracing::debug!(%peer, "connection cut: idle or too slow");
+                return;
+            }
+        }
+    }
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // Time-outs of headers and idleness are kept by the pace, which tells them apart.
+        .header_read_timeout(None)
+        .max_headers(bounds::HEADERS_MAX)
+        .max_buf_size(2 * bounds::HEADER_BYTES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(bounds::HTTP2_STREAMS_MAX)
+        .max_header_list_size(u32::try_from(bounds::HEADER_BYTES_MAX).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(32)
+        .keep_alive_interval(Duration::from_millis(bounds::SSE_KEEPALIVE_MS))
+        .keep_alive_timeout(Duration::from_millis(bounds::HEADER_READ_MS));
+    builder
+}

@@ -1,0 +1,236 @@
+//! Settings of a data-plane process: a YAML file, with `WEIR_DP_*` variables over it.
+//!
+//! What operators configure for the product lives in resources; what is here is about one process:
+//! sockets, files, how it reaches its control plane. `docs/reference/settings-data-plane.md` has a
+//! line for each field, and a test compares the two.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use weir_model::bounds;
+use weir_runtime::telemetry::LogSettings;
+
+/// Prefix of the environment variables.
+pub const ENV_PREFIX: &str = "WEIR_DP";
+
+/// The settings.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where agents connect.
+    pub listen: Listen,
+    /// Where operators look.
+    pub admin: Admin,
+    /// Host names (without port) by which clients may call, or `*`. Loopback names work on
+    /// loopback without being listed.
+    pub hosts: Vec<String>,
+    /// Base URL under which clients reach this proxy, for documents that name it; derived from
+    /// the request where it is not set.
+    pub public_url: Option<String>,
+    /// Region of this proxy, until its certificate says so.
+    pub region: String,
+    /// Folder of the last good configuration, the node's identity and the audit spool.
+    pub data_dir: PathBuf,
+    /// Servers that this proxy talks to.
+    pub upstream: Upstream,
+    /// Threads for traffic; 0 is one per core.
+    pub threads: usize,
+    /// Milliseconds that a drain waits for calls in flight.
+    pub drain_ms: u64,
+    /// Logs.
+    pub log: LogSettings,
+}
+
+/// The traffic listener.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Listen {
+    /// Address and port; port 0 picks one.
+    pub address: SocketAddr,
+    /// Certificate and key; plain HTTP without.
+    pub tls: Option<Tls>,
+    /// Allows plain HTTP on other addresses than loopback (behind a load balancer that encrypts).
+    pub plain: bool,
+}
+
+/// PEM files of a listener, looked at again when they change.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate with its chain.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// The admin listener.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Address and port; none for no admin listener.
+    pub address: Option<SocketAddr>,
+}
+
+/// How servers are reached.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Upstream {
+    /// Programs that may be started as servers over stdio, spelled like `command` in the
+    /// resource; `*` for any.
+    pub commands: Vec<String>,
+    /// PEM file of root certificates that are trusted besides the system's.
+    pub extra_roots: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: Listen::default(),
+            admin: Admin::default(),
+            hosts: Vec::new(),
+            public_url: None,
+            region: "default".to_owned(),
+            data_dir: PathBuf::from("/var/lib/weir"),
+            upstream: Upstream::default(),
+            threads: 0,
+            drain_ms: bounds::DRAIN_MS,
+            log: LogSettings::default(),
+        }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+        Self { address, tls: None, plain: false }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { address: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090)) }
+    }
+}
+
+/// What is wrong with settings that can be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("setting `{path}`: {message}")]
+pub struct BadSetting {
+    /// Dotted path.
+    pub path: &'static str,
+    /// What to do.
+    pub message: String,
+}
+
+impl Settings {
+    /// Checks what types cannot: every problem at once.
+    ///
+    /// # Errors
+    /// All of them, in the order of the fields.
+    pub fn check(&self) -> Result<(), Vec<BadSetting>> {
+        let mut bad = Vec::new();
+        let mut say = |path, message: &str| {
+            bad.push(BadSetting { path, message: message.to_owned() });
+        };
+        let loopback = self.listen.address.ip().is_loopback();
+        if !loopback && self.listen.tls.is_none() && !self.listen.plain {
+            say("listen.tls", "needed off loopback; or set listen.plain behind a load balancer");
+        }
+        if !loopback && self.hosts.is_empty() {
+            say("hosts", "name the host names by which clients reach this proxy, or `*`");
+        }
+        for host in &self.hosts {
+            if host.is_empty() || host.contains(['/', ':', ' ']) && !host.starts_with('[') {
+                say("hosts", "give host names without scheme, port or path");
+            }
+        }
+        if let Some(url) = &self.public_url {
+            let known = url.starts_with("https://") || url.starts_with("http://");
+            if !known || url.ends_with('/') {
+                say("public_url", "give scheme and host, without a slash at the end");
+            }
+        }
+        if self.admin.address.is_some_and(|address| !address.ip().is_loopback()) {
+            // Shown to whoever can connect: operators put it on their own network knowingly.
+            tracing::warn!("the admin listener is not on loopback and has no authentication");
+        }
+        if self.drain_ms > 600_000 {
+            say("drain_ms", "at most 600000");
+        }
+        if bad.is_empty() { Ok(()) } else { Err(bad) }
+    }
+
+    /// The names of this proxy.
+    pub fn site(&self) -> crate::site::Site {
+        crate::site::Site {
+            region: self.region.clone(),
+            public_url: self.public_url.clone(),
+            hosts: self.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(change: impl FnOnce(&mut Settings)) -> Vec<&'static str> {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        settings.check().err().unwrap_or_default().into_iter().map(|bad| bad.path).collect()
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        assert!(paths(|_| ()).is_empty());
+        let open = |s: &mut Settings| s.listen.address = ([0, 0, 0, 0], 80).into();
+        assert_eq!(paths(open), ["listen.tls", "hosts"]);
+        let balanced = |s: &mut Settings| {
+            open(s);
+            s.listen.plain = true;
+            s.hosts = vec!["mcp.example".into()];
+        };
+        assert!(paths(balanced).is_empty());
+        let wrong = |s: &mut Settings| {
+            s.hosts = vec!["https://mcp.example".into()];
+            s.public_url = Some("mcp.example/".into());
+            s.drain_ms = u64::MAX;
+        };
+        assert_eq!(paths(wrong), ["hosts", "public_url", "drain_ms"]);
+    }
+
+    #[test]
+    fn unknown_keys_stop_the_start() {
+        let env = [("WEIR_DP_LISTEN__ADRESS".to_owned(), "127.0.0.1:1".to_owned())];
+        let error = weir_runtime::settings::load::<Settings>(None, ENV_PREFIX, env.into_iter())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("listen"), "{error}");
+        let env = [("WEIR_DP_LISTEN__ADDRESS".to_owned(), "127.0.0.1:7".to_owned())];
+        let settings: Settings =
+            weir_runtime::settings::load(None, ENV_PREFIX, env.into_iter()).unwrap();
+        assert_eq!(settings.listen.address.port(), 7);
+    }
+
+    /// Every field has a line in the reference, and the reference has no other.
+    #[test]
+    fn the_reference_names_every_setting() {
+        let mut settings = Settings::default();
+        settings.listen.tls = Some(Tls { certificate: "c".into(), key: "k".into() });
+        settings.public_url = Some("https://a".into());
+        settings.upstream.extra_roots = Some("r".into());
+        let mut known: Vec<String> = weir_runtime::settings::masked(&settings, &[])
+            .lines()
+            .filter_map(|line| line.split(" = ").next().map(str::to_owned))
+            .collect();
+        known.sort();
+        let page = include_str!("../../docs/reference/settings-data-plane.md");
+        let mut told: Vec<String> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split('`').next().map(str::to_owned))
+            .collect();
+        told.sort();
+        assert_eq!(known, told);
+    }
+}

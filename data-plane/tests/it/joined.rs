@@ -1,0 +1,151 @@
+//! The endpoint that joins all servers of a group.
+
+use serde_json::{Value, json};
+use weir_model::resource::{DefinitionKind, Rule, Subject};
+use weir_model::testing::World;
+
+use crate::peer::Peer;
+use crate::proxy::{Ask, Proxy, read_until};
+use crate::{token, world};
+
+const PATH: &str = "/acme/mcp";
+
+fn two(url: &str) -> World {
+    world(url)
+        .server("acme", "mail", url)
+        .tool("acme", "mail", "echo")
+        .define("acme", "mail", DefinitionKind::Resource, &json!({"uri": "test://a", "name": "2"}))
+        .define("acme", "mail", DefinitionKind::Resource, &json!({"uri": "mail://b", "name": "b"}))
+        .server("acme", "closed", url)
+        .tool("acme", "closed", "echo")
+        .grant(
+            "acme",
+            vec![Rule {
+                servers: vec!["mail".into()],
+                tools: vec!["*".into()],
+                resources: vec!["*".into()],
+                ..Rule::default()
+            }],
+            vec![Subject::ServiceAccount("ci".parse().unwrap())],
+        )
+}
+
+async fn start() -> (Peer, Proxy) {
+    let peer = Peer::start().await;
+    let proxy = Proxy::start(&two(&peer.url)).await;
+    (peer, proxy)
+}
+
+fn modern(method: &str, params: Value) -> Ask {
+    Ask::modern(PATH, method, params).token(&token())
+}
+
+#[tokio::test]
+async fn names_carry_their_server_and_calls_find_it() {
+    let (peer, proxy) = start().await;
+    let list = proxy.send(modern("tools/list", json!({}))).await.json();
+    let names: Vec<&str> = list["result"]["tools"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t["name"].as_str().unwrap())
+        .collect();
+    assert!(names.contains(&"files__echo") && names.contains(&"mail__echo"), "{names:?}");
+    assert!(!names.iter().any(|n| n.starts_with("closed__") || n.ends_with("hidden")), "{names:?}");
+    let params = json!({"name": "mail__echo", "arguments": {"a": 1}});
+    let answer = proxy.send(modern("tools/call", params)).await;
+    assert_eq!(answer.json()["result"]["structuredContent"], json!({"a": 1}));
+    let seen = peer.seen("tools/call").remove(0);
+    assert_eq!(seen.body["params"]["name"], "echo");
+    assert_eq!(seen.header("mcp-name"), Some("echo"));
+    let get = modern("prompts/get", json!({"name": "files__greet"}));
+    assert_eq!(proxy.send(get).await.json()["result"]["description"], "greet");
+    let reference = json!({"ref": {"type": "ref/prompt", "name": "files__greet"},
+        "argument": {"name": "a", "value": ""}});
+    let complete = proxy.send(modern("completion/complete", reference)).await;
+    assert_eq!(complete.json()["result"]["completion"]["values"][0], "greet");
+}
+
+#[tokio::test]
+async fn resources_are_routed_by_the_pins() {
+    let (peer, proxy) = start().await;
+    for (uri, good) in
+        [("test://a", true), ("test://t/7", true), ("mail://b", true), ("test://none", false)]
+    {
+        let answer = proxy.send(modern("resources/read", json!({"uri": uri}))).await;
+        if good {
+            assert_eq!(answer.json()["result"]["contents"][0]["uri"], uri, "{}", answer.text());
+        } else {
+            assert_eq!((answer.status.as_u16(), answer.code()), (200, -32602));
+            assert_eq!(answer.json()["error"]["data"]["uri"], uri);
+        }
+    }
+    assert_eq!(peer.seen("resources/read").len(), 3);
+}
+
+#[tokio::test]
+async fn what_may_not_be_used_looks_like_what_is_not_there() {
+    let (peer, proxy) = start().await;
+    let mut told = Vec::new();
+    for name in ["files__hidden", "files__absent", "closed__echo", "nobody__echo", "plain"] {
+        let call = modern("tools/call", json!({"name": name, "arguments": {}}));
+        let answer = proxy.send(call).await;
+        let mut text = answer.json();
+        assert_eq!(text["error"]["message"], format!("Unknown tool: {name}"));
+        text["error"]["message"] = Value::Null;
+        told.push((answer.status, text));
+    }
+    assert!(told.iter().all(|t| *t == told[0]), "{told:?}");
+    assert!(peer.seen("tools/call").is_empty());
+    let records = proxy.records(5).await;
+    assert!(records[0].to_string().contains("denied"), "{}", records[0]);
+    assert!(records[1].to_string().contains("unknown_target"), "{}", records[1]);
+}
+
+#[tokio::test]
+async fn a_session_of_the_older_era_is_the_gateways_own() {
+    let (_peer, proxy) = start().await;
+    let hello = proxy.send(Ask::initialize(PATH, "2025-06-18").token(&token())).await;
+    let session = hello.header("mcp-session-id").unwrap().to_owned();
+    let result = hello.json()["result"].clone();
+    assert_eq!(result["serverInfo"]["name"], "weir");
+    assert!(result["capabilities"]["tools"].is_object());
+    assert!(result["capabilities"].get("logging").is_none());
+    let call = json!({"name": "files__echo", "arguments": {"b": 2}});
+    let answer = proxy.send(Ask::legacy(PATH, &session, "tools/call", &call).token(&token())).await;
+    assert_eq!(answer.json()["result"]["structuredContent"], json!({"b": 2}), "{}", answer.text());
+    let level = Ask::legacy(PATH, &session, "logging/setLevel", &json!({"level": "info"}));
+    let answer = proxy.send(level.token(&token())).await;
+    assert_eq!((answer.status.as_u16(), answer.code()), (200, -32601));
+}
+
+#[tokio::test]
+async fn discovery_joins_what_the_caller_may_use() {
+    let (_peer, proxy) = start().await;
+    let found = proxy.send(modern("server/discover", json!({}))).await.json();
+    assert!(found["result"]["capabilities"]["tools"].is_object(), "{found}");
+    let guest = World::token("acme", "guest");
+    let found =
+        proxy.send(Ask::modern(PATH, "server/discover", json!({})).token(&guest)).await.json();
+    assert_eq!(found["result"]["capabilities"], json!({}));
+    let list = proxy.send(Ask::modern(PATH, "tools/list", json!({})).token(&guest)).await.json();
+    assert_eq!(list["result"]["tools"], json!([]));
+}
+
+#[tokio::test]
+async fn open_streams_hear_of_changes() {
+    let (peer, proxy) = start().await;
+    let params = json!({"notifications": {"toolsListChanged": true, "promptsListChanged": true}});
+    let mut modern = proxy.open(modern("subscriptions/listen", params)).await.into_body();
+    let text = read_until(&mut modern, "acknowledged").await;
+    assert!(text.contains(r#""promptsListChanged":true"#), "{text}");
+    let hello = proxy.send(Ask::initialize(PATH, "2025-11-25").token(&token())).await;
+    let session = hello.header("mcp-session-id").unwrap().to_owned();
+    let stream = Ask::bodiless(http::Method::GET, PATH, &session).token(&token());
+    let mut legacy = proxy.open(stream).await.into_body();
+    proxy.apply(&two(&peer.url).tool("acme", "mail", "another"));
+    let text = read_until(&mut modern, "notifications/tools/list_changed").await;
+    assert!(!text.contains("notifications/prompts/list_changed"), "{text}");
+    assert!(text.contains("subscriptionId"), "{text}");
+    read_until(&mut legacy, "notifications/tools/list_changed").await;
+}

@@ -1,0 +1,99 @@
+//! The data plane from outside: a proxy on a free port between a client and a server that say
+//! exactly what the tests want them to.
+
+mod joined;
+mod legacy;
+mod modern;
+mod peer;
+mod proxy;
+mod records;
+mod refusals;
+mod sockets;
+
+use serde_json::json;
+use weir_model::resource::{DefinitionKind, Rule, Subject};
+use weir_model::testing::World;
+
+/// The token of the caller that may do most things.
+pub fn token() -> String {
+    World::token("acme", "ci")
+}
+
+/// One group with one server at `url`; `ci` may use all of it but what is called hidden, `guest`
+/// nothing.
+pub fn world(url: &str) -> World {
+    let any = json!({"type": "object"});
+    let strict = json!({
+        "type": "object",
+        "properties": {"n": {"type": "integer", "minimum": 1}},
+        "required": ["n"],
+    });
+    let mut world = World::new()
+        .group("acme")
+        .server("acme", "files", url)
+        .account("acme", "ci")
+        .account("acme", "guest")
+        .grant(
+            "acme",
+            vec![Rule {
+                servers: vec!["files".into()],
+                tools: [
+                    "echo",
+                    "strict",
+                    "fail",
+                    "broken",
+                    "liar",
+                    "hang",
+                    "progress",
+                    "prime",
+                    "ask",
+                    "ask-modern",
+                    "stream-hang",
+                    "region",
+                ]
+                .map(str::to_owned)
+                .into(),
+                resources: vec!["test://*".into()],
+                prompts: vec!["greet".into()],
+            }],
+            vec![Subject::ServiceAccount("ci".parse().unwrap())],
+        )
+        .tool_of("acme", "files", &json!({"name": "strict", "inputSchema": strict, "x-n": 1.10}))
+        .tool_of(
+            "acme",
+            "files",
+            &json!({"name": "liar", "inputSchema": any, "outputSchema": {
+                "type": "object", "properties": {"n": {"type": "number"}}, "required": ["n"],
+            }}),
+        )
+        .tool_of(
+            "acme",
+            "files",
+            &json!({"name": "region", "inputSchema": {"type": "object", "properties": {
+                "region": {"type": "string", "x-mcp-header": "Region"}}}}),
+        );
+    for tool in [
+        "echo",
+        "fail",
+        "broken",
+        "hang",
+        "progress",
+        "prime",
+        "ask",
+        "ask-modern",
+        "stream-hang",
+        "hidden",
+    ] {
+        world = world.tool("acme", "files", tool);
+    }
+    world
+        .define("acme", "files", DefinitionKind::Resource, &json!({"uri": "test://a", "name": "a"}))
+        .define(
+            "acme",
+            "files",
+            DefinitionKind::Template,
+            &json!({"uriTemplate": "test://t/{id}", "name": "t"}),
+        )
+        .define("acme", "files", DefinitionKind::Prompt, &json!({"name": "greet"}))
+        .define("acme", "files", DefinitionKind::Prompt, &json!({"name": "secret"}))
+}

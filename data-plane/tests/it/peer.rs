@@ -1,0 +1,297 @@
+//! A scripted MCP server of both eras, over HTTP/1.1 on a free port. Written by the book and not
+//! with the data plane's own code, so that a mistake on both sides cannot hide.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc};
+
+/// A request as the server received it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub http: Method,
+    pub headers: HeaderMap,
+    pub raw: Bytes,
+    pub body: Value,
+}
+
+impl Seen {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    seen: Mutex<Vec<Seen>>,
+    /// Woken when a call is dropped by the gateway before its answer.
+    dropped: Notify,
+    answers: Notify,
+    answered: Mutex<Option<Value>>,
+}
+
+/// The server.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    pub url: String,
+    shared: Arc<Shared>,
+}
+
+type Body = BoxBody<Bytes, Infallible>;
+
+/// The session that the server gives to clients of the older era.
+pub const SESSION: &str = "upstream-session-1";
+
+impl Peer {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+        let shared = Arc::new(Shared::default());
+        let own = Arc::clone(&shared);
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let shared = Arc::clone(&own);
+                let service = hyper::service::service_fn(move |request| {
+                    let shared = Arc::clone(&shared);
+                    async move { Ok::<_, Infallible>(answer(shared, request).await) }
+                });
+                tokio::spawn(async move {
+                    let connection = hyper::server::conn::http1::Builder::new();
+                    let _ = connection.serve_connection(TokioIo::new(socket), service).await;
+                });
+            }
+        });
+        Self { url, shared }
+    }
+
+    /// Requests with that JSON-RPC method.
+    pub fn seen(&self, method: &str) -> Vec<Seen> {
+        let seen = self.shared.seen.lock();
+        seen.iter().filter(|s| s.body["method"] == method).cloned().collect()
+    }
+
+    /// All requests.
+    pub fn all(&self) -> Vec<Seen> {
+        self.shared.seen.lock().clone()
+    }
+
+    /// Returns when the gateway has given up on a call.
+    pub async fn dropped(&self) {
+        tokio::time::timeout(Duration::from_secs(10), self.shared.dropped.notified())
+            .await
+            .expect("the gateway gives up on the call");
+    }
+}
+
+struct WakeOnDrop(Arc<Shared>);
+
+impl Drop for WakeOnDrop {
+    fn drop(&mut self) {
+        self.0.dropped.notify_one();
+    }
+}
+
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let raw = body.collect().await.map(|c| c.to_bytes()).unwrap_or_default();
+    let body: Value = serde_json::from_slice(&raw).unwrap_or(Value::Null);
+    let seen = Seen { http: head.method.clone(), headers: head.headers, raw, body: body.clone() };
+    let session = seen.header("mcp-session-id").map(str::to_owned);
+    shared.seen.lock().push(seen);
+    let modern = body["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"].is_string();
+    match head.method {
+        Method::GET if session.as_deref() == Some(SESSION) => {
+            let note = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
+            return events(vec![format!("id: g-1\ndata: {note}\n\n")], None, shared);
+        }
+        Method::DELETE => return status(StatusCode::NO_CONTENT),
+        Method::POST => {}
+        _ => return status(StatusCode::METHOD_NOT_ALLOWED),
+    }
+    let Some(method) = body["method"].as_str() else {
+        // The client's answer to something that a tool asked.
+        *shared.answered.lock() = Some(body.clone());
+        shared.answers.notify_one();
+        return status(StatusCode::ACCEPTED);
+    };
+    if body.get("id").is_none() {
+        return status(StatusCode::ACCEPTED);
+    }
+    if !modern && method != "initialize" && session.as_deref() != Some(SESSION) {
+        return status(StatusCode::NOT_FOUND);
+    }
+    call(shared, method, modern, &body).await
+}
+
+async fn call(shared: Arc<Shared>, method: &str, modern: bool, body: &Value) -> Response<Body> {
+    let id = body["id"].clone();
+    let params = &body["params"];
+    let capabilities =
+        json!({"tools": {"listChanged": true}, "resources": {}, "prompts": {}, "completions": {}});
+    let result = match (method, modern) {
+        ("initialize", false) => json!({
+            "protocolVersion": params["protocolVersion"],
+            "capabilities": capabilities,
+            "serverInfo": {"name": "peer", "version": "1", "x-own": 1.0},
+        }),
+        ("server/discover", true) => json!({
+            "supportedVersions": ["2026-07-28", "2025-11-25"],
+            "capabilities": capabilities,
+            "ttlMs": 1000,
+            "cacheScope": "public",
+        }),
+        ("tools/list", _) => json!({"tools": [
+            {"name": "echo", "inputSchema": {"type": "object"}},
+            {"name": "hidden", "inputSchema": {"type": "object"}},
+        ]}),
+        ("resources/list", _) => json!({"resources": []}),
+        ("resources/templates/list", _) => json!({"resourceTemplates": []}),
+        ("prompts/list", _) => json!({"prompts": []}),
+        ("resources/read", _) if params["uri"] == "test://gone" => {
+            let code = if modern { -32602 } else { -32002 };
+            return error(&id, code, "Resource not found");
+        }
+        ("resources/read", _) => json!({
+            "contents": [{"uri": params["uri"], "text": "text"}],
+            "ttlMs": 5, "cacheScope": "public",
+        }),
+        ("prompts/get", _) => json!({"messages": [], "description": params["name"]}),
+        ("completion/complete", _) => json!({"completion": {"values": [params["ref"]["name"]]}}),
+        ("subscriptions/listen", true) => {
+            let tag = json!({"io.modelcontextprotocol/subscriptionId": id});
+            let ack = json!({"jsonrpc": "2.0",
+                "method": "notifications/subscriptions/acknowledged",
+                "params": {"_meta": tag, "notifications": {"toolsListChanged": true}}});
+            return events(vec![format!("data: {ack}\n\n")], None, shared);
+        }
+        ("logging/setLevel", false) => json!({}),
+        ("tools/call", _) => return tool(shared, &id, params, modern).await,
+        _ => return error(&id, -32601, "Method not found"),
+    };
+    result_of(&id, result, modern)
+}
+
+async fn tool(shared: Arc<Shared>, id: &Value, params: &Value, modern: bool) -> Response<Body> {
+    let result = match params["name"].as_str().unwrap_or_default() {
+        "echo" => json!({"content": [], "structuredContent": params["arguments"]}),
+        "fail" => json!({"content": [{"type": "text", "text": "no"}], "isError": true}),
+        "broken" => return error(id, -32000, "broken"),
+        "liar" => json!({"content": [], "structuredContent": {"n": "not a number"}}),
+        "ask-modern" => json!({
+            "resultType": "input_required", "requestState": "s-1",
+            "inputRequests": {"name": {"method": "elicitation/create", "params": {}}},
+        }),
+        "hang" => {
+            let _wake = WakeOnDrop(Arc::clone(&shared));
+            std::future::pending::<()>().await;
+            Value::Null
+        }
+        "progress" => {
+            let token = &params["_meta"]["progressToken"];
+            let note = |n: u32| {
+                let note = json!({"jsonrpc": "2.0", "method": "notifications/progress",
+                    "params": {"progressToken": token, "progress": n}});
+                format!("event: message\ndata: {note}\n\n")
+            };
+            let mut result = json!({"content": []});
+            if modern {
+                result["resultType"] = "complete".into();
+            }
+            let last = json!({"jsonrpc": "2.0", "id": id, "result": result});
+            return events(vec![note(1), note(2), format!("data: {last}\n\n")], Some(()), shared);
+        }
+        "stream-hang" => {
+            let note = json!({"jsonrpc": "2.0", "method": "notifications/message",
+                "params": {"level": "info", "data": "working"}});
+            return events(vec![format!("data: {note}\n\n")], None, shared);
+        }
+        "prime" => return events(vec!["id: p-1\nretry: 250\ndata: \n\n".into()], Some(()), shared),
+        "ask" => return ask(shared, id),
+        _ => return error(id, -32602, "Unknown tool"),
+    };
+    result_of(id, result, modern)
+}
+
+/// Asks the client something on the stream of its call, and answers with what it said.
+fn ask(shared: Arc<Shared>, id: &Value) -> Response<Body> {
+    let (sender, receiver) = mpsc::channel(4);
+    let id = id.clone();
+    tokio::spawn(async move {
+        let question = json!({"jsonrpc": "2.0", "id": "q-1", "method": "elicitation/create",
+            "params": {"message": "Sure?"}});
+        let _ = sender.send(format!("data: {question}\n\n")).await;
+        shared.answers.notified().await;
+        let said = shared.answered.lock().take().unwrap_or(Value::Null);
+        let last = json!({"jsonrpc": "2.0", "id": id,
+            "result": {"content": [], "structuredContent": said["result"]}});
+        let _ = sender.send(format!("data: {last}\n\n")).await;
+    });
+    sse(receiver)
+}
+
+fn result_of(id: &Value, mut result: Value, modern: bool) -> Response<Body> {
+    if modern && result.get("resultType").is_none() {
+        result["resultType"] = "complete".into();
+    }
+    if !modern {
+        for name in ["ttlMs", "cacheScope"] {
+            result.as_object_mut().unwrap().remove(name);
+        }
+    }
+    let mut response = json_body(&json!({"jsonrpc": "2.0", "id": id, "result": result}));
+    if result.get("protocolVersion").is_some() {
+        response.headers_mut().insert("mcp-session-id", SESSION.parse().unwrap());
+    }
+    response
+}
+
+fn error(id: &Value, code: i64, message: &str) -> Response<Body> {
+    let error = json!({"code": code, "message": message, "data": {"x": 1.0}});
+    json_body(&json!({"jsonrpc": "2.0", "id": id, "error": error}))
+}
+
+fn json_body(value: &Value) -> Response<Body> {
+    Response::builder()
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(value.to_string())).boxed())
+        .unwrap()
+}
+
+fn status(status: StatusCode) -> Response<Body> {
+    Response::builder().status(status).body(Full::new(Bytes::new()).boxed()).unwrap()
+}
+
+/// A stream with these events; it ends with `end`, and stays open without.
+fn events(events: Vec<String>, end: Option<()>, shared: Arc<Shared>) -> Response<Body> {
+    let (sender, receiver) = mpsc::channel(events.len().max(1));
+    for event in events {
+        sender.try_send(event).unwrap();
+    }
+    if end.is_none() {
+        tokio::spawn(async move {
+            sender.closed().await;
+            shared.dropped.notify_one();
+        });
+    }
+    sse(receiver)
+}
+
+fn sse(receiver: mpsc::Receiver<String>) -> Response<Body> {
+    let stream = tokio_stream::wrappers::ReceiverStream::new(receiver)
+        .map(|event| Ok::<_, Infallible>(Frame::data(Bytes::from(event))));
+    Response::builder()
+        .header("content-type", "text/event-stream")
+        .body(BodyExt::boxed(StreamBody::new(stream)))
+        .unwrap()
+}
