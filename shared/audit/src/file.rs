@@ -24,7 +24,7 @@ use crate::record::Record;
 use crate::sink::{Sink, SinkError};
 use segment::Segments;
 
-pub(crate) use segment::list as segments;
+pub(crate) use segment::{list as segments, whole_length};
 
 /// Where and how much.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -71,6 +71,8 @@ pub struct Left {
 struct Shared {
     run: Arc<Run>,
     room: Arc<Semaphore>,
+    /// Room that records of class `counted` leave to those that were promised.
+    kept_free: usize,
     /// Numbers are given out and queues are filled under one lock, so that every sink sees
     /// records in the order of their numbers.
     line: Mutex<Line>,
@@ -158,6 +160,7 @@ impl Builder {
         let shared = Shared {
             run,
             room: Arc::new(Semaphore::new(self.room)),
+            kept_free: self.room / 4,
             line: Mutex::new(Line { sequence: 0, lost: 0, queues }),
             failing,
             counters,
@@ -177,8 +180,8 @@ impl Pipeline {
     /// record. A `counted` class gets a slot regardless, and the loss is counted.
     pub fn reserve(&self, class: AuditClass) -> Result<Slot, Reason> {
         let shared = &self.shared;
-        let room = Arc::clone(&shared.room).try_acquire_owned().ok();
         let promised = class != AuditClass::Counted;
+        let room = shared.room(promised);
         if promised && (room.is_none() || shared.failing.load(Ordering::Acquire)) {
             shared.counters.refused.inc();
             return Err(Reason::AuditFull);
@@ -270,6 +273,15 @@ impl Drop for Slot {
 }
 
 impl Shared {
+    /// Room for one record. Nobody chose a class for requests to nowhere, which are `counted`:
+    /// a flood of them must not take the room of those that are promised a record.
+    fn room(&self, promised: bool) -> Option<OwnedSemaphorePermit> {
+        if !promised && self.room.available_permits() <= self.kept_free {
+            return None;
+        }
+        Arc::clone(&self.room).try_acquire_owned().ok()
+    }
+
     /// Numbers a record and puts it into every queue; false when it is lost.
     fn enqueue(
         &self,
@@ -278,7 +290,7 @@ impl Shared {
         waiter: Option<Waiter>,
     ) -> bool {
         // A slot of class `counted` may have been given out without room that is there by now.
-        let room = room.or_else(|| Arc::clone(&self.room).try_acquire_owned().ok());
+        let room = room.or_else(|| self.room(waiter.is_some()));
         let Some(room) = room else { return self.lose(waiter.is_some()) };
         let draft = Draft::render(facts, &self.run);
         let mut line = self.line.lock();

@@ -50,6 +50,10 @@ pub struct Entry {
 }
 
 impl Entry {
+    fn parse(line: Vec<u8>) -> serde_json::Result<Self> {
+        Ok(Self { json: serde_json::from_slice(&line)?, line })
+    }
+
     /// `node/epoch/sequence`.
     pub fn uid(&self) -> Option<&str> {
         self.json["metadata"]["uid"].as_str()
@@ -141,19 +145,22 @@ pub fn tail(path: &Path, count: usize) -> Result<Vec<Entry>, ReadError> {
         if wanted == 0 {
             break;
         }
-        let mut of_file: VecDeque<Entry> = VecDeque::new();
-        for entry in (Entries { files: [file].into(), open: None }) {
-            match entry {
-                Ok(entry) => of_file.push_back(entry),
+        // Only what is kept is parsed.
+        let mut kept: VecDeque<Vec<u8>> = VecDeque::new();
+        let mut lines = Lines::open(file, 0)?;
+        loop {
+            match lines.next_line(true) {
+                Ok(Some(line)) => kept.push_back(line),
+                Ok(None) => break,
                 Err(ReadError::Broken { .. }) => {}
                 Err(error) => return Err(error),
             }
-            if of_file.len() > wanted {
-                of_file.pop_front();
+            if kept.len() > wanted {
+                kept.pop_front();
             }
         }
-        of_file.append(&mut last);
-        last = of_file;
+        let entries = kept.into_iter().filter_map(|line| Entry::parse(line).ok());
+        last = entries.chain(last).collect();
     }
     Ok(last.into())
 }
@@ -216,6 +223,18 @@ impl Lines {
 
     /// The next record; none at the end. `newest`: an unfinished last line is being written.
     fn next_entry(&mut self, newest: bool) -> Result<Option<Entry>, ReadError> {
+        let Some(line) = self.next_line(newest)? else { return Ok(None) };
+        match Entry::parse(line) {
+            Ok(entry) => Ok(Some(entry)),
+            Err(error) => Err(ReadError::Broken {
+                path: self.path.clone(),
+                line: self.line,
+                message: format!("no record: {error}"),
+            }),
+        }
+    }
+
+    fn next_line(&mut self, newest: bool) -> Result<Option<Vec<u8>>, ReadError> {
         let mut line = Vec::new();
         let read = read_line(&mut self.reader, &mut line)
             .map_err(|source| ReadError::Io { path: self.path.clone(), source })?;
@@ -229,9 +248,7 @@ impl Lines {
             Read::Unfinished(_) if newest => return Ok(None),
             Read::Unfinished(_) => Err(broken(self, "the line is torn off".to_owned())),
             Read::TooLong(_) => Err(broken(self, "the line is longer than a record".to_owned())),
-            Read::Line(_) => serde_json::from_slice(&line)
-                .map(|json| Some(Entry { line, json }))
-                .map_err(|error| broken(self, format!("no record: {error}"))),
+            Read::Line(_) => Ok(Some(line)),
         };
         self.offset += read.bytes();
         self.line += 1;

@@ -5,6 +5,7 @@
 //! here, so a module registers `calls` and gets `weir_calls_total`. Labels are enums or names
 //! out of the configuration, never text from a peer.
 
+mod process;
 mod runtime;
 
 use std::collections::BTreeSet;
@@ -47,7 +48,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A registry that knows the build alone.
+    /// A registry that knows the build and the process.
     pub fn new() -> Self {
         let registered = Registered {
             registry: Registry::with_prefix("weir"),
@@ -60,6 +61,7 @@ impl Metrics {
             vec![("version", build.version), ("commit", build.commit), ("profile", build.profile)];
         let info = Info::new(labels);
         metrics.shared.lock().registry.register("build", "Which build is running", info);
+        metrics.collector(process::Process::default());
         metrics
     }
 
@@ -137,6 +139,10 @@ mod tests {
         metrics.gauge("streams", "Open streams").set(3);
         metrics.latency("call_seconds", "Latency").observe(0.02);
         let text = metrics.render();
+        for gauge in ["weir_process_memory_bytes", "weir_process_open_files"] {
+            let value = text.lines().find_map(|line| line.strip_prefix(gauge)?.trim().parse().ok());
+            assert!(value.is_some_and(|value: u64| value > 0), "{gauge} in {text}");
+        }
         for line in [
             "weir_calls_total 1\n",
             "weir_streams 3\n",

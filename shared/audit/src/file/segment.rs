@@ -52,6 +52,13 @@ pub(crate) fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
+/// Length of a segment up to its last whole line.
+pub(crate) fn whole_length(path: &Path) -> io::Result<u64> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    end_of_last_line(&file, length)
+}
+
 fn failed<'p>(what: &'static str, path: &'p Path) -> impl Fn(io::Error) -> FileError + use<'p> {
     move |source| FileError::Io { what, path: path.to_owned(), source }
 }

@@ -120,6 +120,19 @@ async fn nobody_waits_for_a_follower_but_its_backlog_is_bounded_by_class() {
 }
 
 #[tokio::test]
+async fn a_flood_of_counted_records_leaves_room_for_promised_ones() {
+    let world = world(8);
+    world.follower.set(Faults { write: true, ..Faults::default() });
+    for _ in 0..10 {
+        world.finish(AuditClass::Counted).await.unwrap();
+    }
+    assert_eq!((world.pipeline.sequence(), world.pipeline.lost()), (6, 4));
+    world.finish(AuditClass::Durable).await.unwrap();
+    world.finish(AuditClass::Strict).await.unwrap();
+    assert_eq!(world.finish(AuditClass::Durable).await, Err(Reason::AuditFull));
+}
+
+#[tokio::test]
 async fn a_dead_first_sink_refuses_before_the_work_and_loses_nothing() {
     let world = world(100);
     world.finish(AuditClass::Durable).await.unwrap();

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::file::whole_length;
+
 use super::{Entry, Lines, ReadError, files};
 
 /// Remembers how far a folder or file was read. Survives that segments are added and deleted.
@@ -21,9 +23,8 @@ impl Follow {
         let mut follow = Self { path: path.to_owned(), file: None, offset: 0 };
         follow.file = files(path)?.pop();
         if let Some(file) = &follow.file {
-            let mut lines = Lines::open(file.clone(), 0)?;
-            while !matches!(lines.next_entry(true), Ok(None) | Err(ReadError::Io { .. })) {}
-            follow.offset = lines.offset;
+            follow.offset = whole_length(file)
+                .map_err(|source| ReadError::Io { path: file.clone(), source })?;
         }
         Ok(follow)
     }
