@@ -269,11 +269,21 @@ impl Program {
         self.own.lock().retain(|key, _| !key.ends_with(&suffix));
     }
 
-    /// Stops all children.
+    /// Stops all children and waits until they are gone.
     pub(crate) async fn close(&self) {
-        self.sessions.lock().clear();
-        self.own.lock().clear();
-        *self.shared.lock().await = None;
+        let mut leaving = Vec::new();
+        leaving.extend(self.sessions.lock().drain().map(|(_, child)| child.leave()));
+        let seats: Vec<_> = self.own.lock().drain().map(|(_, seat)| seat).collect();
+        for seat in seats {
+            // One that is in its handshake ends with it: nobody holds the seat any more.
+            if let Ok(child) = tokio::time::timeout(Duration::from_secs(1), seat.take()).await {
+                leaving.extend(child.map(|child| child.leave()));
+            }
+        }
+        leaving.extend(self.shared.lock().await.take().map(|child| child.leave()));
+        for gone in leaving {
+            gone.cancelled().await;
+        }
     }
 }
 

@@ -83,17 +83,30 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    fn slot(&self, key: &Key) -> Result<Arc<Slot>, Refusal> {
+    /// The slot of a key. When there are too many, the one that was idle for the longest time has
+    /// to go, and its session comes back to be ended.
+    fn slot(&self, key: &Key, max: usize) -> Result<(Arc<Slot>, Option<Arc<Session>>), Refusal> {
         let mut slots = self.slots.lock();
         if let Some(slot) = slots.get(key) {
-            return Ok(Arc::clone(slot));
+            return Ok((Arc::clone(slot), None));
         }
-        if slots.len() >= bounds::UPSTREAM_SESSIONS_MAX {
-            return Err(Refusal::new(Reason::Overloaded, "too many sessions at one server"));
+        let mut evicted = None;
+        if slots.len() >= max {
+            let idle = slots.iter().filter_map(|(key, slot)| {
+                let session = slot.session.try_lock().ok()?.clone()?;
+                let idle = session.active.load(Ordering::SeqCst) == 0;
+                let used = *session.used.lock();
+                idle.then(|| (used, key.clone(), session))
+            });
+            let Some((_, key, session)) = idle.min_by_key(|(used, _, _)| *used) else {
+                return Err(Refusal::new(Reason::Overloaded, "too many sessions at one server"));
+            };
+            slots.remove(&key);
+            evicted = Some(session);
         }
         let slot = Arc::new(Slot::default());
         slots.insert(key.clone(), Arc::clone(&slot));
-        Ok(slot)
+        Ok((slot, evicted))
     }
 
     /// Takes out the sessions that nobody used for a while.
@@ -176,7 +189,11 @@ impl Remote {
     ) -> Result<Arc<Session>, Failure> {
         let hello = Hello::of(outbound);
         let key = Key { isolation: outbound.front.isolation.clone(), shape: hello.digest() };
-        let slot = self.sessions.slot(&key)?;
+        let (slot, evicted) = self.sessions.slot(&key, bounds::UPSTREAM_SESSIONS_MAX)?;
+        if let Some(evicted) = evicted {
+            let remote = Arc::clone(self);
+            tokio::spawn(async move { remote.end_sessions(vec![evicted]).await });
+        }
         let late = |_| refuse::timeout("no session before the deadline");
         let mut held = tokio::time::timeout_at(outbound.deadline.into(), slot.session.lock())
             .await
@@ -314,5 +331,43 @@ impl Session {
             credentials: &self.credentials,
             deadline,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_caller_with_many_sessions_does_not_lock_others_out() {
+        let key = |name: &str| Key { isolation: name.to_owned(), shape: Digest::default() };
+        let session = || {
+            Arc::new(Session {
+                id: None,
+                revision: NEWEST_LEGACY.to_owned(),
+                offer: Bytes::new(),
+                credentials: Vec::new(),
+                used: Mutex::new(Instant::now()),
+                active: AtomicUsize::new(0),
+            })
+        };
+        let sessions = Sessions::default();
+        let mut held = Vec::new();
+        for name in ["a", "b"] {
+            let (slot, evicted) = sessions.slot(&key(name), 2).expect("room");
+            assert!(evicted.is_none());
+            let session = session();
+            *slot.session.lock().await = Some(Arc::clone(&session));
+            held.push(session);
+        }
+        let busy = Lease::new(&held[0]);
+        let (_, evicted) = sessions.slot(&key("c"), 2).expect("the idle one goes");
+        assert!(evicted.is_some_and(|gone| Arc::ptr_eq(&gone, &held[1])));
+        // A busy session and one in its handshake stay.
+        let refused = sessions.slot(&key("d"), 2).expect_err("full");
+        assert_eq!(refused.reason, Reason::Overloaded);
+        drop(busy);
+        assert!(sessions.slot(&key("d"), 2).is_ok());
+        assert!(sessions.slot(&key("c"), 2).is_ok_and(|(_, evicted)| evicted.is_none()));
     }
 }

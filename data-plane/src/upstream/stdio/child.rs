@@ -34,7 +34,9 @@ pub(crate) struct Child {
     used: Mutex<Instant>,
     /// Revision and result of `initialize`, of a legacy child.
     offer: OnceLock<(String, Bytes)>,
-    _stop: DropGuard,
+    stop: DropGuard,
+    /// Cancelled when the process and all that it started are gone.
+    gone: CancellationToken,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -89,14 +91,16 @@ impl Child {
         tokio::spawn(feed(stdin, queue, stop.clone()));
         tokio::spawn(read(stdout, Arc::clone(&mux), input.downgrade(), stop.clone()));
         tokio::spawn(listen(stderr, Arc::clone(tail)));
-        tokio::spawn(supervise(process, Arc::clone(&mux), stop.clone()));
+        let gone = CancellationToken::new();
+        tokio::spawn(supervise(process, Arc::clone(&mux), (stop.clone(), gone.clone())));
         Ok(Arc::new(Self {
             input,
             mux,
             started: Instant::now(),
             used: Mutex::new(Instant::now()),
             offer: OnceLock::new(),
-            _stop: stop.drop_guard(),
+            stop: stop.drop_guard(),
+            gone,
             _permit: permit,
         }))
     }
@@ -116,6 +120,12 @@ impl Child {
     pub(super) fn send_now(&self, message: &Bytes) {
         // A child that does not read does not care about cancellations either.
         let _ = self.input.try_send(envelope::one_line(message));
+    }
+
+    /// Tells it to leave, whoever still holds it; the token says when it has.
+    pub(super) fn leave(&self) -> CancellationToken {
+        self.stop.token().cancel();
+        self.gone.clone()
     }
 
     /// False after it ended or was told to.
@@ -220,7 +230,11 @@ async fn listen(mut stderr: impl AsyncRead + Unpin, tail: Arc<Tail>) {
 }
 
 /// Waits for the end of the child, or brings it about.
-async fn supervise(mut process: tokio::process::Child, mux: Arc<Mux>, stop: CancellationToken) {
+async fn supervise(
+    mut process: tokio::process::Child,
+    mux: Arc<Mux>,
+    (stop, gone): (CancellationToken, CancellationToken),
+) {
     let group = process.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     let signal = |signal| {
         if let Some(group) = group {
@@ -243,6 +257,7 @@ async fn supervise(mut process: tokio::process::Child, mux: Arc<Mux>, stop: Canc
         None => "the child was killed".to_owned(),
     }));
     stop.cancel();
+    gone.cancel();
 }
 
 /// The input is closed by now; waits, asks, kills.

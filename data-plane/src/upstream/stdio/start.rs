@@ -7,7 +7,7 @@ use bytes::Bytes;
 use weir_model::id::Digest;
 use weir_model::reason::{Reason, Refusal};
 
-use super::super::adapt::{self, MODERN};
+use super::super::adapt::{self, MODERN, NEWEST_LEGACY};
 use super::super::envelope;
 use super::super::era::Verdict;
 use super::super::handshake::{self, Description, Listed};
@@ -67,6 +67,11 @@ pub(super) struct Seat {
 }
 
 impl Seat {
+    /// Takes the child out.
+    pub(super) async fn take(&self) -> Option<Arc<Child>> {
+        self.child.lock().await.take()
+    }
+
     /// False when it is empty or its child is not worth keeping.
     pub(super) fn keeps(self: &Arc<Self>, worth: impl Fn(&Child) -> bool) -> bool {
         // Locked or held by others: somebody is about to use it.
@@ -154,6 +159,10 @@ impl Program {
         let child = self.start(Use::Own)?;
         if let Err(refusal) = self.greet(&child, &hello, outbound.deadline).await {
             self.buried(&child);
+            if refusal.reason == Reason::UpstreamProtocol {
+                // A server of the modern era only, as it seems.
+                self.known.contradicted();
+            }
             return Err(refusal);
         }
         *held = Some(Arc::clone(&child));
@@ -173,11 +182,7 @@ impl Program {
                 let done = envelope::notification("notifications/initialized", None);
                 child.send(&done, deadline).await
             }
-            _ => {
-                // A server of the modern era only, or one that another question has pinned to it.
-                self.known.contradicted();
-                Err(refuse::protocol("the server refused initialize"))
-            }
+            _ => Err(refuse::protocol("the server refused initialize")),
         }
     }
 
@@ -220,6 +225,10 @@ impl Program {
             }
             // Silence, the end, or any other answer.
             Ok(None) => Ok(legacy),
+            // The caller was more impatient than a probe is: that says nothing about the server.
+            Err(refusal) if refusal.reason == Reason::UpstreamTimeout && patience == deadline => {
+                Err(refusal)
+            }
             Err(refusal) => {
                 tracing::debug!(server = %self.key, %refusal, "no answer to server/discover");
                 Ok(legacy)
@@ -243,6 +252,14 @@ impl Program {
         }
     }
 
+    /// True when a handshake succeeds, in a child that is thrown away: the shared one is pinned to
+    /// the modern era by its first request.
+    async fn speaks_legacy(&self, deadline: Instant) -> bool {
+        let Ok(child) = self.start(Use::Own) else { return false };
+        let hello = handshake::hello(NEWEST_LEGACY, b"{}", None);
+        self.greet(&child, &hello, deadline).await.is_ok()
+    }
+
     /// What the server says about itself, asked now.
     pub(crate) async fn describe(
         self: &Arc<Self>,
@@ -252,8 +269,15 @@ impl Program {
         if verdict.modern {
             let child = self.shared(outbound.deadline).await?;
             if let Some(offer) = self.discover(&child, outbound.deadline).await? {
-                let lists_legacy = Listed::of_offer(&offer).is_some_and(|listed| listed.legacy);
-                let verdict = Verdict { modern: true, legacy: Some(lists_legacy) };
+                let legacy = match verdict.legacy {
+                    Some(known) => known,
+                    None => {
+                        Listed::of_offer(&offer).is_some_and(|listed| listed.legacy)
+                            || self.speaks_legacy(outbound.deadline).await
+                    }
+                };
+                let verdict = Verdict { modern: true, legacy: Some(legacy) };
+                self.known.set(verdict);
                 return Ok(Description { verdict, revision: MODERN.to_owned(), offer });
             }
             self.known.contradicted();
