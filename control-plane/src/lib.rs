@@ -2,12 +2,15 @@
 //!
 //! In reading order: [`store`] is where state lives, [`index`] follows it; [`admit`] decides what
 //! may change and [`author`] changes it; [`vault`] seals secrets; [`operator`] says who may do
-//! what; [`api`] is REST over all of it.
+//! what; [`api`] is REST over all of it. [`observe`] pins what the fleet sees of servers;
+//! [`keyring`] holds what seals sessions.
 
 pub mod admit;
 pub mod api;
 pub mod author;
 pub mod index;
+pub mod keyring;
+pub mod observe;
 pub mod operator;
 pub mod store;
 pub mod token;

@@ -247,6 +247,7 @@ fn catalogs_go_with_their_versions() {
         instructions: None,
         entries: vec![],
         waiting: vec![],
+        waiting_instructions: None,
     };
     let key = ResourceKey::parse("Catalog/acme/billing.v1").unwrap();
     let resource = Resource::new(key.clone(), Spec::Catalog(catalog)).unwrap();

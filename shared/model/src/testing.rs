@@ -197,6 +197,7 @@ impl World {
                 instructions: None,
                 entries: Vec::new(),
                 waiting: Vec::new(),
+                waiting_instructions: None,
             })
         });
         if let Spec::Catalog(catalog) = catalog {

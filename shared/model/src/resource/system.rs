@@ -29,6 +29,9 @@ pub struct Catalog {
     /// Observed but not pinned: new or changed definitions that wait for an operator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<CatalogEntry>,
+    /// Observed `instructions` that wait likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_instructions: Option<String>,
 }
 
 impl Catalog {

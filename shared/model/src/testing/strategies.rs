@@ -239,6 +239,7 @@ fn catalog() -> impl Strategy<Value = (ResourceKey, Spec)> {
                 instructions: None,
                 entries: tools.into_iter().map(entry).collect(),
                 waiting: Vec::new(),
+                waiting_instructions: None,
             };
             (key, Spec::Catalog(catalog))
         },
