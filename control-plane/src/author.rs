@@ -37,6 +37,8 @@ struct Shared {
     newest: Newest,
     /// The configuration compiled last: lends what has not changed to the next compilation.
     compiled: Mutex<Arc<Snapshot>>,
+    /// Held by the change that is being made.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Author {
@@ -95,7 +97,8 @@ impl Author {
     /// An author over a store and the index that follows it.
     pub fn new(store: Arc<dyn Store>, vault: Vault, newest: Newest) -> Self {
         let compiled = Mutex::new(Arc::new(Snapshot::default()));
-        Self { shared: Arc::new(Shared { store, vault, newest, compiled }) }
+        let turn = tokio::sync::Mutex::default();
+        Self { shared: Arc::new(Shared { store, vault, newest, compiled, turn }) }
     }
 
     /// The configuration as this replica knows it.
@@ -113,45 +116,86 @@ impl Author {
         expected: Option<Revision>,
         mode: Mode,
     ) -> Result<Authored, AuthorError> {
-        let proposal = Arc::new(proposal);
-        let mut newest = self.newest();
         if let Some(expected) = expected {
             // The caller may have seen the revision at another replica.
-            index::reached(&mut newest, expected).await;
+            index::reached(&mut self.newest(), expected).await;
         }
+        let proposal = Arc::new(proposal);
+        let propose = |base: &Indexed| match expected {
+            Some(expected) if expected != base.revision => {
+                Err(AuthorError::Moved { expected, actual: base.revision })
+            }
+            _ => Ok(Arc::clone(&proposal)),
+        };
+        self.author(propose, mode).await
+    }
+
+    /// Makes a change that depends on what is there; `propose` is asked anew when somebody else
+    /// was faster.
+    ///
+    /// # Errors
+    /// Those of `propose`, and [`AuthorError`].
+    pub async fn edit<E: From<AuthorError>>(
+        &self,
+        mut propose: impl FnMut(&Indexed) -> Result<Proposal, E>,
+    ) -> Result<Authored, E> {
+        self.author(|base| propose(base).map(Arc::new), Mode::Commit).await
+    }
+
+    async fn author<E: From<AuthorError>>(
+        &self,
+        mut propose: impl FnMut(&Indexed) -> Result<Arc<Proposal>, E>,
+        mode: Mode,
+    ) -> Result<Authored, E> {
+        // Changes at one replica wait for each other; only other replicas are raced with.
+        let turn = match mode {
+            Mode::Commit => Some(self.shared.turn.lock().await),
+            Mode::DryRun => None,
+        };
+        let mut newest = self.newest();
         for _ in 0..TRIES_MAX {
             let base = newest.borrow_and_update().clone();
-            if let Some(expected) = expected.filter(|expected| *expected != base.revision) {
-                return Err(AuthorError::Moved { expected, actual: base.revision });
-            }
-            let plan = self.admit(base.clone(), proposal.clone()).await?;
-            let sealed = self.seal(&plan)?;
-            let (guards, ops) = plan.transaction(base.revision, sealed);
-            check_size(&guards, &ops)?;
-            if mode == Mode::DryRun {
-                return Ok(Authored { revision: base.revision, plan });
-            }
-            if plan.is_empty() {
-                // Nothing to write; but is what we compared with still the newest?
-                let head = self.shared.store.get(HEAD).await?;
-                if head.map_or(Revision(0), |head| head.revision) == base.revision {
-                    return Ok(Authored { revision: base.revision, plan });
-                }
-            } else {
-                match self.shared.store.commit(guards, ops).await {
-                    Ok(revision) => {
-                        index::reached(&mut newest, revision).await;
-                        self.sweep_later(&plan);
-                        return Ok(Authored { revision, plan });
-                    }
-                    Err(StoreError::Conflict) => {}
-                    Err(error) => return Err(error.into()),
-                }
+            let proposal = propose(&base)?;
+            if let Some(authored) = self.attempt(&base, proposal, mode).await? {
+                drop(turn);
+                return Ok(authored);
             }
             // Somebody was faster. Wait until the index knows it, and decide anew.
-            let _ = timeout(CATCH_UP, newest.wait_for(|i| i.revision > base.revision)).await;
+            let moved = newest.wait_for(|indexed| indexed.revision > base.revision);
+            let _ = timeout(CATCH_UP, moved).await;
         }
-        Err(AuthorError::Busy)
+        Err(AuthorError::Busy.into())
+    }
+
+    /// One attempt; none when the configuration has moved meanwhile.
+    async fn attempt(
+        &self,
+        base: &Arc<Indexed>,
+        proposal: Arc<Proposal>,
+        mode: Mode,
+    ) -> Result<Option<Authored>, AuthorError> {
+        let plan = self.admit(Arc::clone(base), proposal).await?;
+        let sealed = self.seal(&plan)?;
+        let (guards, ops) = plan.transaction(base.revision, sealed);
+        check_size(&guards, &ops)?;
+        if mode == Mode::DryRun {
+            return Ok(Some(Authored { revision: base.revision, plan }));
+        }
+        if plan.is_empty() {
+            // Nothing to write; but is what we compared with still the newest?
+            let head = self.shared.store.get(HEAD).await?;
+            let newest = head.map_or(Revision(0), |head| head.revision) == base.revision;
+            return Ok(newest.then_some(Authored { revision: base.revision, plan }));
+        }
+        match self.shared.store.commit(guards, ops).await {
+            Ok(revision) => {
+                index::reached(&mut self.newest(), revision).await;
+                self.sweep_later(&plan);
+                Ok(Some(Authored { revision, plan }))
+            }
+            Err(StoreError::Conflict) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn admit(

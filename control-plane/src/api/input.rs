@@ -61,6 +61,10 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         content_type(request.headers(), &["application/json"])?;
         let body = read(request.into_body(), SMALL_BODY_BYTES_MAX).await?;
+        // Serde takes an array for a struct; the API's description does not.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Problem::new(Kind::InvalidRequest, "the body must be a JSON object"));
+        }
         let mut reader = serde_json::Deserializer::from_slice(&body);
         let value: T = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
             let path = error.path().to_string();

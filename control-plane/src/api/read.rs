@@ -70,7 +70,7 @@ pub(super) async fn list_all(
     Extension(Caller(operator)): Extension<Caller>,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
-    list(&api, &operator, query)
+    list(&api, &operator, &query)
 }
 
 pub(super) async fn list_kind(
@@ -83,10 +83,10 @@ pub(super) async fn list_kind(
         let text = "the kind is in the path already";
         return Err(Problem::new(problem::Kind::InvalidRequest, text));
     }
-    list(&api, &operator, ListQuery { kind: Some(kind), ..query })
+    list(&api, &operator, &ListQuery { kind: Some(kind), ..query })
 }
 
-fn list(api: &Api, operator: &Operator, query: ListQuery) -> Result<Response, Problem> {
+fn list(api: &Api, operator: &Operator, query: &ListQuery) -> Result<Response, Problem> {
     let kind = query.kind.as_deref().map(input::kind).transpose()?;
     let group = query.group.as_deref().map(input::name).transpose()?;
     let limit = query.limit.unwrap_or(PAGE_DOCUMENTS);

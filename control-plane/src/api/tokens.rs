@@ -16,13 +16,11 @@ use super::guard::{Caller, Noted};
 use super::input::{self, Json, Query};
 use super::problem::{self, Problem};
 use crate::admit::{Proposal, Tokens, settled};
-use crate::author::{AuthorError, Mode};
+use crate::index::Indexed;
 use crate::token;
 
 /// Longest life that can be asked for.
 const DAYS_MAX: u32 = 3_650;
-/// Times that a token is minted anew because the account changed meanwhile.
-const TRIES_MAX: usize = 8;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -107,15 +105,14 @@ fn account_key(group: &str, account: &str) -> Result<(Name, ResourceKey), Proble
     Ok((group, key))
 }
 
-/// Changes an account on the revision at which it was read, so that no token is lost or comes
-/// back between reading and writing.
+/// Changes an account as it is at the revision that the change is made on, so that no token is
+/// lost or comes back between reading and writing.
 async fn edit(
     api: &Api,
     key: &ResourceKey,
     mut change: impl FnMut(&mut ServiceAccount) -> Result<(), Problem>,
 ) -> Result<Revision, Problem> {
-    for _ in 0..TRIES_MAX {
-        let indexed = api.shared.author.newest().borrow().clone();
+    let propose = |indexed: &Indexed| {
         let Some(Spec::ServiceAccount(account)) = indexed.set.get(key).map(|found| &found.spec)
         else {
             return Err(Problem::new(problem::Kind::NotFound, format!("there is no {key}")));
@@ -124,13 +121,7 @@ async fn edit(
         change(&mut account)?;
         let resource = Resource::new(key.clone(), Spec::ServiceAccount(account));
         let documents = vec![settled(resource.map_err(Problem::fields)?)];
-        let proposal = Proposal { documents, tokens: Tokens::AsProposed, ..Proposal::default() };
-        let expected = Some(indexed.revision);
-        match api.shared.author.change(proposal, expected, Mode::Commit).await {
-            Ok(made) => return Ok(made.revision),
-            Err(AuthorError::Moved { .. } | AuthorError::Busy) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(problem::Kind::Busy.into())
+        Ok(Proposal { documents, tokens: Tokens::AsProposed, ..Proposal::default() })
+    };
+    Ok(api.shared.author.edit(propose).await?.revision)
 }

@@ -1,6 +1,7 @@
 //! Both stores under the one contract, and what is special about each.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use control_plane::store::embedded::{Embedded, History};
 use control_plane::store::etcd::{Etcd, Options};
 use control_plane::store::{Guard, Op, Store, StoreError};
 use futures_util::StreamExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weir_model::id::Revision;
 
 use crate::real;
@@ -157,4 +159,61 @@ async fn etcd_prefixes_are_apart() {
     let mut changes = two.watch("", Revision(revision.0 - 1)).await.unwrap();
     let own = two.commit(vec![], put("b", "1")).await.unwrap();
     assert_eq!(changes.next().await.unwrap().unwrap().revision, own);
+}
+
+/// Sits between a client and etcd. While `swallow` is set, requests go through and answers do not:
+/// the connection is cut instead.
+async fn lossy_proxy(to: String, swallow: Arc<AtomicBool>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (to, swallow) = (to.clone(), swallow.clone());
+            tokio::spawn(async move {
+                let server = tokio::net::TcpStream::connect(to).await.unwrap();
+                let (mut from_client, mut to_client) = client.into_split();
+                let (mut from_server, mut to_server) = server.into_split();
+                let up = tokio::spawn(async move {
+                    tokio::io::copy(&mut from_client, &mut to_server).await.ok();
+                });
+                let mut bytes = vec![0; 64 * 1024];
+                while let Ok(length @ 1..) = from_server.read(&mut bytes).await {
+                    if swallow.swap(false, Ordering::SeqCst) {
+                        break;
+                    }
+                    if to_client.write_all(&bytes[..length]).await.is_err() {
+                        break;
+                    }
+                }
+                up.abort();
+            });
+        }
+    });
+    format!("http://{address}")
+}
+
+/// A commit whose answer is lost is sent again, and applies once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_answer_of_etcd_is_not_a_second_commit() {
+    let Some(etcd) = real::etcd("lost answers of etcd").await else { return };
+    let swallow = Arc::new(AtomicBool::new(false));
+    let to = etcd.endpoints[0].strip_prefix("http://").unwrap().to_owned();
+    let bench = EtcdBench::new(vec![lossy_proxy(to, swallow.clone()).await]);
+    let store = bench.etcd();
+    let mut revision = store.commit(vec![], put("n", "0")).await.unwrap();
+    let mut lost = 0;
+    for n in 1..=10 {
+        let guards = vec![Guard { key: "n".to_owned(), revision }];
+        // Guarded and unguarded commits alike.
+        let guards = if n % 2 == 0 { guards } else { vec![] };
+        swallow.store(true, Ordering::SeqCst);
+        let made = store.commit(guards, put("n", &n.to_string())).await.unwrap();
+        lost += usize::from(!swallow.load(Ordering::SeqCst));
+        let entry = store.get("n").await.unwrap().unwrap();
+        assert_eq!((entry.revision, &entry.value[..]), (made, n.to_string().as_bytes()));
+        let mut changes = store.watch("n", revision).await.unwrap();
+        assert_eq!(changes.next().await.unwrap().unwrap().revision, made, "applied once");
+        revision = made;
+    }
+    assert_eq!(lost, 10);
 }

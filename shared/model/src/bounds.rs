@@ -207,6 +207,8 @@ pub const SSE_KEEPALIVE_MS: u64 = 15_000;
 pub const DRAIN_MS: u64 = 25_000;
 /// Requests of operators that one control plane answers at a time.
 pub const OPERATOR_REQUESTS_MAX: usize = 256;
+/// Connections of operators to one control plane.
+pub const OPERATOR_CONNECTIONS_MAX: usize = 1_000;
 /// Milliseconds for one request of an operator, from its headers to its answer.
 pub const OPERATOR_REQUEST_MS: u64 = 30_000;
 /// Milliseconds for one call to the store.

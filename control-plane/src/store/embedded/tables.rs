@@ -9,11 +9,13 @@ use weir_model::id::Revision;
 use super::super::{Change, Entry, Guard, Listing, Op, StoreError};
 use super::History;
 
+/// A value, or none for a removal.
+type Written = Option<&'static [u8]>;
+
 /// Key to the revision that last changed it, and its value.
 const ENTRIES: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("entries");
 /// Revision and place within its transaction to key and new value; none for a removal.
-const HISTORY: TableDefinition<'_, (u64, u32), (&str, Option<&[u8]>)> =
-    TableDefinition::new("history");
+const HISTORY: TableDefinition<'_, (u64, u32), (&str, Written)> = TableDefinition::new("history");
 /// Numbers by name, see below.
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
@@ -163,7 +165,7 @@ fn weight(key: &str, value: Option<&[u8]>) -> u64 {
 /// Removes whole revisions from the old end while `goes(revision, bytes left)`. The newest
 /// revision stays: a watcher that is one behind never has to list again.
 fn trim(
-    log: &mut redb::Table<'_, (u64, u32), (&'static str, Option<&'static [u8]>)>,
+    log: &mut redb::Table<'_, (u64, u32), (&'static str, Written)>,
     numbers: &mut redb::Table<'_, &'static str, u64>,
     goes: impl Fn(u64, u64) -> bool,
 ) -> Result<(), StoreError> {

@@ -1,0 +1,274 @@
+//! The composition of a control plane, in the order of dependencies. Used by the binary, by
+//! `weir dev` and by tests alike: sockets are bound early and the real addresses can be asked for.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use weir_audit::file::{FileSettings, FileSink};
+use weir_audit::{Origin, Pipeline};
+use weir_runtime::admin::{self, Admin};
+use weir_runtime::clock::SharedClock;
+use weir_runtime::drain::Drain;
+use weir_runtime::metrics::Metrics;
+use weir_runtime::ready::Ready;
+use weir_runtime::task;
+use weir_runtime::telemetry::LogLevel;
+use weir_runtime::tls::{self, ClientAuth, ServerCertificate};
+
+use crate::api;
+use crate::author::Author;
+use crate::index::Index;
+use crate::operator::Operators;
+use crate::serve::Listener;
+use crate::settings::{EtcdSettings, Settings};
+use crate::store::Store;
+use crate::store::embedded::Embedded;
+use crate::store::etcd::{self, Etcd};
+use crate::vault::{LocalKeys, Vault};
+
+/// What a control plane is given by whoever runs it.
+pub struct Parts {
+    /// Where state lives.
+    pub store: Arc<dyn Store>,
+    /// Seals secrets.
+    pub vault: Vault,
+    /// Where records go.
+    pub audit: Pipeline,
+    /// Where parts measure.
+    pub metrics: Metrics,
+    /// What must be there before it serves.
+    pub ready: Ready,
+    /// Lets operators change what is logged.
+    pub level: Option<LogLevel>,
+    /// The end.
+    pub drain: Drain,
+    /// Changes when files should be looked at again.
+    pub reload: watch::Receiver<u64>,
+    /// The time.
+    pub clock: SharedClock,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+/// A control plane that has its sockets and does not serve yet.
+#[derive(Debug)]
+pub struct Bound {
+    listener: Listener,
+    router: axum::Router,
+    admin: Option<admin::Bound>,
+    index: Index,
+    author: Author,
+    operators: Operators,
+    drain: Drain,
+    stop: CancellationToken,
+    addresses: Addresses,
+}
+
+/// Addresses in fact bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// Of the REST listener.
+    pub rest: SocketAddr,
+    /// Of the admin listener.
+    pub admin: Option<SocketAddr>,
+}
+
+/// Opens the store that the settings name.
+///
+/// # Errors
+/// When a file cannot be read, or the store cannot be opened; the message names the setting.
+pub fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+    match &settings.store.etcd {
+        Some(etcd) => {
+            let options = etcd_options(etcd)?;
+            Ok(Arc::new(Etcd::new(options).context("store.etcd")?))
+        }
+        None => {
+            let path = &settings.store.path;
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder).context("store.path")?;
+            }
+            Ok(Arc::new(Embedded::open(path).context("store.path")?))
+        }
+    }
+}
+
+fn etcd_options(settings: &EtcdSettings) -> anyhow::Result<etcd::Options> {
+    let read = |path: &std::path::Path, setting: &'static str| {
+        std::fs::read_to_string(path).with_context(|| format!("{setting}: {}", path.display()))
+    };
+    let user = match (&settings.user, &settings.password_file) {
+        (Some(user), Some(file)) => {
+            let password = read(file, "store.etcd.password_file")?.trim_end().to_owned();
+            Some((user.clone(), weir_model::secret::Secret::new(password)))
+        }
+        _ => None,
+    };
+    let ca = match &settings.ca {
+        Some(file) => Some(read(file, "store.etcd.ca")?),
+        None => None,
+    };
+    let identity = match (&settings.certificate, &settings.key) {
+        (Some(certificate), Some(key)) => {
+            let key = weir_model::secret::Secret::new(read(key, "store.etcd.key")?);
+            Some((read(certificate, "store.etcd.certificate")?, key))
+        }
+        _ => None,
+    };
+    let server_name = settings.server_name.clone();
+    Ok(etcd::Options {
+        endpoints: settings.endpoints.clone(),
+        prefix: settings.prefix.clone(),
+        user,
+        tls: etcd::Tls { ca, identity, server_name },
+    })
+}
+
+/// Opens the vault that the settings name. A control plane that runs alone makes its key file;
+/// replicas are given one, since each must hold the same keys.
+///
+/// # Errors
+/// When the keys cannot be read; the message names the setting.
+pub fn open_vault(settings: &Settings) -> anyhow::Result<Vault> {
+    let file = &settings.vault.keys_file;
+    let keys = match (&settings.vault.keys, &settings.store.etcd) {
+        (Some(keys), _) => LocalKeys::parse(keys.reveal()).context("vault.keys")?,
+        (None, Some(_)) => LocalKeys::read(file).context("vault.keys_file")?,
+        (None, None) => LocalKeys::read_or_make(file).context("vault.keys_file")?,
+    };
+    Ok(Vault::new(Arc::new(keys)))
+}
+
+/// Starts the audit pipeline that the settings describe: files keep the promise, Kafka follows.
+///
+/// # Errors
+/// When the folder or Kafka's settings cannot be used; the message names the setting.
+pub fn open_audit(settings: &Settings, metrics: Metrics) -> anyhow::Result<Pipeline> {
+    let files = FileSink::open(FileSettings::new(&settings.audit.dir)).context("audit.dir")?;
+    let origin = Origin { node: settings.name.clone(), region: String::new() };
+    let builder = weir_audit::Builder::new(origin, Box::new(files), metrics);
+    #[cfg(feature = "kafka")]
+    let builder = match &settings.audit.kafka {
+        Some(kafka) => {
+            let sink = weir_audit::kafka::KafkaSink::new(kafka).context("audit.kafka")?;
+            builder.follower(Box::new(sink))
+        }
+        None => builder,
+    };
+    Ok(builder.start())
+}
+
+/// Puts a control plane together: reads the configuration, binds its sockets.
+///
+/// # Errors
+/// When the store cannot be read, a file is broken or an address is taken.
+pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
+    tls::install_provider();
+    let watch = parts.drain.watch();
+    let stop = CancellationToken::new();
+    let index = Index::start(Arc::clone(&parts.store), stop.clone()).await;
+    let index = index.context("the configuration cannot be read from the store")?;
+    let author = Author::new(Arc::clone(&parts.store), parts.vault.clone(), index.newest());
+    let operators = Operators::new(Arc::clone(&parts.store), Arc::clone(&parts.clock));
+
+    let certificate = match &settings.listen.tls {
+        Some(files) => Some(
+            ServerCertificate::from_files(&files.certificate, &files.key).context("listen.tls")?,
+        ),
+        None => None,
+    };
+    let tls = match &certificate {
+        Some(certificate) => {
+            let config = tls::server_config(Arc::clone(certificate), ClientAuth::None);
+            Some(Arc::new(config.context("listen.tls")?))
+        }
+        None => None,
+    };
+    let listener = Listener::bind(settings.listen.address, tls).await.context("listen.address")?;
+    if let Some(certificate) = certificate {
+        let fresh = certificate.keep_fresh(tls::server::POLL, parts.reload, watch.clone());
+        task::spawn("certificate", fresh);
+    }
+    let router = api::router(api::Parts {
+        author: author.clone(),
+        operators: operators.clone(),
+        audit: parts.audit,
+        ready: parts.ready.clone(),
+        live: index.live(),
+        drain: watch.clone(),
+        clock: parts.clock,
+    });
+    let admin = match settings.admin.address {
+        Some(address) => {
+            let newest = index.newest();
+            let admin = Admin::new(parts.ready, parts.metrics, parts.level, watch)
+                .page("/config", move || config_page(&newest.borrow()));
+            Some(admin.bind(address).await.context("admin.address")?)
+        }
+        None => None,
+    };
+    let addresses = Addresses {
+        rest: listener.address()?,
+        admin: admin.as_ref().map(admin::Bound::address).transpose()?,
+    };
+    let drain = parts.drain;
+    Ok(Bound { listener, router, admin, index, author, operators, drain, stop, addresses })
+}
+
+/// Which configuration is known here, for whoever runs the process.
+fn config_page(indexed: &crate::index::Indexed) -> serde_json::Value {
+    serde_json::json!({
+        "revision": indexed.revision,
+        "digest": indexed.set.digest(),
+        "documents": indexed.set.len(),
+        "broken": indexed.broken,
+    })
+}
+
+impl Bound {
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Makes the first operator and more of them, for whoever runs the process.
+    pub fn operators(&self) -> &Operators {
+        &self.operators
+    }
+
+    /// Changes documents, for whoever runs the process.
+    pub fn author(&self) -> &Author {
+        &self.author
+    }
+
+    /// The configuration as it changes.
+    pub fn newest(&self) -> crate::index::Newest {
+        self.index.newest()
+    }
+
+    /// Serves until the drain has ended: requests in flight finish.
+    ///
+    /// # Errors
+    /// What made the drain begin, when that was a fault.
+    pub async fn serve(self) -> anyhow::Result<()> {
+        if let Some(admin) = self.admin {
+            task::spawn("admin", admin.serve());
+        }
+        let watch = self.drain.watch();
+        task::essential("rest", &self.drain, self.listener.serve(self.router, watch));
+        let drained = self.drain.finished().await;
+        self.stop.cancel();
+        drop(self.index);
+        match drained.cause {
+            Some(cause) => Err(anyhow::anyhow!(cause)),
+            None => Ok(()),
+        }
+    }
+}
