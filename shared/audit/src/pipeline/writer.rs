@@ -76,7 +76,7 @@ pub(super) struct Writer {
     state: Arc<SinkState>,
     health: Option<Arc<AtomicBool>>,
     /// To be written, in order.
-    todo: VecDeque<Queued>,
+    pending: VecDeque<Queued>,
     /// Written and not synced, in order; waiters here want the sync.
     unsynced: VecDeque<Queued>,
     flush: Option<Flush>,
@@ -112,7 +112,7 @@ impl Writer {
             queue,
             state,
             health,
-            todo: VecDeque::new(),
+            pending: VecDeque::new(),
             unsynced: VecDeque::new(),
             flush: None,
             sync_at: None,
@@ -126,9 +126,9 @@ impl Writer {
 
     /// Runs until the queue is closed and everything in it is written and synced.
     pub(super) async fn run(mut self) {
-        while self.open || !self.todo.is_empty() || !self.unsynced.is_empty() {
+        while self.open || !self.pending.is_empty() || !self.unsynced.is_empty() {
             self.fill();
-            if !self.todo.is_empty() && self.retry_at.is_none() {
+            if !self.pending.is_empty() && self.retry_at.is_none() {
                 self.write().await;
             }
             self.start_flush_if_due();
@@ -154,7 +154,7 @@ impl Writer {
                 Err(mpsc::error::TryRecvError::Disconnected) => self.open = false,
             }
         }
-        let oldest = self.todo.front().or(self.unsynced.front());
+        let oldest = self.pending.front().or(self.unsynced.front());
         self.state.oldest(oldest.map(|queued| queued.record.queued_at()));
     }
 
@@ -165,11 +165,11 @@ impl Writer {
         {
             waiter.break_promise();
         }
-        self.todo.push_back(queued);
+        self.pending.push_back(queued);
     }
 
     fn can_write_at_once(&self) -> bool {
-        let waiting = !self.todo.is_empty() || (self.open && !self.queue.is_empty());
+        let waiting = !self.pending.is_empty() || (self.open && !self.queue.is_empty());
         // A finished flush is looked at first: promises wait for it.
         waiting && self.retry_at.is_none() && self.flush.is_none()
     }
@@ -178,7 +178,7 @@ impl Writer {
         let retry_at = self.retry_at;
         let sync_at = self.sync_at.filter(|_| self.flush.is_none() && retry_at.is_none());
         let at = |at: Option<Instant>| at.unwrap_or_else(Instant::now);
-        let may_write = retry_at.is_none() && !self.todo.is_empty();
+        let may_write = retry_at.is_none() && !self.pending.is_empty();
         tokio::select! {
             biased;
             result = poll_flush(&mut self.flush), if self.flush.is_some() => Step::Flushed(result),
@@ -191,14 +191,14 @@ impl Writer {
 
     async fn write(&mut self) {
         let batch: Vec<Record> =
-            self.todo.iter().take(BATCH_RECORDS).map(|queued| queued.record.clone()).collect();
+            self.pending.iter().take(BATCH_RECORDS).map(|queued| queued.record.clone()).collect();
         let result = self.sink.write(&batch).await;
         let failed = match &result {
             Ok(()) => Vec::new(),
             Err(error) => error.failed.clone(),
         };
         let mut again = Vec::new();
-        for (index, mut queued) in self.todo.drain(..batch.len()).enumerate() {
+        for (index, mut queued) in self.pending.drain(..batch.len()).enumerate() {
             if failed.binary_search(&index).is_ok() {
                 if let Some(waiter) = queued.waiter.take() {
                     waiter.break_promise();
@@ -213,7 +213,7 @@ impl Writer {
             }
         }
         for queued in again.into_iter().rev() {
-            self.todo.push_front(queued);
+            self.pending.push_front(queued);
         }
         self.state.written.inc_by((batch.len() - failed.len()) as u64);
         self.state.failed.inc_by(failed.len() as u64);
@@ -230,7 +230,7 @@ impl Writer {
     fn start_flush_if_due(&mut self) {
         let due = self.sync_at.is_some_and(|at| at <= Instant::now())
             || self.unsynced.len() >= SYNC_RECORDS
-            || (!self.open && self.todo.is_empty())
+            || (!self.open && self.pending.is_empty())
             || self.sync_wanted
             || self.flush_ill;
         let can = self.flush.is_none() && self.retry_at.is_none() && !self.unsynced.is_empty();
@@ -262,7 +262,7 @@ impl Writer {
                     if let Some(waiter) = queued.waiter.take() {
                         waiter.break_promise();
                     }
-                    self.todo.push_front(queued);
+                    self.pending.push_front(queued);
                 }
                 self.sync_at = None;
                 self.sync_wanted = false;
@@ -294,7 +294,7 @@ impl Writer {
         }
         self.retry_at = Some(Instant::now() + wait);
         // Promises that wait behind the failure cannot be kept in time either.
-        for queued in &mut self.todo {
+        for queued in &mut self.pending {
             if let Some(waiter) = queued.waiter.take() {
                 waiter.break_promise();
             }
