@@ -46,6 +46,9 @@ pub enum Command {
     EnrolToken(EnrolToken),
     /// Approve what a server offers now.
     Pin(Pin),
+    /// The audit trail.
+    #[command(subcommand)]
+    Audit(Audit),
     /// Run both planes in this process, on embedded parts.
     Dev(Dev),
 }
@@ -257,6 +260,48 @@ pub struct Pin {
     /// One of its versions; all of them without this.
     #[arg(long)]
     pub version: Option<String>,
+}
+
+/// See [`Command::Audit`].
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// Show the newest records, and those that come.
+    Tail(AuditTail),
+}
+
+/// See [`Audit::Tail`].
+#[derive(Debug, Args)]
+pub struct AuditTail {
+    /// Folder of the audit files (audit/ in the data folder of weir dev), or one file.
+    #[arg(long, default_value = ".weir/audit", value_name = "DIR")]
+    pub dir: PathBuf,
+    /// How many of the newest to begin with.
+    #[arg(short = 'n', long, default_value_t = 200, value_name = "RECORDS")]
+    pub lines: usize,
+    /// End after those.
+    #[arg(long)]
+    pub no_follow: bool,
+    /// Only of this group.
+    #[arg(short, long)]
+    pub group: Option<String>,
+    /// Only of this caller: account:support, jwt:okta:alice, anonymous.
+    #[arg(long)]
+    pub principal: Option<String>,
+    /// Only with this outcome: success, tool_error, denied, ...
+    #[arg(long)]
+    pub status: Option<String>,
+    /// How to print them.
+    #[arg(short = 'o', long = "output", value_enum, default_value = "line")]
+    pub format: RecordFormat,
+}
+
+/// Formats of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RecordFormat {
+    /// The gist, a line each.
+    Line,
+    /// As written (OCSF), a line each.
+    Json,
 }
 
 /// See [`Command::Dev`].

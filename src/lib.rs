@@ -4,10 +4,11 @@
 //! - [`settings`]: where the server and the token come from (the only reader of the environment);
 //! - [`client`]: the REST client, which is all that the operator's commands know of a control
 //!   plane; [`operate`]: those commands, one file each;
-//! - [`table`]: how answers are laid out.
+//! - [`audit`]: looking at the audit trail; [`table`]: how answers are laid out.
 //!
 //! This is the only crate that may see both planes.
 
+pub mod audit;
 pub mod cli;
 pub mod client;
 pub mod exit;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use weir::cli::{Cli, Command};
+use weir::cli::{Audit, Cli, Command};
 use weir::client::Client;
 
 #[global_allocator]
@@ -13,6 +13,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {
         Ok(text) => print(std::io::stdout(), &text),
+        // A reader that has gone away (`weir audit tail | head`) is no failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // `diff --exit-code` answers through its code; what it says is still its output.
             let code = weir::exit::code(&error);
@@ -25,7 +27,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// A reader that has gone away (`weir get ... | head`) is no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    kind == Some(std::io::ErrorKind::BrokenPipe)
+}
+
 fn print(mut to: impl std::io::Write, text: &str) -> ExitCode {
     match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
@@ -36,6 +42,10 @@ fn print(mut to: impl std::io::Write, text: &str) -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match cli.command {
+        Command::Audit(Audit::Tail(args)) => {
+            weir::audit::tail(&args, &mut std::io::stdout().lock())?;
+            Ok(String::new())
+        }
         Command::Dev(_) => anyhow::bail!("the planes are not linked into this build"),
         command => {
             let client = Client::new(cli.server.find()?)?;

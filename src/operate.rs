@@ -32,7 +32,7 @@ pub async fn run(client: &Client, command: Command) -> anyhow::Result<String> {
         Command::Operator(Operator::Revoke { id }) => operators::revoke(client, &id).await,
         Command::EnrolToken(args) => tokens::enrol(client, args).await,
         Command::Pin(args) => pin(client, args).await,
-        Command::Dev(_) => anyhow::bail!("`dev` needs no control plane"),
+        Command::Audit(_) | Command::Dev(_) => anyhow::bail!("this needs no control plane"),
     }
 }
 

@@ -2,5 +2,6 @@
 //! process.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod audit;
 mod examples;
 mod house_rules;

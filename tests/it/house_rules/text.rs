@@ -59,6 +59,10 @@ fn functions(text: &str) -> Vec<(String, usize)> {
             "pub const fn ",
         ];
         let Some(rest) = starts.iter().find_map(|start| body.strip_prefix(start)) else { continue };
+        // On one line, or without a body.
+        if line.ends_with(['}', ';']) {
+            continue;
+        }
         let name = rest.split(['(', '<']).next().unwrap_or_default().to_owned();
         let end = format!("{}}}", &line[..line.len() - body.len()]);
         let Some(len) = lines[at..].iter().position(|line| *line == end) else { continue };
