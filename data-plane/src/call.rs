@@ -120,7 +120,7 @@ where
     record.on(&target);
 
     let arguments = validate::arguments(&call, &target, client.modern())?;
-    let permit = sight.permit(&target, arguments)?;
+    let permit = sight.permit(&target, &arguments)?;
     record.under(&permit);
 
     let ticket = reserve::take(&gateway.limits, &endpoint.group, &who, &target)?;

@@ -53,7 +53,7 @@ pub struct Denial {
     /// Ids of the deciding rules; empty when nothing granted.
     pub rules: Vec<Arc<str>>,
     /// The scopes for the challenge, when the refusal is `InsufficientScope`.
-    pub scope: Option<String>,
+    pub scope: Option<Box<str>>,
 }
 
 impl From<Denial> for Refusal {
@@ -106,7 +106,7 @@ fn deny(action: Action, decision: &Decision) -> Denial {
     if let Some(scope) = &scope {
         refusal = refusal.hint(format!("Ask for a token with the scope: {scope}."));
     }
-    Denial { refusal, rules: decision.rules.clone(), scope }
+    Denial { refusal, rules: decision.rules.clone(), scope: scope.map(String::into_boxed_str) }
 }
 
 /// The scopes that would do, when each deciding rule names one.

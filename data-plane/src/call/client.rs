@@ -89,10 +89,11 @@ pub fn identify(
             session: None,
             isolation: principal,
         }),
-        (Era::Legacy(_), Wants::Message(Message::Request { method, params, .. }))
-            if &**method == "initialize" =>
-        {
-            start(params, principal, sealing.now)
+        (Era::Legacy(_), Wants::Message(message)) if message.method() == Some("initialize") => {
+            match &**message {
+                Message::Request { params, .. } => start(params, &principal, sealing.now),
+                _ => Err(Refusal::new(Reason::InvalidRequest, "initialize without an id")),
+            }
         }
         (Era::Legacy(_), _) => {
             let id = headers::single(call.headers, session::HEADER)
@@ -119,7 +120,7 @@ fn of_session(session: Session, principal: &str) -> Result<Client, Refusal> {
 }
 
 /// The client that sends `initialize`.
-fn start(params: &Params, principal: String, now: i64) -> Result<Client, Refusal> {
+fn start(params: &Params, principal: &str, now: i64) -> Result<Client, Refusal> {
     let invalid = |what: &str| {
         Refusal::new(Reason::InvalidParams, format!("initialize: {what}"))
             .hint(format!("initialize needs {what}."))
@@ -143,7 +144,7 @@ fn start(params: &Params, principal: String, now: i64) -> Result<Client, Refusal
         version: None,
         created: now,
     };
-    of_session(session, &principal)
+    of_session(session, principal)
 }
 
 /// The name that a client gives itself, for rules that read it.

@@ -50,7 +50,7 @@ pub struct Call<'a> {
 #[derive(Debug)]
 pub enum Wants {
     /// POST with one message.
-    Message(Message),
+    Message(Box<Message>),
     /// GET: the stream of a session, perhaps continued after an event.
     Stream {
         /// `Last-Event-ID`.
@@ -102,13 +102,13 @@ where
     let body = read_body(&head.headers, body).await?;
     reply.request_bytes = body.len() as u64;
     let message = envelope::read(&body).map_err(|unreadable| {
-        reply.id = unreadable.id.map(|id| id.raw().clone());
+        reply.id = unreadable.id;
         unreadable.refusal
     })?;
     reply.id = message.id().map(|id| id.raw().clone());
     let era = era::decide(&message, &head.headers)?;
     reply.modern = Some(era.modern());
-    Ok(Call { headers: &head.headers, wants: Wants::Message(message), era, body })
+    Ok(Call { headers: &head.headers, wants: Wants::Message(Box::new(message)), era, body })
 }
 
 fn bodiless<'a>(head: &'a Parts, sse: bool, reply: &mut Reply) -> Result<Call<'a>, Refusal> {

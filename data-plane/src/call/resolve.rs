@@ -125,7 +125,10 @@ pub fn find(scene: Scene<'_>) -> Result<Target, Stop> {
         None => None,
     };
     match &scene.call.wants {
-        Wants::Message(Message::Request { method, params, .. }) => {
+        Wants::Message(message) => {
+            let Message::Request { method, params, .. } = &**message else {
+                return Ok(scene.without_answer(server, message));
+            };
             let method = scene.method(method)?;
             let mirrored = method.mirrored(params).map_err(missing)?;
             if scene.client.modern() {
@@ -136,7 +139,6 @@ pub fn find(scene: Scene<'_>) -> Result<Target, Stop> {
                 None => scene.of_all(method, params),
             }
         }
-        Wants::Message(message) => Ok(scene.without_answer(server, message)),
         Wants::Stream { after } => {
             Ok(scene.errand(server, Errand::Stream { after: after.clone() }, Here::Notices))
         }

@@ -191,10 +191,8 @@ fn upstream_status(code: i64, modern: bool) -> StatusCode {
 /// The answer to a refusal.
 pub fn refused(refusal: &Refusal, reply: &Reply) -> Response<Body> {
     let status = status(refusal.reason, reply);
-    if refusal.reason == Reason::InvalidArguments {
-        if let Some(id) = &reply.id {
-            return json(StatusCode::OK, tool_error(refusal, id, reply.modern == Some(true)));
-        }
+    if let (Reason::InvalidArguments, Some(id)) = (refusal.reason, &reply.id) {
+        return json(StatusCode::OK, tool_error(refusal, id, reply.modern == Some(true)));
     }
     let error = error_object(refusal);
     let body = match &reply.id {
@@ -267,7 +265,7 @@ pub fn error_object(refusal: &Refusal) -> String {
     let reason = refusal.reason;
     let mut error = json!({ "code": reason.code(), "message": refusal.message() });
     match &refusal.data {
-        Some(data) => error["data"] = data.clone(),
+        Some(data) => error["data"] = (**data).clone(),
         // Codes of our own come with their label; those of the specification mean what it says.
         None if reason.code() > 0 => error["data"] = json!({ "reason": reason.label() }),
         None => {}

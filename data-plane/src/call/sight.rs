@@ -54,7 +54,7 @@ impl Sight {
     ///
     /// # Errors
     /// A [`Stop`] that speaks of the arguments, since the caller sees the target anyway.
-    pub fn permit(&self, target: &Upstream, arguments: Arguments) -> Result<Permit, Stop> {
+    pub fn permit(&self, target: &Upstream, arguments: &Arguments) -> Result<Permit, Stop> {
         let name = target.name.as_deref().unwrap_or_default();
         let arguments = arguments.0.as_ref();
         self.decide(&target.server.name, target.action, (name, target.hints()), arguments).map_err(

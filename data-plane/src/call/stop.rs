@@ -15,14 +15,14 @@ pub struct Stop {
     /// not use.
     pub truth: Option<Reason>,
     /// Ids of the rules that decided.
-    pub rules: Vec<Arc<str>>,
+    pub rules: Box<[Arc<str>]>,
     /// Scopes for the challenge.
-    pub scope: Option<String>,
+    pub scope: Option<Box<str>>,
 }
 
 impl From<Refusal> for Stop {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, truth: None, rules: Vec::new(), scope: None }
+        Self { refusal, truth: None, rules: Box::default(), scope: None }
     }
 }
 
@@ -38,6 +38,11 @@ impl Stop {
         let Denial { refusal, rules, scope } = denial;
         let step_up = refusal.reason == Reason::InsufficientScope;
         let told = if step_up { refusal } else { Refusal { detail: refusal.detail, ..told } };
-        Self { refusal: told, truth: (!step_up).then_some(Reason::Denied), rules, scope }
+        Self {
+            refusal: told,
+            truth: (!step_up).then_some(Reason::Denied),
+            rules: rules.into(),
+            scope,
+        }
     }
 }

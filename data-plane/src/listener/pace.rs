@@ -18,7 +18,7 @@ use weir_model::bounds;
 
 /// What one connection is doing, shared by its socket, its requests and its watchdog.
 #[derive(Debug)]
-pub struct Pace {
+pub(super) struct Pace {
     started: Instant,
     /// Requests whose answers have not ended.
     busy: AtomicUsize,
@@ -33,7 +33,7 @@ pub struct Pace {
 
 /// A request under way.
 #[derive(Debug)]
-pub struct Busy(Arc<Pace>);
+pub(super) struct Busy(Arc<Pace>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
@@ -45,7 +45,7 @@ impl Drop for Busy {
 
 impl Pace {
     /// Of a new connection. Over HTTP/2 bytes say nothing about requests.
-    pub fn new(http2: bool) -> Arc<Self> {
+    pub(super) fn new(http2: bool) -> Arc<Self> {
         Arc::new(Self {
             started: Instant::now(),
             busy: AtomicUsize::new(0),
@@ -57,7 +57,7 @@ impl Pace {
     }
 
     /// A request has begun.
-    pub fn busy(self: &Arc<Self>) -> Busy {
+    pub(super) fn busy(self: &Arc<Self>) -> Busy {
         self.busy.fetch_add(1, Ordering::AcqRel);
         self.used.store(true, Ordering::Release);
         self.first_byte.store(0, Ordering::Release);
@@ -65,7 +65,7 @@ impl Pace {
     }
 
     /// Returns when the peer has used up its time.
-    pub async fn exhausted(&self) {
+    pub(super) async fn exhausted(&self) {
         while let Some(wait) = self.left() {
             tokio::time::sleep(wait).await;
         }
@@ -104,7 +104,7 @@ impl Pace {
 
 /// A socket under a [`Pace`].
 #[derive(Debug)]
-pub struct Paced<I> {
+pub(super) struct Paced<I> {
     io: I,
     pace: Arc<Pace>,
     /// Runs while the peer does not read.
@@ -113,7 +113,7 @@ pub struct Paced<I> {
 
 impl<I> Paced<I> {
     /// Watches a socket.
-    pub fn new(io: I, pace: Arc<Pace>) -> Self {
+    pub(super) fn new(io: I, pace: Arc<Pace>) -> Self {
         Self { io, pace, stalled: None }
     }
 
@@ -185,14 +185,14 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Paced<I> {
 
 /// A body that keeps its connection busy until it has ended.
 #[derive(Debug)]
-pub struct Held<B> {
+pub(super) struct Held<B> {
     body: B,
     _busy: Busy,
 }
 
 impl<B> Held<B> {
     /// Holds until dropped.
-    pub fn new(body: B, busy: Busy) -> Self {
+    pub(super) fn new(body: B, busy: Busy) -> Self {
         Self { body, _busy: busy }
     }
 }

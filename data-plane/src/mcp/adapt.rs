@@ -188,7 +188,8 @@ mod tests {
     fn results_get_and_lose_what_their_era_has() {
         let call = "tools/call";
         let read = "resources/read";
-        let table: &[(bool, bool, &str, &'static str, Result<&str, Reason>)] = &[
+        type Row = (bool, bool, &'static str, &'static str, Result<&'static str, Reason>);
+        let table: &[Row] = &[
             (
                 true,
                 false,

@@ -229,7 +229,8 @@ mod tests {
     #[test]
     fn mirrors_must_be_there_once_and_agree() {
         let encoded = encode("grüße").into_owned();
-        let table: &[(&[(&'static str, &str)], Option<&str>, bool)] = &[
+        type Row<'a> = (&'a [(&'static str, &'a str)], Option<&'a str>, bool);
+        let table: &[Row<'_>] = &[
             (&[("mcp-method", "tools/call"), ("mcp-name", "echo")], Some("echo"), true),
             (&[("mcp-method", " tools/call\t"), ("mcp-name", "echo")], Some("echo"), true),
             (&[("mcp-method", "tools/call"), ("mcp-name", &encoded)], Some("grüße"), true),

@@ -1,5 +1,11 @@
 //! The data plane from outside: a proxy on a free port between a client and a server that say
 //! exactly what the tests want them to.
+#![allow(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    missing_debug_implementations,
+    unreachable_pub
+)]
 
 mod joined;
 mod legacy;
@@ -19,6 +25,37 @@ pub fn token() -> String {
     World::token("acme", "ci")
 }
 
+/// The tools that `ci` may call.
+const TOOLS: [&str; 12] = [
+    "echo",
+    "strict",
+    "fail",
+    "broken",
+    "liar",
+    "hang",
+    "progress",
+    "prime",
+    "ask",
+    "ask-modern",
+    "stream-hang",
+    "region",
+];
+
+fn granted(url: &str) -> World {
+    let rule = Rule {
+        servers: vec!["files".into()],
+        tools: TOOLS.map(str::to_owned).into(),
+        resources: vec!["test://*".into()],
+        prompts: vec!["greet".into()],
+    };
+    World::new()
+        .group("acme")
+        .server("acme", "files", url)
+        .account("acme", "ci")
+        .account("acme", "guest")
+        .grant("acme", vec![rule], vec![Subject::ServiceAccount("ci".parse().unwrap())])
+}
+
 /// One group with one server at `url`; `ci` may use all of it but what is called hidden, `guest`
 /// nothing.
 pub fn world(url: &str) -> World {
@@ -28,36 +65,7 @@ pub fn world(url: &str) -> World {
         "properties": {"n": {"type": "integer", "minimum": 1}},
         "required": ["n"],
     });
-    let mut world = World::new()
-        .group("acme")
-        .server("acme", "files", url)
-        .account("acme", "ci")
-        .account("acme", "guest")
-        .grant(
-            "acme",
-            vec![Rule {
-                servers: vec!["files".into()],
-                tools: [
-                    "echo",
-                    "strict",
-                    "fail",
-                    "broken",
-                    "liar",
-                    "hang",
-                    "progress",
-                    "prime",
-                    "ask",
-                    "ask-modern",
-                    "stream-hang",
-                    "region",
-                ]
-                .map(str::to_owned)
-                .into(),
-                resources: vec!["test://*".into()],
-                prompts: vec!["greet".into()],
-            }],
-            vec![Subject::ServiceAccount("ci".parse().unwrap())],
-        )
+    let mut world = granted(url)
         .tool_of("acme", "files", &json!({"name": "strict", "inputSchema": strict, "x-n": 1.10}))
         .tool_of(
             "acme",

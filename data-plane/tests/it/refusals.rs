@@ -39,22 +39,39 @@ fn edited(mut ask: Ask, from: &str, to: &str) -> Ask {
     ask
 }
 
-#[tokio::test]
-async fn the_table_of_required_answers() {
+/// What is sent, and the status and code that have to come back.
+type Row<'a> = (&'a str, Ask, u16, i64);
+
+/// Sends every row; nothing of it may reach the server.
+async fn expect(table: Vec<Row<'_>>) {
     let (peer, proxy) = start().await;
+    for (what, ask, status, code) in table {
+        let answer = proxy.send(ask).await;
+        let got = (answer.status.as_u16(), answer.code());
+        assert_eq!(got, (status, code), "{what}: {}", answer.text());
+        assert!(answer.header("x-request-id").is_some(), "{what}");
+    }
+    assert!(peer.seen("tools/call").is_empty());
+}
+
+fn raw(body: &str) -> Ask {
+    let mut ask = list();
+    ask.body = body.to_owned().into();
+    ask
+}
+
+fn at(path: &str) -> Ask {
+    let mut ask = list();
+    ask.path = path.to_owned();
+    ask
+}
+
+#[tokio::test]
+async fn headers_must_mirror_the_body() {
+    let old = edited(list(), "2026-07-28", "1900-01-01").with("mcp-protocol-version", "1900-01-01");
     let caps = r#""io.modelcontextprotocol/clientCapabilities":{},"#;
     let version = "io.modelcontextprotocol/protocolVersion";
-    let deep = format!(r#""arguments":{{"a":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
-    let unknown_version = |ask: Ask| {
-        edited(ask, "2026-07-28", "1900-01-01").with("mcp-protocol-version", "1900-01-01")
-    };
-    let response = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
-    let raw = |body: &str| {
-        let mut ask = list();
-        ask.body = body.to_owned().into();
-        ask
-    };
-    let table: Vec<(&str, Ask, u16, i64)> = vec![
+    expect(vec![
         ("no version header", list().without("mcp-protocol-version"), 400, -32020),
         ("older version header", list().with("mcp-protocol-version", "2025-11-25"), 400, -32020),
         ("two version headers", list().header("mcp-protocol-version", "2026-07-28"), 400, -32020),
@@ -64,9 +81,16 @@ async fn the_table_of_required_answers() {
         ("no Mcp-Name", echo().without("mcp-name"), 400, -32020),
         ("wrong Mcp-Name", echo().with("mcp-name", "other"), 400, -32020),
         ("bad Mcp-Name", echo().with("mcp-name", "=?base64?!?="), 400, -32020),
-        ("unknown version", unknown_version(list()), 400, -32022),
+        ("unknown version", old, 400, -32022),
         ("no capabilities", edited(list(), caps, ""), 400, -32602),
         ("no _meta", edited(list(), version, "x/y"), 400, -32602),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn methods_and_targets_that_are_not_there() {
+    expect(vec![
         ("unknown method", modern("tools/destroy"), 404, -32601),
         ("initialize, stateless", modern("initialize"), 404, -32601),
         ("ping, stateless", modern("ping"), 404, -32601),
@@ -74,72 +98,47 @@ async fn the_table_of_required_answers() {
         ("subscribe, stateless", modern("resources/subscribe"), 404, -32601),
         ("unknown tool", edited(echo(), "\"echo\"", "\"no\"").with("mcp-name", "no"), 200, -32602),
         ("no tool name", edited(echo(), "\"name\":\"echo\",", ""), 400, -32602),
+        ("unknown group", at("/nobody/mcp"), 404, 40400),
+        ("unknown server", at("/acme/none/mcp"), 404, 40400),
+        ("no endpoint", at("/acme"), 404, 40400),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_message() {
+    let deep = format!(r#""arguments":{{"a":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
+    let response = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+    let none = r#""arguments":{}"#;
+    let twice = r#""arguments":{"a":{"b":1,"b":2}}"#;
+    let (name, names) = (r#""name":"echo""#, r#""name":"a","name":"echo""#);
+    let (id, methods) = (r#""id":1"#, r#""id":1,"method":"x""#);
+    expect(vec![
         ("a response", raw(response), 400, -32600),
         ("a batch", raw(&format!("[{response}]")), 400, -32600),
         ("no JSON", raw("{"), 400, -32700),
         ("a byte order mark", raw("\u{feff}{}"), 400, -32700),
-        ("null id", edited(list(), r#""id":1"#, r#""id":null"#), 400, -32600),
-        ("two methods", edited(list(), r#""id":1"#, r#""id":1,"method":"x""#), 400, -32600),
-        (
-            "two names",
-            edited(echo(), r#""name":"echo""#, r#""name":"a","name":"echo""#),
-            400,
-            -32600,
-        ),
-        (
-            "two keys in the arguments",
-            edited(echo(), r#""arguments":{}"#, r#""arguments":{"a":{"b":1,"b":2}}"#),
-            400,
-            -32600,
-        ),
-        ("deep nesting", edited(echo(), r#""arguments":{}"#, &deep), 400, -32600),
+        ("null id", edited(list(), id, r#""id":null"#), 400, -32600),
+        ("two methods", edited(list(), id, methods), 400, -32600),
+        ("two names", edited(echo(), name, names), 400, -32600),
+        ("two keys in the arguments", edited(echo(), none, twice), 400, -32600),
+        ("deep nesting", edited(echo(), none, &deep), 400, -32600),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn requests_that_no_agent_sends() {
+    expect(vec![
         ("JSON only", list().with("accept", "application/json"), 406, -32600),
         ("plain text", list().with("content-type", "text/plain"), 415, -32600),
         ("foreign origin", list().header("origin", "https://evil.example"), 403, -32600),
         ("origin null", list().header("origin", "null"), 403, -32600),
         ("foreign host", list().with("host", "evil.example"), 403, -32600),
-        (
-            "token in the URL",
-            {
-                let mut a = list();
-                a.path += "?access_token=x";
-                a
-            },
-            400,
-            -32600,
-        ),
-        (
-            "unknown group",
-            {
-                let mut a = list();
-                a.path = "/nobody/mcp".into();
-                a
-            },
-            404,
-            40400,
-        ),
-        (
-            "unknown server",
-            {
-                let mut a = list();
-                a.path = "/acme/none/mcp".into();
-                a
-            },
-            404,
-            40400,
-        ),
-    ];
-    for (what, ask, status, code) in table {
-        let answer = proxy.send(ask).await;
-        assert_eq!(
-            (answer.status.as_u16(), answer.code()),
-            (status, code),
-            "{what}: {}",
-            answer.text()
-        );
-        assert!(answer.header("x-request-id").is_some(), "{what}");
-    }
-    assert!(peer.seen("tools/call").is_empty());
+        ("token in the URL", at("/acme/files/mcp?access_token=x"), 400, -32600),
+    ])
+    .await;
+    let (_peer, proxy) = start().await;
     assert_eq!(proxy.send(list().header("origin", "http://localhost:3000")).await.status, 200);
     let star = list().with("accept", "*/*").with("content-type", "Application/JSON; charset=utf-8");
     assert_eq!(proxy.send(star).await.status, 200);

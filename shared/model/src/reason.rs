@@ -117,7 +117,7 @@ pub struct Refusal {
     /// of a schema error, the supported versions, the header at fault.
     pub hint: Option<String>,
     /// JSON for the error's `data` member (`{"supported": [...]}`, `requiredCapabilities`).
-    pub data: Option<serde_json::Value>,
+    pub data: Option<Box<serde_json::Value>>,
     /// Seconds for `Retry-After`.
     pub retry_after_secs: Option<u64>,
 }
@@ -136,7 +136,7 @@ impl Refusal {
     /// Adds the `data` member of the JSON-RPC error.
     #[must_use]
     pub fn data(mut self, data: serde_json::Value) -> Self {
-        self.data = Some(data);
+        self.data = Some(Box::new(data));
         self
     }
     /// Adds a `Retry-After`.
