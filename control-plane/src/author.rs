@@ -304,7 +304,7 @@ fn unused_definitions(set: &ResourceSet) -> Vec<ResourceKey> {
             Spec::Catalog(catalog) => Some(catalog),
             _ => None,
         })
-        .flat_map(|catalog| catalog.entries.iter().chain(&catalog.waiting))
+        .flat_map(|catalog| catalog.entries.iter().chain(&catalog.waiting).chain(&catalog.absent))
         .map(|entry| Definition::name_of(&entry.digest))
         .collect();
     let definitions = set.of_kind(Kind::Definition, None).map(|definition| &definition.key);

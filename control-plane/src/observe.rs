@@ -8,6 +8,7 @@
 //! Definitions are content-addressed and written before the catalog that names them, in as many
 //! transactions as it takes; proxies never see one that no catalog names.
 
+pub mod intake;
 pub mod merge;
 
 use std::collections::BTreeMap;
@@ -140,7 +141,8 @@ impl Observer {
         let mut newest = self.author.newest();
         let name = Catalog::name_of(of.server, of.version);
         let key = ResourceKey::grouped(Kind::Catalog, of.group, name);
-        for _ in 0..TRIES_MAX {
+        let mut tries = 0;
+        while tries < TRIES_MAX {
             let base = newest.borrow_and_update().clone();
             let existing = base.set.get(&key).and_then(|resource| match &resource.spec {
                 Spec::Catalog(catalog) => Some(catalog),
@@ -163,6 +165,7 @@ impl Observer {
                     }
                 }
                 Err(StoreError::Conflict) => {
+                    tries += 1;
                     let moved = newest.wait_for(|indexed| indexed.revision > base.revision);
                     tokio::time::timeout(CATCH_UP, moved).await.ok();
                 }

@@ -248,6 +248,7 @@ fn catalogs_go_with_their_versions() {
         entries: vec![],
         waiting: vec![],
         waiting_instructions: None,
+        absent: vec![],
     };
     let key = ResourceKey::parse("Catalog/acme/billing.v1").unwrap();
     let resource = Resource::new(key.clone(), Spec::Catalog(catalog)).unwrap();

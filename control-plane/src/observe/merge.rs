@@ -53,7 +53,8 @@ fn complaint(
 ///
 /// What is pinned stays as it was pinned, as long as the server still offers something of that
 /// name; what is new or changed is pinned at once or waits, as the rule says; what the server no
-/// longer offers goes. Instructions are text for models, and are held back like a definition.
+/// longer offers is set aside, and is served again without a question when the server offers it
+/// again unchanged (a server that restarts may offer nothing for a moment). Instructions are text for models, and are held back like a definition.
 pub fn after_offer(
     (server, version): (&Name, &Name),
     existing: Option<&Catalog>,
@@ -65,17 +66,15 @@ pub fn after_offer(
         PinRule::First => existing.is_none(),
         PinRule::Ask => false,
     };
-    let pinned: HashMap<(DefinitionKind, &str), Digest> = existing
-        .map(|catalog| &catalog.entries)
-        .into_iter()
-        .flatten()
-        .map(|entry| ((entry.kind, entry.name.as_str()), entry.digest))
-        .collect();
+    let approved =
+        || existing.into_iter().flat_map(|catalog| catalog.entries.iter().chain(&catalog.absent));
+    let mut pinned: HashMap<(DefinitionKind, &str), Digest> =
+        approved().map(|entry| ((entry.kind, entry.name.as_str()), entry.digest)).collect();
     let (mut entries, mut waiting) = (Vec::new(), Vec::new());
     for offered in &offer.definitions {
         let digest = Digest::of(offered.json.as_bytes());
         let entry = CatalogEntry { kind: offered.kind, name: offered.name.clone(), digest };
-        let before = pinned.get(&(offered.kind, offered.name.as_str())).copied();
+        let before = pinned.remove(&(offered.kind, offered.name.as_str()));
         if at_once || before == Some(digest) {
             entries.push(entry);
             continue;
@@ -85,6 +84,8 @@ pub fn after_offer(
         }
         waiting.push(entry);
     }
+    let gone = |e: &&CatalogEntry| !at_once && pinned.contains_key(&(e.kind, e.name.as_str()));
+    let absent = approved().filter(gone).take(bounds::CATALOG_ENTRIES_MAX).cloned().collect();
     let before = existing.and_then(|catalog| catalog.instructions.clone());
     let (instructions, waiting_instructions) = if at_once || before == offer.instructions {
         (offer.instructions.clone(), None)
@@ -101,12 +102,13 @@ pub fn after_offer(
         entries,
         waiting,
         waiting_instructions,
+        absent,
     }
 }
 
 /// The catalog with everything pinned that waits.
 pub fn after_pin(existing: &Catalog) -> Catalog {
-    let mut after = existing.clone();
+    let mut after = Catalog { absent: Vec::new(), ..existing.clone() };
     for entry in std::mem::take(&mut after.waiting) {
         let same = |e: &&mut CatalogEntry| e.kind == entry.kind && e.name == entry.name;
         match after.entries.iter_mut().find(same) {
@@ -174,12 +176,28 @@ mod tests {
         let second = after(Some(&first), &[("a", "evil"), ("c", "x")], PinRule::First);
         assert_eq!(second.entries, first.entries[..1], "a as it was pinned, b is gone");
         assert_eq!(names(&second.waiting), ["a", "c"]);
+        assert_eq!(second.absent, first.entries[1..], "b may come back");
         let pinned = after_pin(&second);
         assert_eq!(names(&pinned.entries), ["a", "c"]);
         assert_ne!(pinned.entries[0], first.entries[0]);
         assert!(pinned.waiting.is_empty());
         let again = after(Some(&pinned), &[("a", "evil"), ("c", "x")], PinRule::First);
         assert_eq!(again, pinned, "an offer of what is pinned changes nothing");
+    }
+
+    #[test]
+    fn what_comes_back_unchanged_needs_no_question() {
+        let first = after(None, &[("a", "x"), ("b", "x")], PinRule::First);
+        let nothing = after(Some(&first), &[], PinRule::First);
+        assert_eq!((names(&nothing.entries), names(&nothing.absent)), (vec![], vec!["a", "b"]));
+        let again = after(Some(&nothing), &[("b", "x"), ("a", "x")], PinRule::First);
+        assert_eq!(names(&again.entries), ["b", "a"]);
+        assert!(again.absent.is_empty() && again.waiting.is_empty());
+        let other = after(Some(&nothing), &[("b", "evil")], PinRule::First);
+        assert_eq!(other.entries, first.entries[1..], "as it was pinned");
+        assert_eq!((names(&other.waiting), names(&other.absent)), (vec!["b"], vec!["a"]));
+        let pinned = after_pin(&nothing);
+        assert!(pinned.absent.is_empty(), "an operator has seen that they are gone");
     }
 
     #[test]

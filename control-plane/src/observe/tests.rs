@@ -1,14 +1,18 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use weir_model::id::Name;
-use weir_model::observation::{Offer, Offered};
+use weir_model::observation::{Observation, Offer, Offered, Seen};
 use weir_model::resource::{DefinitionKind, ObservedEra, ResourceKey, Spec, parse_documents};
+use weir_model::sync::identity::NodeId;
 
+use super::intake::Intake;
 use super::{ObserveError, Observer, Version};
 use crate::admit::Proposal;
 use crate::author::{Author, Mode};
+use crate::fleet::{Fleet, Presence};
 use crate::index::Index;
 use crate::store::Store;
 use crate::store::embedded::{Embedded, History};
@@ -138,4 +142,57 @@ async fn what_is_not_registered_has_no_catalog() {
     assert!(matches!(refused, Err(ObserveError::Unknown(..))), "{refused:?}");
     let refused = world.observer.pin(Billing::new().version()).await;
     assert!(matches!(refused, Err(ObserveError::Unobserved(_))), "{refused:?}");
+}
+
+async fn see(intake: &Intake, region: &str, seen: Seen) {
+    let node = NodeId { region: name(region), node: name("n1") };
+    let Billing(group, server, version) = Billing::new();
+    let (tell, done) = tokio::sync::oneshot::channel();
+    let observation = Observation { group, server, version, seen };
+    assert!(intake.take(node, observation, move || tell.send(()).unwrap()));
+    tokio::time::timeout(Duration::from_secs(10), done).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn reports_of_nodes_become_catalogs_and_health() {
+    let world = world("first").await;
+    let clock = weir_runtime::clock::SystemClock::shared();
+    let fleet = Fleet::new(Arc::clone(&world.observer.store), "cp".to_owned(), clock);
+    let id = NodeId { region: name("eu"), node: name("n1") };
+    let _connected = fleet.connected(Presence { id, build: String::new(), schema: 1 });
+    let (intake, work) = Intake::new(world.observer.clone(), fleet.clone());
+    let worker = tokio::spawn(work);
+    let health = async || fleet.list().await.unwrap()[0].servers["acme/billing@v1"].clone();
+
+    see(&intake, "eu", Seen::Down("refused".to_owned())).await;
+    assert!(!health().await.up);
+    let mut mixed = offer(2, "x");
+    mixed.definitions[0].json = "no JSON".to_owned();
+    see(&intake, "eu", Seen::Offer(mixed)).await;
+    assert_eq!(world.catalog(), (1, 0));
+    let told = health().await;
+    assert!(told.up && told.message.unwrap().starts_with("1 definitions are left out"));
+    see(&intake, "eu", Seen::Up).await;
+    assert_eq!(health().await.message, None);
+
+    drop(intake);
+    tokio::time::timeout(Duration::from_secs(10), worker).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_region_has_no_say_in_groups_of_another() {
+    let world = world("first").await;
+    let text = "apiVersion: weir/v1\nkind: Group\nmetadata: {name: acme}\nspec: {regions: [us]}\n\
+                ---\napiVersion: weir/v1\nkind: Region\nmetadata: {name: us}\nspec: {}\n";
+    let documents = parse_documents(text, &mut || "none".to_owned()).unwrap();
+    let proposal = Proposal { documents, ..Proposal::default() };
+    world.author.change(proposal, None, Mode::Commit).await.unwrap();
+    let clock = weir_runtime::clock::SystemClock::shared();
+    let fleet = Fleet::new(Arc::clone(&world.observer.store), "cp".to_owned(), clock);
+    let (intake, work) = Intake::new(world.observer.clone(), fleet);
+    tokio::spawn(work);
+    see(&intake, "eu", Seen::Offer(offer(1, "x"))).await;
+    assert_eq!(world.catalog(), (0, 0));
+    see(&intake, "us", Seen::Offer(offer(1, "x"))).await;
+    assert_eq!(world.catalog(), (1, 0));
 }

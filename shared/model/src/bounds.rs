@@ -215,3 +215,26 @@ pub const OPERATOR_REQUEST_MS: u64 = 30_000;
 pub const STORE_CALL_MS: u64 = 5_000;
 /// Milliseconds between heartbeats on the sync stream; three missed ones end it.
 pub const HEARTBEAT_MS: u64 = 5_000;
+/// Seconds for which a node's certificate is good; it is renewed after two thirds of them.
+pub const NODE_CERTIFICATE_SECS: i64 = 24 * 3600;
+/// Seconds after its end for which a node's certificate may still be renewed (and nothing else),
+/// so that proxies outlive a long outage of the control plane.
+pub const NODE_RENEW_GRACE_SECS: i64 = 30 * 24 * 3600;
+/// Seconds for which the certificate of a sync listener, and a signer's endorsement, are good.
+pub const PLANE_CERTIFICATE_SECS: i64 = 7 * 24 * 3600;
+/// Milliseconds for a TLS handshake on the sync listener.
+pub const SYNC_HANDSHAKE_MS: u64 = 5_000;
+/// Milliseconds for one call that enrols a node or renews its certificate.
+pub const ENROL_CALL_MS: u64 = 15_000;
+/// Seconds for which an enrolment token is good at most.
+pub const ENROL_TOKEN_SECS_MAX: i64 = 30 * 24 * 3600;
+/// Frames that wait for a slow node.
+pub const SYNC_QUEUE_FRAMES: usize = 4;
+/// Observations that wait to be stored.
+pub const OBSERVE_QUEUE: usize = 256;
+/// Refused documents that a node names; more are counted with the last.
+pub const REFUSED_MAX: usize = 100;
+/// Seconds between two writes of what is known of a node, when nothing changed.
+pub const FLEET_WRITE_SECS: u64 = 30;
+/// Seconds after which a node that was not seen is forgotten.
+pub const FLEET_FORGET_SECS: i64 = 7 * 24 * 3600;

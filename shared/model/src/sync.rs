@@ -17,6 +17,7 @@
 //!   that is silent for [`Timing::missed`] heartbeats is given up.
 //! - A node that cannot connect tries again with capped, jittered backoff, for ever.
 
+pub mod identity;
 pub mod publisher;
 pub mod report;
 pub mod statement;
@@ -144,7 +145,7 @@ pub enum NodeFrame {
         message: String,
     },
     /// A part of an observation.
-    Report(ReportPart),
+    Report(Box<ReportPart>),
 }
 
 /// From the control plane.
@@ -158,7 +159,7 @@ pub enum PlaneFrame {
         revision: Revision,
     },
     /// A part of an update.
-    Update(UpdatePart),
+    Update(Box<UpdatePart>),
     /// What the control plane believes the node has.
     Heartbeat(Applied),
     /// A report is kept; the node may forget it.

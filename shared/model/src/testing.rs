@@ -198,6 +198,7 @@ impl World {
                 entries: Vec::new(),
                 waiting: Vec::new(),
                 waiting_instructions: None,
+                absent: Vec::new(),
             })
         });
         if let Spec::Catalog(catalog) = catalog {

@@ -23,7 +23,7 @@ pub struct WireError {
     pub problem: String,
 }
 
-fn bad(field: &'static str, problem: impl ToString) -> WireError {
+fn bad(field: &'static str, problem: impl std::fmt::Display) -> WireError {
     WireError { field, problem: problem.to_string() }
 }
 
@@ -87,7 +87,7 @@ pub fn from_node_frame(frame: v1::NodeFrame) -> Result<NodeFrame, WireError> {
             NodeFrame::Heartbeat(applied("heartbeat.digest", h.revision, &h.digest)?)
         }
         Body::Resync(r) => NodeFrame::Resync { nonce: r.nonce, message: r.message },
-        Body::Report(r) => NodeFrame::Report(report::from_report(r)?),
+        Body::Report(r) => NodeFrame::Report(Box::new(report::from_report(r)?)),
     })
 }
 
@@ -119,7 +119,7 @@ pub fn to_node_frame(frame: NodeFrame) -> v1::NodeFrame {
             digest: digest(applied),
         }),
         NodeFrame::Resync { nonce, message } => Body::Resync(v1::Resync { nonce, message }),
-        NodeFrame::Report(part) => Body::Report(report::to_report(part)),
+        NodeFrame::Report(part) => Body::Report(report::to_report(*part)),
     };
     v1::NodeFrame { body: Some(body) }
 }
@@ -134,7 +134,7 @@ pub fn from_plane_frame(frame: v1::PlaneFrame) -> Result<PlaneFrame, WireError> 
         Body::Welcome(w) => {
             PlaneFrame::Welcome { replica: w.replica, revision: Revision(w.revision) }
         }
-        Body::Update(u) => PlaneFrame::Update(from_update(u)?),
+        Body::Update(u) => PlaneFrame::Update(Box::new(from_update(u)?)),
         Body::Heartbeat(h) => {
             PlaneFrame::Heartbeat(applied("heartbeat.digest", h.revision, &h.digest)?)
         }
@@ -149,7 +149,7 @@ pub fn to_plane_frame(frame: PlaneFrame) -> v1::PlaneFrame {
         PlaneFrame::Welcome { replica, revision } => {
             Body::Welcome(v1::Welcome { replica, revision: revision.0 })
         }
-        PlaneFrame::Update(part) => Body::Update(to_update(part)),
+        PlaneFrame::Update(part) => Body::Update(to_update(*part)),
         PlaneFrame::Heartbeat(applied) => Body::Heartbeat(v1::PlaneHeartbeat {
             revision: applied.revision.0,
             digest: digest(applied),

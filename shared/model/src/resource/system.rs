@@ -32,6 +32,10 @@ pub struct Catalog {
     /// Observed `instructions` that wait likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_instructions: Option<String>,
+    /// Pinned, but not offered at the moment: served to nobody, and served again without another
+    /// approval when it comes back unchanged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<CatalogEntry>,
 }
 
 impl Catalog {

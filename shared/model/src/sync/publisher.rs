@@ -42,7 +42,7 @@ pub enum Action {
     /// Sign the target, seal the secrets, and send the parts ([`Plan::into_parts`]).
     Publish(Plan),
     /// A part of an observation came.
-    Report(ReportPart),
+    Report(Box<ReportPart>),
     /// End the stream, for that reason.
     Close(String),
 }
@@ -105,7 +105,7 @@ impl Plan {
         };
         let frame = |(part, (upserts, removals, secrets)): (u32, Content)| {
             let head = head.clone();
-            PlaneFrame::Update(UpdatePart { head, part, upserts, removals, secrets })
+            PlaneFrame::Update(Box::new(UpdatePart { head, part, upserts, removals, secrets }))
         };
         (0..).zip(cut.parts).map(frame).collect()
     }

@@ -287,7 +287,7 @@ impl Subscriber {
                 *greeted = true;
                 Vec::new()
             }
-            PlaneFrame::Update(part) => self.on_part(part, now),
+            PlaneFrame::Update(part) => self.on_part(*part, now),
             PlaneFrame::Heartbeat(applied) => self.on_heartbeat(applied),
             PlaneFrame::ReportStored { sequence } => vec![Action::Stored { sequence }],
         }
@@ -295,7 +295,7 @@ impl Subscriber {
 
     /// The frame that carries a part of a report, when there is a stream to send it on.
     pub fn report(&self, part: ReportPart) -> Option<NodeFrame> {
-        self.is_connected().then_some(NodeFrame::Report(part))
+        self.is_connected().then_some(NodeFrame::Report(Box::new(part)))
     }
 
     /// The shell is done with an update: it is in force except for what is refused of it, or it

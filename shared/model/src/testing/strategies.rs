@@ -240,6 +240,7 @@ fn catalog() -> impl Strategy<Value = (ResourceKey, Spec)> {
                 entries: tools.into_iter().map(entry).collect(),
                 waiting: Vec::new(),
                 waiting_instructions: None,
+                absent: Vec::new(),
             };
             (key, Spec::Catalog(catalog))
         },

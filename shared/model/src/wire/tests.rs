@@ -10,7 +10,7 @@ fn state() -> Applied {
 fn observation(seen: Seen) -> NodeFrame {
     let (group, server) = ("acme".parse().unwrap(), "billing".parse().unwrap());
     let observation = Observation { group, server, version: "v1".parse().unwrap(), seen };
-    NodeFrame::Report(ReportPart { sequence: 3, part: 0, parts: 2, observation })
+    NodeFrame::Report(Box::new(ReportPart { sequence: 3, part: 0, parts: 2, observation }))
 }
 
 fn node_frames() -> Vec<NodeFrame> {
@@ -90,8 +90,8 @@ fn frames_round_trip() {
     full.head.rollback = false;
     let frames = [
         PlaneFrame::Welcome { replica: "cp-1".to_owned(), revision: Revision(3) },
-        PlaneFrame::Update(update()),
-        PlaneFrame::Update(full),
+        PlaneFrame::Update(Box::new(update())),
+        PlaneFrame::Update(Box::new(full)),
         PlaneFrame::Heartbeat(state()),
         PlaneFrame::Heartbeat(Applied::default()),
         PlaneFrame::ReportStored { sequence: 3 },

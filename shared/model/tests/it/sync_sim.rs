@@ -3,6 +3,8 @@
 //! Everything that happens comes from one seed. A failing seed is printed; `WEIR_SIM_SEED=<n>`
 //! replays it alone, `WEIR_SIM_SEEDS=<n>` sets how many are tried.
 
+#![allow(clippy::unwrap_used)]
+
 mod network;
 mod node;
 mod plane;
@@ -58,8 +60,8 @@ impl Sim {
                     self.network.after(TICK_MS, Event::Tick);
                 }
                 Event::Connect { node, life, replica } => self.connect(node, life, replica),
-                Event::ToNode { conn, frame } => self.to_node(conn, frame),
-                Event::ToPlane { conn, frame } => self.to_plane(conn, frame),
+                Event::ToNode { conn, frame } => self.node_gets(conn, frame),
+                Event::ToPlane { conn, frame } => self.plane_gets(conn, frame),
                 Event::Cut { conn } => self.cut(conn),
                 Event::Applied { node, life, nonce } => self.applied(node, life, nonce),
                 Event::Follow { replica } => self.follow(replica),
@@ -168,7 +170,7 @@ impl Sim {
         }
     }
 
-    fn to_node(&mut self, conn: u64, frame: weir_model::sync::PlaneFrame) {
+    fn node_gets(&mut self, conn: u64, frame: weir_model::sync::PlaneFrame) {
         let now = self.now();
         let Some((at, _)) = self.network.conns.get(&conn).copied() else { return };
         if self.nodes[at].conn == Some(conn) {
@@ -177,7 +179,7 @@ impl Sim {
         }
     }
 
-    fn to_plane(&mut self, conn: u64, frame: weir_model::sync::NodeFrame) {
+    fn plane_gets(&mut self, conn: u64, frame: weir_model::sync::NodeFrame) {
         let now = self.now();
         let Some((_, replica)) = self.network.conns.get(&conn).copied() else { return };
         let actions = self.replicas[replica].message(conn, frame, now);
@@ -196,7 +198,7 @@ impl Sim {
                 }
                 Action::Send(frame) => {
                     if let Some(conn) = self.nodes[at].conn {
-                        self.network.send_to_plane(conn, frame, &mut self.random);
+                        self.network.send_to_plane(conn, &frame, &mut self.random);
                     }
                 }
                 Action::Apply(assembled) => {
@@ -238,13 +240,13 @@ impl Sim {
         for action in actions {
             match action {
                 Action::Send(frame) => {
-                    self.network.send_to_node(conn, frame, &mut self.random);
+                    self.network.send_to_node(conn, &frame, &mut self.random);
                 }
                 Action::Publish(plan) => {
                     let Some(hello) = self.replicas[at].hello(conn) else { continue };
                     let parts = self.authority.parts(plan, &hello);
                     for frame in parts {
-                        self.network.send_to_node(conn, frame, &mut self.random);
+                        self.network.send_to_node(conn, &frame, &mut self.random);
                     }
                 }
                 Action::Report(_) => panic!("nothing was reported"),

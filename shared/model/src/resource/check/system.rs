@@ -26,7 +26,11 @@ pub(super) fn definition_name(f: &mut Findings, name: &str, spec: &Definition) {
 }
 
 pub(super) fn catalog(f: &mut Findings, spec: &Catalog) {
-    for (path, list) in [("spec.entries", &spec.entries), ("spec.waiting", &spec.waiting)] {
+    for (path, list) in [
+        ("spec.entries", &spec.entries),
+        ("spec.waiting", &spec.waiting),
+        ("spec.absent", &spec.absent),
+    ] {
         for kind in [
             DefinitionKind::Tool,
             DefinitionKind::Resource,

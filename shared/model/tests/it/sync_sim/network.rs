@@ -56,13 +56,13 @@ impl Network {
         self.counter
     }
 
-    pub(crate) fn send_to_plane(&mut self, conn: u64, frame: NodeFrame, random: &mut Random) {
+    pub(crate) fn send_to_plane(&mut self, conn: u64, frame: &NodeFrame, random: &mut Random) {
         for delay in self.fate(conn, random) {
             self.after(delay, Event::ToPlane { conn, frame: frame.clone() });
         }
     }
 
-    pub(crate) fn send_to_node(&mut self, conn: u64, frame: PlaneFrame, random: &mut Random) {
+    pub(crate) fn send_to_node(&mut self, conn: u64, frame: &PlaneFrame, random: &mut Random) {
         for delay in self.fate(conn, random) {
             let mut frame = frame.clone();
             if self.trouble && random.below(30) == 0 {

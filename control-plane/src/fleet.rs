@@ -1,0 +1,334 @@
+//! What each proxy runs, and what it sees of its servers.
+//!
+//! Every replica knows the nodes that are connected to it, and writes what it knows to
+//! `state/nodes/{region}/{node}`: when something changed, and otherwise at a low rate. So every
+//! replica can tell of the whole fleet, and a replica that dies leaves its last word behind.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use weir_model::bounds;
+use weir_model::id::{Digest, Name, Revision};
+use weir_model::snapshot::UpstreamKey;
+use weir_model::sync::identity::NodeId;
+use weir_model::sync::{Applied, Refused};
+use weir_runtime::clock::SharedClock;
+use weir_runtime::drain::Watch;
+
+use crate::store::{Entry, Guard, Op, Store, StoreError};
+
+const PATH: &str = "state/nodes/";
+/// Changes are gathered for this long before they are written.
+const GATHER: Duration = Duration::from_millis(500);
+/// Silence after which a node counts as gone, whatever its record says: its replica may be.
+const SILENT_SECS: i64 = 3 * bounds::FLEET_WRITE_SECS as i64;
+
+/// One proxy, as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Node {
+    /// Its name.
+    pub node: Name,
+    /// Its region.
+    pub region: Name,
+    /// Version and commit.
+    pub build: String,
+    /// The document schema that it reads.
+    pub schema: u32,
+    /// What it has in force.
+    pub revision: Revision,
+    /// Of that.
+    pub digest: Digest,
+    /// True while a replica has a stream to it.
+    pub connected: bool,
+    /// The replica that has, or had last.
+    pub replica: String,
+    /// Seconds since the epoch.
+    pub last_seen: i64,
+    /// What it refuses of what it has.
+    #[serde(default)]
+    pub refused: Vec<Refused>,
+    /// What it sees of its servers, by `group/server@version`.
+    #[serde(default)]
+    pub servers: BTreeMap<String, Health>,
+}
+
+/// A server version as one node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    /// Whether it answers.
+    pub up: bool,
+    /// Why not, or what is wrong with what it offers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Since when, in seconds since the epoch.
+    pub since: i64,
+}
+
+/// What a node says of itself when it connects.
+#[derive(Debug, Clone)]
+pub struct Presence {
+    /// Who.
+    pub id: NodeId,
+    /// Version and commit.
+    pub build: String,
+    /// Document schema.
+    pub schema: u32,
+}
+
+/// A stream's hold on its node's record; when it is dropped the node counts as disconnected.
+#[derive(Debug)]
+pub struct Connected {
+    fleet: Fleet,
+    id: NodeId,
+    stream: u64,
+}
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct Fleet {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Arc<dyn Store>,
+    replica: String,
+    clock: SharedClock,
+    nodes: Mutex<HashMap<NodeId, Local>>,
+    streams: std::sync::atomic::AtomicU64,
+    dirty: Notify,
+}
+
+struct Local {
+    node: Node,
+    stream: u64,
+    written: Option<Node>,
+}
+
+impl std::fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fleet").field("here", &self.shared.nodes.lock().len()).finish()
+    }
+}
+
+impl Fleet {
+    /// The fleet as this replica sees it.
+    pub fn new(store: Arc<dyn Store>, replica: String, clock: SharedClock) -> Self {
+        let shared = Shared {
+            store,
+            replica,
+            clock,
+            nodes: Mutex::default(),
+            streams: Default::default(),
+            dirty: Notify::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    fn now(&self) -> i64 {
+        i64::try_from(self.shared.clock.now_secs()).unwrap_or(i64::MAX)
+    }
+
+    /// A node has connected here. A stream that it had before no longer counts.
+    pub fn connected(&self, presence: Presence) -> Connected {
+        use std::sync::atomic::Ordering;
+        let stream = self.shared.streams.fetch_add(1, Ordering::Relaxed) + 1;
+        let Presence { id, build, schema } = presence;
+        let mut nodes = self.shared.nodes.lock();
+        let before = nodes.remove(&id);
+        let node = Node {
+            node: id.node.clone(),
+            region: id.region.clone(),
+            build,
+            schema,
+            revision: Revision(0),
+            digest: Digest::default(),
+            connected: true,
+            replica: self.shared.replica.clone(),
+            last_seen: self.now(),
+            refused: Vec::new(),
+            servers: before.as_ref().map(|b| b.node.servers.clone()).unwrap_or_default(),
+        };
+        nodes.insert(id.clone(), Local { node, stream, written: before.and_then(|b| b.written) });
+        drop(nodes);
+        self.shared.dirty.notify_one();
+        Connected { fleet: self.clone(), id, stream }
+    }
+
+    /// What a node sees of a server version: whether it answers, and what is wrong with it.
+    pub fn health(&self, id: &NodeId, server: &UpstreamKey, (up, message): (bool, Option<String>)) {
+        let now = self.now();
+        let mut nodes = self.shared.nodes.lock();
+        let Some(local) = nodes.get_mut(id) else { return };
+        let message = message.map(|m| m.chars().take(500).collect::<String>());
+        let servers = &mut local.node.servers;
+        let key = server.to_string();
+        let known = servers.get(&key);
+        if known.is_some_and(|k| k.up == up && k.message == message)
+            || (known.is_none() && servers.len() >= bounds::OUTBOX_ENTRIES_MAX)
+        {
+            return;
+        }
+        servers.insert(key, Health { up, message, since: now });
+        drop(nodes);
+        self.shared.dirty.notify_one();
+    }
+
+    /// All nodes that any replica knows of.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn list(&self) -> Result<Vec<Node>, StoreError> {
+        let mut nodes = BTreeMap::new();
+        for entry in self.shared.store.list(PATH).await?.entries {
+            if let Some(mut node) = read(&entry) {
+                node.connected &= self.now() - node.last_seen <= SILENT_SECS;
+                nodes.insert((node.region.clone(), node.node.clone()), node);
+            }
+        }
+        for local in self.shared.nodes.lock().values() {
+            let key = (local.node.region.clone(), local.node.node.clone());
+            let newer = nodes.get(&key).is_none_or(|n| n.last_seen <= local.node.last_seen);
+            if local.node.connected || newer {
+                nodes.insert(key, local.node.clone());
+            }
+        }
+        Ok(nodes.into_values().collect())
+    }
+
+    /// Writes what changed, until the drain; then writes that everybody left.
+    pub async fn run(self, drain: Watch) {
+        let interval = Duration::from_secs(bounds::FLEET_WRITE_SECS);
+        loop {
+            let wake = tokio::time::timeout(interval, self.shared.dirty.notified());
+            tokio::select! {
+                _ = wake => {}
+                () = drain.drained() => break,
+            }
+            tokio::time::sleep(GATHER).await;
+            self.write().await;
+            if let Err(error) = self.forget().await {
+                tracing::debug!(%error, "old nodes could not be forgotten");
+            }
+        }
+        for local in self.shared.nodes.lock().values_mut() {
+            local.node.connected = false;
+        }
+        self.write().await;
+    }
+
+    async fn write(&self) {
+        let due: Vec<(NodeId, Node)> = {
+            let nodes = self.shared.nodes.lock();
+            let due = nodes.iter().filter(|(_, l)| is_due(&l.node, l.written.as_ref()));
+            due.map(|(id, l)| (id.clone(), l.node.clone())).collect()
+        };
+        for (id, node) in due {
+            match self.write_one(&id, &node).await {
+                Ok(()) => {
+                    let mut nodes = self.shared.nodes.lock();
+                    if let Some(local) = nodes.get_mut(&id) {
+                        local.written = Some(node);
+                        if !local.node.connected {
+                            nodes.remove(&id);
+                        }
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, node = %id, "what a node runs could not be written");
+                }
+            }
+        }
+    }
+
+    async fn write_one(&self, id: &NodeId, node: &Node) -> Result<(), StoreError> {
+        let key = format!("{PATH}{id}");
+        let known = self.shared.store.get(&key).await?;
+        let revision = known.as_ref().map_or(Revision(0), |e| e.revision);
+        let other = known.as_ref().and_then(read);
+        if !node.connected && other.is_some_and(|o| o.connected && o.replica != node.replica) {
+            // It has moved on to another replica, which tells of it now.
+            return Ok(());
+        }
+        let value = serde_json::to_vec(node).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+        let guard = Guard { key: key.clone(), revision };
+        match self.shared.store.commit(vec![guard], vec![Op::Put(key, value.into())]).await {
+            // Another replica was faster; the next round decides anew.
+            Err(StoreError::Conflict) => {
+                self.shared.dirty.notify_one();
+                Ok(())
+            }
+            other => other.map(drop),
+        }
+    }
+
+    async fn forget(&self) -> Result<(), StoreError> {
+        let oldest = self.now() - bounds::FLEET_FORGET_SECS;
+        let entries = self.shared.store.list(PATH).await?.entries;
+        for entry in entries {
+            if read(&entry).is_none_or(|node| node.last_seen < oldest) {
+                let guard = Guard { key: entry.key.clone(), revision: entry.revision };
+                match self.shared.store.commit(vec![guard], vec![Op::Delete(entry.key)]).await {
+                    Ok(_) | Err(StoreError::Conflict) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Connected {
+    /// The node was heard of, and has this in force.
+    pub fn status(&self, applied: Applied, refused: &[Refused]) {
+        let now = self.fleet.now();
+        let mut nodes = self.fleet.shared.nodes.lock();
+        let Some(local) = nodes.get_mut(&self.id).filter(|l| l.stream == self.stream) else {
+            return;
+        };
+        local.node.last_seen = now;
+        let same = local.node.revision == applied.revision
+            && local.node.digest == applied.digest
+            && local.node.refused == refused;
+        if same {
+            return;
+        }
+        local.node.revision = applied.revision;
+        local.node.digest = applied.digest;
+        local.node.refused = refused.to_vec();
+        drop(nodes);
+        self.fleet.shared.dirty.notify_one();
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        let mut nodes = self.fleet.shared.nodes.lock();
+        if let Some(local) = nodes.get_mut(&self.id).filter(|l| l.stream == self.stream) {
+            local.node.connected = false;
+        }
+        drop(nodes);
+        self.fleet.shared.dirty.notify_one();
+    }
+}
+
+fn is_due(node: &Node, written: Option<&Node>) -> bool {
+    let Some(written) = written else { return true };
+    let seen = Node { last_seen: written.last_seen, ..node.clone() };
+    let write_secs = i64::try_from(bounds::FLEET_WRITE_SECS).unwrap_or(i64::MAX);
+    seen != *written || node.last_seen - written.last_seen >= write_secs
+}
+
+fn read(entry: &Entry) -> Option<Node> {
+    serde_json::from_slice(&entry.value)
+        .inspect_err(|e| tracing::warn!(path = entry.key, line = e.line(), "no node's record"))
+        .ok()
+}
+
+#[cfg(test)]
+mod tests;

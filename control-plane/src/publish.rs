@@ -1,0 +1,261 @@
+//! The gRPC service that proxies follow: enrolment, renewal, and the stream of configuration.
+//!
+//! One task per node around [`weir_model::sync::publisher::Publisher`]. Views are computed once
+//! per region and change, shared by all its nodes; secrets are opened once and sealed per node.
+
+mod listen;
+mod regions;
+mod secrets;
+mod stream;
+mod verify;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use futures_util::Stream;
+use tonic::{Request, Response, Status, Streaming};
+use weir_model::bounds;
+use weir_model::sync::identity::NodeId;
+use weir_model::sync::statement::Signer;
+use weir_model::sync::{Now, Timing};
+use weir_proto::sync::v1;
+use weir_proto::sync::v1::sync_server::{Sync as SyncService, SyncServer};
+use weir_runtime::clock::SharedClock;
+use weir_runtime::drain::Watch;
+
+use crate::ca::{Ca, CaError};
+use crate::enrol::{EnrolError, Enrolled, Enrolment};
+use crate::fleet::Fleet;
+use crate::index::Newest;
+use crate::observe::intake::Intake;
+use crate::store::Store;
+use crate::vault::Vault;
+
+pub use listen::{Peer, Pipe, pipe};
+
+use regions::Regions;
+use secrets::Opened;
+
+/// What publishing is made of.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Names this replica to people.
+    pub replica: String,
+    /// The configuration.
+    pub newest: Newest,
+    /// The authority of all replicas.
+    pub ca: Arc<Ca>,
+    /// Takes enrolment tokens.
+    pub enrolment: Enrolment,
+    /// What nodes run.
+    pub fleet: Fleet,
+    /// What nodes see.
+    pub intake: Intake,
+    /// The time.
+    pub clock: SharedClock,
+    /// How long streams wait for what.
+    pub timing: Timing,
+}
+
+/// See the module. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Publish {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    parts: Parts,
+    signer: ArcSwap<Signer>,
+    regions: Regions,
+    opened: Opened,
+    began: Instant,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("replica", &self.parts.replica).finish_non_exhaustive()
+    }
+}
+
+impl Publish {
+    /// A service over a store whose secrets the vault opens.
+    ///
+    /// # Errors
+    /// [`CaError::Make`] when no signer can be made.
+    pub fn new(parts: Parts, store: Arc<dyn Store>, vault: Vault) -> Result<Self, CaError> {
+        let now = i64::try_from(parts.clock.now_secs()).unwrap_or(i64::MAX);
+        let signer = ArcSwap::from_pointee(parts.ca.signer(now, bounds::PLANE_CERTIFICATE_SECS)?);
+        let regions = Regions::new(parts.newest.clone());
+        let opened = Opened::new(store, vault);
+        let began = parts.clock.monotonic();
+        Ok(Self { shared: Arc::new(Shared { parts, signer, regions, opened, began }) })
+    }
+
+    /// Serves on a socket and (or) an in-memory pipe until the drain.
+    ///
+    /// # Errors
+    /// When the listener's certificate cannot be made, or serving fails as a whole.
+    pub async fn serve(
+        self,
+        tcp: Option<tokio::net::TcpListener>,
+        pipe: Option<Pipe>,
+        drain: Watch,
+    ) -> Result<(), ServeError> {
+        let shared = Arc::clone(&self.shared);
+        let service = Service { shared: Arc::clone(&shared), drain: drain.clone() };
+        let service = SyncServer::new(service)
+            .max_decoding_message_size(bounds::SYNC_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(bounds::SYNC_MESSAGE_BYTES_MAX);
+        let certificate = listen::Certificate::new(&shared.parts)?;
+        let incoming = listen::incoming((tcp, pipe), &certificate, &shared.parts, drain.clone())?;
+        let housekeeping = async {
+            let secrets = |indexed: &crate::index::Indexed| shared.opened.retain(&indexed.set);
+            tokio::join!(shared.regions.run(secrets), shared.keep_fresh(&certificate))
+        };
+        let served = tonic::transport::Server::builder()
+            .http2_keepalive_interval(Some(Duration::from_secs(15)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+            .add_service(service)
+            .serve_with_incoming_shutdown(incoming, async { drain.drained().await });
+        tokio::select! {
+            served = served => served.map_err(ServeError::Serve),
+            _ = housekeeping => Ok(()),
+        }
+    }
+}
+
+/// Why the service cannot be offered.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The listener's certificate.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] weir_runtime::tls::TlsError),
+    /// gRPC.
+    #[error("the sync service ended: {0}")]
+    Serve(tonic::transport::Error),
+}
+
+impl Shared {
+    fn unix(&self) -> i64 {
+        i64::try_from(self.parts.clock.now_secs()).unwrap_or(i64::MAX)
+    }
+
+    fn now(&self) -> Now {
+        let mono = self.parts.clock.monotonic().saturating_duration_since(self.began);
+        Now { mono, unix: self.unix() }
+    }
+
+    /// Replaces the listener's certificate and the signer after two thirds of their lives.
+    async fn keep_fresh(&self, certificate: &listen::Certificate) {
+        let whole = bounds::PLANE_CERTIFICATE_SECS;
+        let mut renew_at = self.unix() + whole * 2 / 3;
+        loop {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let now = self.unix();
+            if now < renew_at {
+                continue;
+            }
+            let signer = self.parts.ca.signer(now, whole);
+            match (signer, certificate.renew(&self.parts)) {
+                (Ok(signer), Ok(())) => {
+                    self.signer.store(Arc::new(signer));
+                    renew_at = now + whole * 2 / 3;
+                }
+                (Err(error), _) => tracing::error!(%error, "no new signer"),
+                (_, Err(error)) => tracing::error!(%error, "no new certificate"),
+            }
+        }
+    }
+}
+
+struct Service {
+    shared: Arc<Shared>,
+    drain: Watch,
+}
+
+type Frames = Pin<Box<dyn Stream<Item = Result<v1::PlaneFrame, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl SyncService for Service {
+    type WatchStream = Frames;
+
+    async fn enrol(
+        &self,
+        request: Request<v1::EnrolRequest>,
+    ) -> Result<Response<v1::EnrolResponse>, Status> {
+        let v1::EnrolRequest { token, node, certificate_request } = request.into_inner();
+        let enrolment = &self.shared.parts.enrolment;
+        let Enrolled { id, certificate } = enrolment
+            .enrol(&token, &node, &certificate_request)
+            .await
+            .inspect_err(|error| tracing::warn!(%error, "a node was not enrolled"))
+            .map_err(|e| refused(&e))?;
+        tracing::info!(node = %id, "a node was enrolled");
+        Ok(Response::new(v1::EnrolResponse {
+            certificate: certificate.to_vec().into(),
+            authority: self.shared.parts.ca.certificate().to_vec().into(),
+            node: id.node.to_string(),
+            region: id.region.to_string(),
+        }))
+    }
+
+    async fn renew(
+        &self,
+        request: Request<v1::RenewRequest>,
+    ) -> Result<Response<v1::RenewResponse>, Status> {
+        let peer = peer(&request)?;
+        let v1::RenewRequest { certificate_request } = request.into_inner();
+        let renewed = self.shared.parts.enrolment.renew(&peer.id, &certificate_request);
+        let Enrolled { id, certificate } = renewed.map_err(|e| refused(&e))?;
+        tracing::info!(node = %id, "a node's certificate was renewed");
+        Ok(Response::new(v1::RenewResponse {
+            certificate: certificate.to_vec().into(),
+            authority: self.shared.parts.ca.certificate().to_vec().into(),
+        }))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<Streaming<v1::NodeFrame>>,
+    ) -> Result<Response<Frames>, Status> {
+        let peer = peer(&request)?;
+        if peer.not_after <= self.shared.unix() {
+            return Err(Status::unauthenticated("the certificate has ended: renew it"));
+        }
+        let stream = stream::open(&self.shared, peer, request.into_inner(), self.drain.clone());
+        Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+/// The node behind a request; its certificate was verified in the handshake.
+fn peer<T>(request: &Request<T>) -> Result<Identity, Status> {
+    let peer = request.extensions().get::<Peer>();
+    let identity = peer.and_then(|peer| peer.identity.clone());
+    identity.ok_or_else(|| Status::unauthenticated("a node's certificate is needed: enrol first"))
+}
+
+/// A node and the end of its certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Who.
+    pub id: NodeId,
+    /// Seconds since the epoch.
+    pub not_after: i64,
+}
+
+fn refused(error: &EnrolError) -> Status {
+    match error {
+        EnrolError::Token => Status::permission_denied(error.to_string()),
+        EnrolError::Node(_) | EnrolError::Lifetime | EnrolError::Ca(CaError::BadRequest(_)) => {
+            Status::invalid_argument(error.to_string())
+        }
+        EnrolError::Ca(_) | EnrolError::Store(_) | EnrolError::Random(_) => {
+            Status::unavailable("the control plane cannot enrol nodes at the moment")
+        }
+    }
+}
