@@ -13,7 +13,7 @@ use weir_model::resource::AuditClass;
 use weir_runtime::metrics::Metrics;
 use weir_runtime::testing::eventually;
 
-use crate::pipeline::{Builder, Origin, Pipeline};
+use crate::pipeline::{Builder, Origin, Pipeline, Slot};
 use crate::sink::Sink;
 
 /// How long the slowest step of a sink may take.
@@ -48,11 +48,10 @@ pub async fn retries_after_failure(bench: &dyn Bench) {
     write(&pipeline, 0, 20).await;
     bench.break_down().await;
     // Requests that were let in before the failure was noticed.
-    let mut slots = Vec::new();
-    for n in 20..40 {
-        let slot = pipeline.reserve(AuditClass::Durable).expect("the sink seems well");
-        slots.push(tokio::spawn(slot.finish(facts(n, AuditClass::Durable))));
-    }
+    let reserve = |n| (n, pipeline.reserve(AuditClass::Durable).expect("the sink seems well"));
+    let reserved: Vec<_> = (20..40).map(reserve).collect();
+    let finish = |(n, slot): (u64, Slot)| tokio::spawn(slot.finish(facts(n, AuditClass::Durable)));
+    let slots: Vec<_> = reserved.into_iter().map(finish).collect();
     for slot in slots {
         let refused = tokio::time::timeout(BOUND, slot).await.expect("a promise is bounded");
         assert!(refused.expect("finish does not panic").is_err(), "a broken sink kept a promise");
