@@ -1,17 +1,38 @@
 //! Compiles the pinned definitions of one server version.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::{CatalogView, Hints, PlainView, ServerView, ToolView, headers};
+use super::{CatalogView, Hints, ParamHeader, PlainView, ServerView, ToolView, headers};
 use crate::id::{Digest, Name};
 use crate::naming;
 use crate::resource::{Catalog, CatalogEntry, Definition, DefinitionKind, Spec};
 use crate::schema::Validator;
+
+/// Validators of one compilation, by digest of the schema's text: versions of a server, and tools
+/// that take nothing, share theirs.
+#[derive(Debug, Default)]
+pub(super) struct Validators {
+    known: RefCell<HashMap<Digest, Result<Arc<Validator>, String>>>,
+}
+
+impl Validators {
+    fn get(&self, text: &str, schema: &Value) -> Result<Arc<Validator>, String> {
+        let digest = Digest::of(text.as_bytes());
+        if let Some(known) = self.known.borrow().get(&digest) {
+            return known.clone();
+        }
+        let validator = Validator::compile_here(schema).map(Arc::new);
+        self.known.borrow_mut().insert(digest, validator.clone());
+        validator
+    }
+}
 
 /// What earlier catalogs of the same server lend, by digest of the definition.
 #[derive(Debug, Default)]
@@ -47,7 +68,7 @@ impl<'a> Lender<'a> {
 pub(super) fn compile<'a>(
     server: &Name,
     (catalog, digest): (&Catalog, Digest),
-    lender: &Lender<'_>,
+    (lender, validators): (&Lender<'_>, &Validators),
     definition: impl Fn(&Digest) -> Option<&'a Spec>,
 ) -> Result<CatalogView, (usize, Digest)> {
     let mut view = CatalogView::empty(catalog.era);
@@ -68,7 +89,7 @@ pub(super) fn compile<'a>(
                 let lent = lender.tools.get(&entry.digest).filter(|t| t.name == entry.name);
                 let tool = match lent {
                     Some(tool) => Ok(Arc::clone(tool)),
-                    None => tool(server, entry, json).map(Arc::new),
+                    None => tool((server, validators), entry, json).map(Arc::new),
                 };
                 tool.and_then(|tool| view.add_tool(tool))
             }
@@ -138,36 +159,34 @@ impl CatalogView {
 /// The members of a tool that the gateway reads. A repeated one is an error.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ToolDefinition {
+struct ToolDefinition<'a> {
     name: String,
-    #[serde(default)]
-    input_schema: Option<Value>,
-    #[serde(default)]
-    output_schema: Option<Value>,
+    #[serde(default, borrow)]
+    input_schema: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    output_schema: Option<&'a RawValue>,
     #[serde(default)]
     annotations: Option<Value>,
 }
 
-fn tool(server: &Name, entry: &CatalogEntry, json: &str) -> Result<ToolView, String> {
+fn tool(
+    (server, validators): (&Name, &Validators),
+    entry: &CatalogEntry,
+    json: &str,
+) -> Result<ToolView, String> {
     verify(entry, json)?;
-    let tool: ToolDefinition =
+    let tool: ToolDefinition<'_> =
         serde_json::from_str(json).map_err(|e| format!("is no definition of a tool: {e}"))?;
     if tool.name != entry.name {
         return Err("its definition has another name than its catalog".to_owned());
     }
     let exposed = naming::exposed(server, &tool.name);
     let renamed = naming::rename(json, &exposed).ok_or("its name cannot be found")?;
-    let input = match &tool.input_schema {
-        None => Err("the tool has no inputSchema".to_owned()),
-        Some(schema) if schema.get("type").and_then(Value::as_str) != Some("object") => {
-            Err("the inputSchema must have the type object".to_owned())
-        }
-        Some(schema) => Validator::compile_here(schema).map(Arc::new),
-    };
-    let param_headers = match (&input, &tool.input_schema) {
-        (Ok(_), Some(schema)) => headers::read(schema),
-        _ => Ok(Vec::new()),
-    };
+    let (input, param_headers) = input(tool.input_schema, validators);
+    let output = tool.output_schema.map(|text| {
+        let schema = parsed(text)?;
+        validators.get(text.get(), &schema)
+    });
     Ok(ToolView {
         name: tool.name,
         exposed,
@@ -176,9 +195,33 @@ fn tool(server: &Name, entry: &CatalogEntry, json: &str) -> Result<ToolView, Str
         digest: entry.digest,
         hints: hints(tool.annotations.as_ref()),
         input,
-        output: tool.output_schema.as_ref().map(|s| Validator::compile_here(s).map(Arc::new)),
+        output,
         param_headers,
     })
+}
+
+type Input = (Result<Arc<Validator>, String>, Result<Vec<ParamHeader>, String>);
+
+/// The validator of an input schema, and the headers that it asks for.
+fn input(text: Option<&RawValue>, validators: &Validators) -> Input {
+    let refused = |reason: &str| (Err(reason.to_owned()), Ok(Vec::new()));
+    let Some(text) = text else { return refused("the tool has no inputSchema") };
+    let schema = match parsed(text) {
+        Ok(schema) => schema,
+        Err(reason) => return (Err(reason), Ok(Vec::new())),
+    };
+    // Clients refuse a whole list for one tool whose schema is of another type.
+    if schema.get("type").and_then(Value::as_str) != Some("object") {
+        return refused("the inputSchema must have the type object");
+    }
+    match validators.get(text.get(), &schema) {
+        Ok(validator) => (Ok(validator), headers::read(&schema)),
+        Err(reason) => (Err(reason), Ok(Vec::new())),
+    }
+}
+
+fn parsed(text: &RawValue) -> Result<Value, String> {
+    serde_json::from_str(text.get()).map_err(|e| format!("is no JSON: {e}"))
 }
 
 fn hints(annotations: Option<&Value>) -> Hints {

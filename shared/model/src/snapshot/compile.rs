@@ -13,6 +13,7 @@ mod server;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::catalog::Validators;
 use super::{GroupView, Secrets, Snapshot};
 use crate::id::{Name, Revision};
 use crate::resource::{Kind, Resource, ResourceKey, ResourceSet, Spec};
@@ -43,11 +44,12 @@ struct Input<'a> {
     secrets: &'a Secrets,
     previous: Option<&'a Snapshot>,
     changes: Changes,
+    validators: Validators,
 }
 
 fn compile_here(set: &ResourceSet, secrets: &Secrets, previous: Option<&Snapshot>) -> Snapshot {
     let changes = Changes::between(previous.map(|p| &p.source), set);
-    let input = Input { set, secrets, previous, changes };
+    let input = Input { set, secrets, previous, changes, validators: Validators::default() };
     let mut report = Report::default();
     let mut groups = HashMap::new();
     for resource in set.of_kind(Kind::Group, None) {

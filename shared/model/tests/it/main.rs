@@ -5,5 +5,6 @@
 mod compile;
 mod documents;
 mod laws;
+mod reference;
 mod schemas;
 mod sync_sim;

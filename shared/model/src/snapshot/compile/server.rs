@@ -145,7 +145,12 @@ fn compile_catalog(
     {
         return Ok(Some(Arc::clone(known)));
     }
-    let view = catalog::compile(server, (catalog, resource.digest), lender, definition)
-        .map_err(|(at, digest)| Broken::Missing(at, digest))?;
+    let view = catalog::compile(
+        server,
+        (catalog, resource.digest),
+        (lender, &input.validators),
+        definition,
+    )
+    .map_err(|(at, digest)| Broken::Missing(at, digest))?;
     Ok(Some(Arc::new(view)))
 }
