@@ -131,10 +131,8 @@ impl Limits {
 
     fn compiled(&self, group: &GroupView) -> Arc<Compiled> {
         let groups = self.groups.load();
-        if let Some(found) = groups.get(&group.name) {
-            if found.source == group.limits {
-                return Arc::clone(found);
-            }
+        if let Some(found) = groups.get(&group.name).filter(|c| c.source == group.limits) {
+            return Arc::clone(found);
         }
         let compiled = Arc::new(Compiled::new(group));
         self.groups.rcu(|groups| {

@@ -24,9 +24,9 @@ impl Claims {
     /// Reads the payload without believing it.
     pub(super) fn unverified(token: &str) -> Result<Self, Refusal> {
         let mut parts = token.split('.');
-        let payload = match (parts.next(), parts.next(), parts.next(), parts.next()) {
-            (Some(_), Some(payload), Some(_), None) => payload,
-            _ => return Err(invalid("neither a JWT nor an API token")),
+        let parts = [parts.next(), parts.next(), parts.next(), parts.next()];
+        let [Some(_), Some(payload), Some(_), None] = parts else {
+            return Err(invalid("neither a JWT nor an API token"));
         };
         let bytes = URL_SAFE_NO_PAD.decode(payload).map_err(|_| invalid("no base64 payload"))?;
         match serde_json::from_slice(&bytes) {

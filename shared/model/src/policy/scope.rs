@@ -88,7 +88,7 @@ fn check_literals(policy: &Policy, group: Option<&Name>) -> Result<(), String> {
             }
             "Tool" | "Resource" | "Prompt" => {
                 let server = id.split_once('/').map(|(server, _)| server);
-                if !server.is_some_and(|server| server.parse::<Name>().is_ok()) {
+                if server.is_none_or(|server| server.parse::<Name>().is_err()) {
                     let remedy = format!("write {kind}::\"server/name\"");
                     return Err(format!("{uid} can never match; {remedy}"));
                 }

@@ -4,4 +4,5 @@ mod bad_input;
 mod decisions;
 mod documented;
 mod oracle;
+mod speed;
 mod world;
