@@ -127,6 +127,8 @@ fn quotable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use weir_model::testing::World;
+
     use super::*;
 
     #[test]
@@ -178,5 +180,44 @@ mod tests {
         assert!(expired.contains(", scope=\"a b\", resource_metadata="));
         assert!(text(Reason::InsufficientScope, Some("x")).unwrap().contains("insufficient_scope"));
         assert_eq!(text(Reason::UnknownTarget, None), None);
+    }
+
+    /// An issuer's web that nobody may ask: tokens here never get that far.
+    #[derive(Debug)]
+    struct Nowhere;
+
+    #[async_trait::async_trait]
+    impl crate::keys::Fetch for Nowhere {
+        async fn get_json(&self, url: &str, _: bool) -> Result<bytes::Bytes, String> {
+            panic!("{url} was fetched");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_header_says_who_calls() {
+        let keys = Keys::new(Arc::new(Nowhere));
+        let world = World::new().group("acme").account("acme", "ci");
+        let (closed, token) = (world.snapshot(), World::token("acme", "ci"));
+        let open = world.group_with("acme", |group| group.anonymous = true).snapshot();
+        let good = format!("Bearer {token}");
+        // headers, closed group, group that lets anonymous callers in
+        let cases: [(&[&str], Result<&str, Reason>, Result<&str, Reason>); 5] = [
+            (&[], Err(Reason::Unauthenticated), Ok("anonymous")),
+            (&[&good], Ok("account:ci"), Ok("account:ci")),
+            (&[&good, &good], Err(Reason::InvalidRequest), Err(Reason::InvalidRequest)),
+            (&["Bearer nonsense"], Err(Reason::TokenInvalid), Err(Reason::TokenInvalid)),
+            (&["Basic YTpi"], Err(Reason::Unauthenticated), Err(Reason::Unauthenticated)),
+        ];
+        for (values, in_closed, in_open) in cases {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+            }
+            for (snapshot, expect) in [(&closed, in_closed), (&open, in_open)] {
+                let got = verify(&headers, &snapshot.groups["acme"], &keys, 0).await;
+                let got = got.map(|who| who.id()).map_err(|refusal| refusal.reason);
+                assert_eq!(got, expect.map(str::to_owned), "{values:?}");
+            }
+        }
     }
 }

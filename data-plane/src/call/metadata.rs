@@ -38,6 +38,8 @@ pub fn document(group: &GroupView, base: &str, endpoint: &str) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use weir_model::testing::World;
+
     use super::*;
 
     #[test]
@@ -53,5 +55,35 @@ mod tests {
         ] {
             assert_eq!(endpoint_of(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn documents_name_the_endpoint_and_its_issuers() {
+        let provider = |name: &str, issuer: &str| {
+            format!(
+                "apiVersion: weir/v1\nkind: IdentityProvider\nmetadata: {{group: acme, name: {name}}}\n\
+                 spec: {{issuer: '{issuer}', audiences: [weir]}}\n"
+            )
+        };
+        let read = |world: &World, endpoint: &str| {
+            let snapshot = world.snapshot();
+            let body = document(&snapshot.groups["acme"], "https://gw.example/", endpoint);
+            serde_json::from_slice::<serde_json::Value>(&body).unwrap()
+        };
+        let plain = World::new().group("acme");
+        let document = read(&plain, "/acme/mcp");
+        assert_eq!(document["resource"], "https://gw.example/acme/mcp");
+        assert_eq!(document.get("authorization_servers"), None, "API tokens only");
+        let issuers = ["https://b.example", "https://a.example", "https://b.example"];
+        let texts: Vec<String> =
+            issuers.iter().enumerate().map(|(at, i)| provider(&format!("p{at}"), i)).collect();
+        let world = plain.documents(&texts.join("---\n"));
+        let document = read(&world, "/acme/crm/mcp");
+        assert_eq!(document["resource"], "https://gw.example/acme/crm/mcp");
+        let expect = json!(["https://a.example", "https://b.example"]);
+        assert_eq!(document["authorization_servers"], expect);
+        let named =
+            world.group_with("acme", |g| g.audience = Some("https://mcp.acme.example".into()));
+        assert_eq!(read(&named, "/acme/mcp")["resource"], "https://mcp.acme.example");
     }
 }
