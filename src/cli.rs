@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -315,10 +316,13 @@ pub struct Dev {
     pub data_dir: PathBuf,
     /// Address for agents; port 0 picks a free one.
     #[arg(long, default_value = "127.0.0.1:7777", value_name = "ADDRESS")]
-    pub listen: String,
+    pub listen: SocketAddr,
     /// Address for operators; port 0 picks a free one.
     #[arg(long, default_value = "127.0.0.1:7778", value_name = "ADDRESS")]
-    pub admin_listen: String,
+    pub admin_listen: SocketAddr,
+    /// What is logged: warn, info, data_plane=debug, ...
+    #[arg(long, default_value = "info", value_name = "FILTER")]
+    pub log: String,
     /// Written as JSON once everything serves: addresses and the admin token.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,

@@ -40,15 +40,18 @@ fn print(mut to: impl std::io::Write, text: &str) -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match cli.command {
         Command::Audit(Audit::Tail(args)) => {
             weir::audit::tail(&args, &mut std::io::stdout().lock())?;
             Ok(String::new())
         }
-        Command::Dev(_) => anyhow::bail!("the planes are not linked into this build"),
+        Command::Dev(args) => {
+            weir::dev::run(&args, &mut std::io::stdout())?;
+            Ok(String::new())
+        }
         command => {
             let client = Client::new(cli.server.find()?)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(weir::operate::run(&client, command))
         }
     }

@@ -5,3 +5,5 @@
 mod audit;
 mod examples;
 mod house_rules;
+mod operating;
+mod product;
