@@ -13,6 +13,7 @@ mod clock;
 mod facts;
 mod guard;
 mod pattern;
+mod reads;
 mod roles;
 mod scope;
 #[cfg(test)]

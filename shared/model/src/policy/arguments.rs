@@ -5,13 +5,14 @@
 //! name them as literals, everything is laid out, up to a bound, and past the bound the call is
 //! denied.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use cedar_policy::{Entity, EntityTypeName, EntityUid, RestrictedExpression as Expr};
 use serde_json::Value;
 
 use super::facts::{type_name, uid};
+use super::reads::Wanted;
 use crate::bounds;
 
 const KINDS: [(&str, &str); 5] = [
@@ -43,26 +44,29 @@ struct Tags {
 /// A sentence, when there are more paths than rules may be asked about.
 pub(super) fn entities(
     given: &Value,
-    paths: Option<&BTreeSet<String>>,
+    wanted: Wanted<'_>,
     into: &mut Vec<Entity>,
 ) -> Result<Expr, String> {
     let mut tags = Tags::default();
-    match paths {
-        Some(paths) => paths.iter().for_each(|path| {
+    match wanted.paths() {
+        Some(paths) => paths.for_each(|path| {
             if let Some(value) = look_up(given, path) {
-                tags.add(path.clone(), value);
+                tags.add(path.to_owned(), value);
             }
         }),
         None => tags.lay_out(given)?,
     }
     let mut record = BTreeMap::new();
-    for ((name, _), (own, tags)) in KINDS.iter().zip(ENTITIES.iter().zip(tags.by_kind)) {
+    let kinds = KINDS.iter().zip(ENTITIES.iter().zip(tags.by_kind));
+    for ((name, _), (own, tags)) in kinds.filter(|((n, _), _)| wanted.has(|r| &r.kinds, n)) {
         let entity = Entity::new_with_tags(own.clone(), [], [], tags).map_err(|e| e.to_string())?;
         into.push(entity);
         record.insert((*name).to_owned(), Expr::new_entity_uid(own.clone()));
     }
-    let all = tags.paths.into_iter().map(Expr::new_string);
-    record.insert("paths".to_owned(), Expr::new_set(all));
+    if wanted.has(|reads| &reads.kinds, "paths") {
+        let all = tags.paths.into_iter().map(Expr::new_string);
+        record.insert("paths".to_owned(), Expr::new_set(all));
+    }
     Expr::new_record(record).map_err(|e| e.to_string())
 }
 
@@ -180,7 +184,10 @@ fn split(written: &str) -> Option<(i128, i64)> {
 
 #[cfg(test)]
 mod tests {
+    use cedar_policy::Policy;
+
     use super::*;
+    use crate::policy::reads::Reads;
 
     #[test]
     fn numbers_keep_their_exact_value_or_are_absent() {
@@ -219,8 +226,14 @@ mod tests {
     #[test]
     fn too_many_paths_are_an_error_only_where_all_are_needed() {
         let given = serde_json::json!({ "rows": vec![1; bounds::ARGUMENT_PATHS_MAX + 1] });
-        assert!(entities(&given, None, &mut Vec::new()).unwrap_err().contains("paths"));
-        let some = BTreeSet::from(["rows/7".to_owned()]);
-        assert!(entities(&given, Some(&some), &mut Vec::new()).is_ok());
+        let read = |test: &str| {
+            let cedar = format!("permit(principal, action, resource) when {{ {test} }};");
+            Reads::of_policy(&cedar.parse::<Policy>().unwrap().to_json().unwrap())
+        };
+        let all = read("context.arguments.paths.contains(\"rows\")");
+        let refused = entities(&given, Wanted(&[&all]), &mut Vec::new()).unwrap_err();
+        assert!(refused.contains("paths"), "{refused}");
+        let some = read("context.arguments.number.hasTag(\"rows/7\")");
+        assert!(entities(&given, Wanted(&[&some]), &mut Vec::new()).is_ok());
     }
 }

@@ -13,8 +13,9 @@ use miette::Diagnostic;
 
 use super::facts::{Facts, target_id};
 use super::guard;
+use super::reads::{Reads, Wanted};
 use super::scope::{Place, Scope};
-use super::weaken::{self, Open, Reads};
+use super::weaken::{self, Open};
 use super::{Action, Question, RuleSource, RuleSources};
 use crate::bounds;
 use crate::id::Name;
@@ -71,16 +72,7 @@ struct Slice {
     full: PolicySet,
     may: PolicySet,
     reads: Reads,
-    empty: Empty,
-}
-
-/// True until something is put in.
-#[derive(Debug)]
-struct Empty(bool);
-impl Default for Empty {
-    fn default() -> Self {
-        Self(true)
-    }
+    filled: bool,
 }
 
 /// What the Cedar policies say to a question.
@@ -182,7 +174,7 @@ impl Cedar {
             let id = target_id(question.server.as_str(), question.target);
             self.targets.get(&(question.action, id))
         };
-        [Some(&self.whole[at]), server, target].map(|slice| slice.filter(|s| !s.empty.0))
+        [Some(&self.whole[at]), server, target].map(|slice| slice.filter(|s| s.filled))
     }
 
     pub(super) fn answer(&self, question: &Question<'_>) -> Answer {
@@ -194,15 +186,15 @@ impl Cedar {
         if slices.is_empty() {
             return answer;
         }
-        let mut reads = Reads::none();
-        slices.iter().for_each(|slice| reads.merge(&slice.reads));
-        answer.reads_context = reads.any_context();
-        answer.reads_arguments = reads.arguments && question.action.has_arguments();
+        let reads: Vec<&Reads> = slices.iter().map(|slice| &slice.reads).collect();
+        let wanted = Wanted(&reads);
+        answer.reads_context = wanted.any(|reads| &reads.context);
+        answer.reads_arguments = wanted.arguments() && question.action.has_arguments();
         let open = match question.action {
             Action::UseServer => Some(Open::Target),
             _ => question.arguments.is_none().then_some(Open::Arguments),
         };
-        match Facts::new(question, self.group.as_ref(), &reads) {
+        match Facts::new(question, self.group.as_ref(), wanted) {
             Ok(facts) => slices.iter().for_each(|slice| {
                 self.ask(
                     if open.is_some() { &slice.may } else { &slice.full },
@@ -257,10 +249,7 @@ impl Rule {
 
 impl Slice {
     fn add(&mut self, full: &Policy, may: &Policy, reads: &Reads) {
-        if self.empty.0 {
-            self.reads = Reads::none();
-        }
-        self.empty = Empty(false);
+        self.filled = true;
         // Ids are unique within the group, so this cannot fail.
         let added = self.full.add(full.clone()).and_then(|()| self.may.add(may.clone()));
         debug_assert!(added.is_ok(), "two policies with one id");
@@ -325,6 +314,10 @@ fn forms(parsed: &PolicySet) -> Result<Vec<(Policy, serde_json::Value)>, String>
                  use sets and `contains`, or several policies",
                 policy.id()
             ));
+        }
+        if weaken::reads_named_entity(&json) {
+            let why = "attributes of a named entity cannot be read; compare `resource` with it";
+            return Err(format!("{}: {why}", policy.id()));
         }
         all.push((policy.clone(), json));
     }

@@ -11,7 +11,7 @@ use cedar_policy::{
 
 use super::arguments;
 use super::clock::Moment;
-use super::weaken::Reads;
+use super::reads::{Reads, Used, Wanted};
 use super::{Action, Question};
 use crate::id::Name;
 use crate::principal::{Principal, Proof};
@@ -56,22 +56,22 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// Builds the facts that `reads` names. `arguments` are read only where they are given.
+    /// Builds the facts that are wanted. `arguments` are read only where they are given.
     pub(super) fn new(
         question: &Question<'_>,
         group: Option<&Name>,
-        reads: &Reads,
+        wanted: Wanted<'_>,
     ) -> Result<Self, Fault> {
         let types = &*TYPES;
         let mut entities = Vec::with_capacity(8);
-        let principal = caller(question.principal, reads.principal, &mut entities)?;
-        let resource = target(question, group, &mut entities)?;
+        let principal = caller(question.principal, wanted, &mut entities)?;
+        let resource = target(question, group, wanted, &mut entities)?;
         let mut context = Vec::new();
-        if reads.any_context() {
-            describe(question, reads, &mut context);
+        if wanted.any(|reads| &reads.context) {
+            describe(question, wanted, &mut context);
         }
-        if let (true, Some(given)) = (reads.arguments, question.arguments) {
-            let record = arguments::entities(given, reads.paths.as_ref(), &mut entities)?;
+        if let (true, Some(given)) = (wanted.arguments(), question.arguments) {
+            let record = arguments::entities(given, wanted, &mut entities)?;
             context.push(("arguments".to_owned(), record));
         }
         let context = Context::from_pairs(context).map_err(|e| e.to_string())?;
@@ -83,7 +83,25 @@ impl Facts {
     }
 }
 
-fn caller(who: &Principal, attributes: bool, into: &mut Vec<Entity>) -> Result<EntityUid, Fault> {
+/// Attributes under construction: those that are wanted.
+struct Attributes<'a> {
+    wanted: Wanted<'a>,
+    part: fn(&Reads) -> &Used,
+    values: HashMap<String, Value>,
+}
+
+impl<'a> Attributes<'a> {
+    fn new(wanted: Wanted<'a>, part: fn(&Reads) -> &Used) -> Self {
+        Self { wanted, part, values: HashMap::new() }
+    }
+    fn add(&mut self, name: &str, value: impl FnOnce() -> Value) {
+        if self.wanted.has(self.part, name) {
+            self.values.insert(name.to_owned(), value());
+        }
+    }
+}
+
+fn caller(who: &Principal, wanted: Wanted<'_>, into: &mut Vec<Entity>) -> Result<EntityUid, Fault> {
     let (kind, proof) = match who.proof {
         Proof::Jwt => (&TYPES.user, "jwt"),
         Proof::ApiToken => (&TYPES.account, "api_token"),
@@ -91,18 +109,17 @@ fn caller(who: &Principal, attributes: bool, into: &mut Vec<Entity>) -> Result<E
         Proof::Anonymous => (&TYPES.anonymous, "anonymous"),
     };
     let uid = uid(kind, &who.subject);
-    if attributes {
+    if wanted.any(|reads| &reads.principal) {
         let words = |list: &[std::sync::Arc<str>]| {
             Value::new_set(list.iter().map(|word| Value::new_string((**word).to_owned())))
         };
-        let attributes = [
-            ("subject", text(&who.subject)),
-            ("memberships", words(&who.memberships)),
-            ("scopes", words(&who.scopes)),
-            ("provider", text(who.provider.as_ref().map_or("", Name::as_str))),
-            ("proof", text(proof)),
-            ("credential", text(who.credential.as_deref().unwrap_or(""))),
-        ];
+        let mut attributes = Attributes::new(wanted, |reads| &reads.principal);
+        attributes.add("subject", || text(&who.subject));
+        attributes.add("memberships", || words(&who.memberships));
+        attributes.add("scopes", || words(&who.scopes));
+        attributes.add("provider", || text(who.provider.as_ref().map_or("", Name::as_str)));
+        attributes.add("proof", || text(proof));
+        attributes.add("credential", || text(who.credential.as_deref().unwrap_or("")));
         into.push(entity(uid.clone(), attributes, None)?);
     }
     Ok(uid)
@@ -111,30 +128,38 @@ fn caller(who: &Principal, attributes: bool, into: &mut Vec<Entity>) -> Result<E
 fn target(
     question: &Question<'_>,
     group: Option<&Name>,
+    wanted: Wanted<'_>,
     into: &mut Vec<Entity>,
 ) -> Result<EntityUid, Fault> {
     let server_name = question.server.as_str();
     let server = uid(&TYPES.server, server_name);
     let group = group.map(|group| uid(&TYPES.group, group.as_str()));
-    let attributes = [("name", text(server_name)), ("server", text(server_name))];
-    into.push(entity(server.clone(), attributes, group)?);
+    let attributes = || Attributes::new(wanted, |reads| &reads.resource);
+    // Policies read the attributes of the target only, which is the server for one action.
+    let mut of_server = attributes();
+    if question.action == Action::UseServer {
+        of_server.add("name", || text(server_name));
+        of_server.add("server", || text(server_name));
+    }
+    into.push(entity(server.clone(), of_server, group)?);
     if question.action == Action::UseServer {
         return Ok(server);
     }
     let kind = &TYPES.targets[question.action.index()];
     let own = uid(kind, &target_id(server_name, question.target));
-    let mut attributes = vec![("name", text(question.target)), ("server", text(server_name))];
-    match question.action {
-        Action::CallTool => attributes.extend([
-            ("readOnly", Value::new_bool(question.hints.read_only)),
-            ("destructive", Value::new_bool(question.hints.destructive)),
-            ("idempotent", Value::new_bool(question.hints.idempotent)),
-            ("openWorld", Value::new_bool(question.hints.open_world)),
-        ]),
-        Action::ReadResource => attributes.push(("uri", text(question.target))),
-        Action::GetPrompt | Action::UseServer => {}
+    let mut of_target = attributes();
+    of_target.add("name", || text(question.target));
+    of_target.add("server", || text(server_name));
+    if question.action == Action::CallTool {
+        of_target.add("readOnly", || Value::new_bool(question.hints.read_only));
+        of_target.add("destructive", || Value::new_bool(question.hints.destructive));
+        of_target.add("idempotent", || Value::new_bool(question.hints.idempotent));
+        of_target.add("openWorld", || Value::new_bool(question.hints.open_world));
     }
-    into.push(entity(own.clone(), attributes, Some(server))?);
+    if question.action == Action::ReadResource {
+        of_target.add("uri", || text(question.target));
+    }
+    into.push(entity(own.clone(), of_target, Some(server))?);
     Ok(own)
 }
 
@@ -145,23 +170,22 @@ pub(super) fn target_id(server: &str, target: &str) -> String {
 
 fn entity(
     uid: EntityUid,
-    attributes: impl IntoIterator<Item = (&'static str, Value)>,
+    attributes: Attributes<'_>,
     parent: Option<EntityUid>,
 ) -> Result<Entity, Fault> {
-    let attributes: HashMap<String, Value> =
-        attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    Entity::new(uid, attributes, parent.into_iter().collect()).map_err(|e| e.to_string())
+    let parents = parent.into_iter().collect();
+    Entity::new(uid, attributes.values, parents).map_err(|e| e.to_string())
 }
 
 fn text(text: &str) -> Value {
     Value::new_string(text.to_owned())
 }
 
-fn describe(question: &Question<'_>, reads: &Reads, into: &mut Vec<(String, Value)>) {
+fn describe(question: &Question<'_>, wanted: Wanted<'_>, into: &mut Vec<(String, Value)>) {
     let context = question.context;
     let moment = Moment::at(context.now);
     let mut add = |name: &str, value: &dyn Fn() -> Option<Value>| {
-        if reads.whole_context || reads.context.contains(name) {
+        if wanted.has(|reads| &reads.context, name) {
             into.extend(value().map(|value| (name.to_owned(), value)));
         }
     };

@@ -11,8 +11,6 @@
 //! counts a failure as the constant again (see [`super::cedar`]), which keeps the promise: by
 //! induction, what is true stays true or fails, and what is false stays false or fails.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Value, json};
 
 /// What a question leaves open.
@@ -24,79 +22,6 @@ pub(super) enum Open {
     Target,
 }
 
-/// What an expression reads.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Reads {
-    /// Attributes of the caller.
-    pub principal: bool,
-    /// Arguments of the call.
-    pub arguments: bool,
-    /// Paths of the arguments; none when they cannot be told from the text.
-    pub paths: Option<BTreeSet<String>>,
-    /// Attributes of the context, without the arguments.
-    pub context: BTreeSet<String>,
-    /// The whole of the context, as a value.
-    pub whole_context: bool,
-}
-
-impl Reads {
-    /// Nothing at all.
-    pub(super) fn none() -> Self {
-        Self { paths: Some(BTreeSet::new()), ..Self::default() }
-    }
-
-    pub(super) fn of_policy(policy: &Value) -> Self {
-        let mut reads = Self::none();
-        conditions(policy).for_each(|(_, body)| reads.walk(body));
-        if reads.whole_context {
-            reads.arguments = true;
-            reads.paths = None;
-        }
-        reads
-    }
-
-    pub(super) fn merge(&mut self, other: &Self) {
-        self.principal |= other.principal;
-        self.arguments |= other.arguments;
-        self.whole_context |= other.whole_context;
-        self.context.extend(other.context.iter().cloned());
-        self.paths = match (self.paths.take(), &other.paths) {
-            (Some(mut mine), Some(theirs)) => {
-                mine.extend(theirs.iter().cloned());
-                Some(mine)
-            }
-            _ => None,
-        };
-    }
-
-    /// True when the answer may change with the context, arguments apart.
-    pub(super) fn any_context(&self) -> bool {
-        self.whole_context || !self.context.is_empty()
-    }
-
-    fn walk(&mut self, expr: &Value) {
-        if is_var(expr, "principal") {
-            self.principal = true;
-        } else if is_var(expr, "context") {
-            self.whole_context = true;
-        } else if let Some(attribute) = context_attribute(expr) {
-            if attribute == "arguments" {
-                self.arguments = true;
-                self.paths = None;
-            } else {
-                self.context.insert(attribute.to_owned());
-            }
-        } else if let Some(path) = tag_path(expr) {
-            self.arguments = true;
-            if let Some(paths) = &mut self.paths {
-                paths.insert(path.to_owned());
-            }
-        } else {
-            each_child(expr, &mut |child| self.walk(child));
-        }
-    }
-}
-
 /// How deep the conditions of a policy nest; long chains of operators nest too.
 pub(super) fn depth(policy: &Value) -> usize {
     let mut deepest = 0;
@@ -106,6 +31,23 @@ pub(super) fn depth(policy: &Value) -> usize {
         each_child(expr, &mut |child| open.push((child, level + 1)));
     }
     deepest
+}
+
+/// True when a policy reads an attribute or a tag of an entity that it names itself. Questions hold
+/// the caller and the target only, so that would fail whenever it is evaluated.
+pub(super) fn reads_named_entity(policy: &Value) -> bool {
+    let mut open: Vec<&Value> = conditions(policy).map(|(_, body)| body).collect();
+    while let Some(expr) = open.pop() {
+        let named = single(expr).is_some_and(|(op, body)| {
+            matches!(op, "." | "has" | "getTag" | "hasTag")
+                && body["left"]["Value"].get("__entity").is_some()
+        });
+        if named {
+            return true;
+        }
+        each_child(expr, &mut |child| open.push(child));
+    }
+    false
 }
 
 /// The policy with everything `open` replaced in favour of the caller.
@@ -142,7 +84,7 @@ fn mentions(expr: &Value, open: Open) -> bool {
     if is_var(expr, "context") {
         return true;
     }
-    if let Some(attribute) = context_attribute(expr) {
+    if let Some(attribute) = attribute_of(expr, "context") {
         return attribute == "arguments";
     }
     if open == Open::Target {
@@ -173,45 +115,32 @@ fn is_about_server(expr: &Value) -> bool {
     }
 }
 
-fn conditions(policy: &Value) -> impl Iterator<Item = (bool, &Value)> {
+pub(super) fn conditions(policy: &Value) -> impl Iterator<Item = (bool, &Value)> {
     let list = policy["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
     list.iter().map(|c| (c["kind"] == "when", &c["body"]))
 }
 
-fn single(expr: &Value) -> Option<(&str, &Value)> {
+pub(super) fn single(expr: &Value) -> Option<(&str, &Value)> {
     let object = expr.as_object()?;
     let (op, body) = object.iter().next()?;
     (object.len() == 1).then_some((op.as_str(), body))
 }
 
-fn is_var(expr: &Value, name: &str) -> bool {
+pub(super) fn is_var(expr: &Value, name: &str) -> bool {
     single(expr).is_some_and(|(op, body)| op == "Var" && body == name)
 }
 
-/// `x` of `context.x` and `context has x`.
-fn context_attribute(expr: &Value) -> Option<&str> {
+/// `x` of `VAR.x` and `VAR has x`.
+pub(super) fn attribute_of<'a>(expr: &'a Value, var: &str) -> Option<&'a str> {
     let (op, body) = single(expr)?;
-    if !matches!(op, "." | "has") || !is_var(&body["left"], "context") {
+    if !matches!(op, "." | "has") || !is_var(&body["left"], var) {
         return None;
     }
     body["attr"].as_str()
 }
 
-/// `p` of `context.arguments.KIND.hasTag("p")` and `getTag`, where `p` is a literal.
-fn tag_path(expr: &Value) -> Option<&str> {
-    let (op, body) = single(expr)?;
-    let (inner, kind) = single(&body["left"])?;
-    let attribute = context_attribute(&kind["left"]);
-    let direct = matches!(op, "hasTag" | "getTag")
-        && inner == "."
-        && kind["attr"] != "paths"
-        && attribute == Some("arguments")
-        && single(&kind["left"])?.0 == ".";
-    if direct { body["right"]["Value"].as_str() } else { None }
-}
-
 /// Calls `visit` with each direct part of an expression.
-fn each_child<'a>(expr: &'a Value, visit: &mut dyn FnMut(&'a Value)) {
+pub(super) fn each_child<'a>(expr: &'a Value, visit: &mut dyn FnMut(&'a Value)) {
     let Some((op, body)) = single(expr) else { return };
     match (op, body) {
         ("Value" | "Var" | "Slot" | "Unknown", _) => {}

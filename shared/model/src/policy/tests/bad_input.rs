@@ -69,6 +69,10 @@ fn cedar_text() {
             "@id(\"a\") permit(principal, action, resource); @id(\"a\") forbid(principal, action, resource);",
             &["two policies", "\"a\""],
         ),
+        (
+            "permit(principal, action, resource) when { Server::\"crm\".name == \"crm\" };",
+            &["named entity", "compare"],
+        ),
         ("@id(\"a b\") permit(principal, action, resource);", &["@id", "1 to 40"]),
         (
             "permit(principal, action, resource) when { resource.name like \"\u{202e}x\" };",

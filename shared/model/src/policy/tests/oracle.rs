@@ -216,8 +216,12 @@ fn context(ask: &Ask, arguments: &Value) -> Value {
     context
 }
 
-const ATOMS: [&str; 22] = [
+const ATOMS: [&str; 26] = [
     "true",
+    "{a: resource}.a.name like \"s*\"",
+    "[principal].containsAny([principal, User::\"b\"])",
+    "(resource has name && resource is Resource && resource.uri like \"*:*\")",
+    "(context.arguments == context.arguments && context.arguments.words.hasTag(\"o/1/s\"))",
     "principal.memberships.contains(\"ops\")",
     "principal.subject == \"a\"",
     "principal is ServiceAccount",
@@ -246,8 +250,8 @@ const ATOMS: [&str; 22] = [
 fn expression() -> impl Strategy<Value = String> {
     // The last atom fails whenever it is reached, so it is rare.
     let atom = prop_oneof![
-        20 => select(ATOMS[..21].to_vec()).prop_map(str::to_owned),
-        1 => Just(ATOMS[21].to_owned()),
+        20 => select(ATOMS[..25].to_vec()).prop_map(str::to_owned),
+        1 => Just(ATOMS[25].to_owned()),
     ];
     atom.prop_recursive(3, 8, 2, |inner| {
         let two = || (inner.clone(), inner.clone());
