@@ -6,6 +6,7 @@
 
 mod apply;
 mod difference;
+mod fleet;
 mod guard;
 mod input;
 pub mod openapi;
@@ -27,6 +28,9 @@ use weir_runtime::drain;
 use weir_runtime::ready::Ready;
 
 use crate::author::Author;
+use crate::enrol::Enrolment;
+use crate::fleet::Fleet;
+use crate::observe::Observer;
 use crate::operator::Operators;
 use problem::{Kind, Problem};
 
@@ -37,6 +41,12 @@ pub struct Parts {
     pub author: Author,
     /// Who may.
     pub operators: Operators,
+    /// What proxies run.
+    pub fleet: Fleet,
+    /// Lets proxies in.
+    pub enrolment: Enrolment,
+    /// Pins what proxies see.
+    pub observer: Observer,
     /// Where records go.
     pub audit: Pipeline,
     /// What is still missing.
@@ -63,6 +73,9 @@ pub(crate) struct Api {
 struct Shared {
     author: Author,
     operators: Operators,
+    fleet: Fleet,
+    enrolment: Enrolment,
+    observer: Observer,
     audit: Pipeline,
     ready: Ready,
     live: watch::Receiver<bool>,
@@ -74,9 +87,22 @@ struct Shared {
 
 /// The API as a service.
 pub fn router(parts: Parts) -> Router {
-    let Parts { author, operators, audit, ready, live, drain, clock } = parts;
+    let Parts { author, operators, fleet, enrolment, observer, audit, ready, live, drain, clock } =
+        parts;
     let room = Semaphore::new(bounds::OPERATOR_REQUESTS_MAX);
-    let shared = Shared { author, operators, audit, ready, live, drain, clock, room };
+    let shared = Shared {
+        author,
+        operators,
+        fleet,
+        enrolment,
+        observer,
+        audit,
+        ready,
+        live,
+        drain,
+        clock,
+        room,
+    };
     route::router(&Api { shared: Arc::new(shared) })
 }
 

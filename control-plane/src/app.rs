@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weir_audit::file::{FileSettings, FileSink};
 use weir_audit::{Origin, Pipeline};
+use weir_model::sync::Timing;
 use weir_runtime::admin::{self, Admin};
 use weir_runtime::clock::SharedClock;
 use weir_runtime::drain::Drain;
@@ -20,8 +21,15 @@ use weir_runtime::tls::{self, ClientAuth, ServerCertificate};
 
 use crate::api;
 use crate::author::Author;
+use crate::ca::Ca;
+use crate::enrol::Enrolment;
+use crate::fleet::Fleet;
 use crate::index::Index;
+use crate::keyring;
+use crate::observe::Observer;
+use crate::observe::intake::Intake;
 use crate::operator::Operators;
+use crate::publish::{self, Pipe, Publish};
 use crate::serve::Listener;
 use crate::settings::{EtcdSettings, Settings};
 use crate::store::Store;
@@ -66,9 +74,20 @@ pub struct Bound {
     index: Index,
     author: Author,
     operators: Operators,
+    sync: Sync,
     drain: Drain,
     stop: CancellationToken,
     addresses: Addresses,
+}
+
+/// What proxies follow, bound and not yet served.
+#[derive(Debug)]
+struct Sync {
+    publish: Publish,
+    socket: Option<tokio::net::TcpListener>,
+    pipe: Option<Pipe>,
+    fleet: Fleet,
+    enrolment: Enrolment,
 }
 
 /// Addresses in fact bound.
@@ -76,6 +95,8 @@ pub struct Bound {
 pub struct Addresses {
     /// Of the REST listener.
     pub rest: SocketAddr,
+    /// Of the listener of proxies.
+    pub sync: Option<SocketAddr>,
     /// Of the admin listener.
     pub admin: Option<SocketAddr>,
 }
@@ -173,10 +194,13 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     tls::install_provider();
     let watch = parts.drain.watch();
     let stop = CancellationToken::new();
+    keyring::ensure(&parts.store, &parts.vault).await.context("the sessions' keyring")?;
     let index = Index::start(Arc::clone(&parts.store), stop.clone()).await;
     let index = index.context("the configuration cannot be read from the store")?;
     let author = Author::new(Arc::clone(&parts.store), parts.vault.clone(), index.newest());
     let operators = Operators::new(Arc::clone(&parts.store), Arc::clone(&parts.clock));
+    let observer = Observer::new(Arc::clone(&parts.store), author.clone());
+    let sync = build_sync(settings, &parts, (index.newest(), observer.clone())).await?;
 
     let certificate = match &settings.listen.tls {
         Some(files) => Some(
@@ -199,6 +223,9 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     let router = api::router(api::Parts {
         author: author.clone(),
         operators: operators.clone(),
+        fleet: sync.fleet.clone(),
+        enrolment: sync.enrolment.clone(),
+        observer,
         audit: parts.audit,
         ready: parts.ready.clone(),
         live: index.live(),
@@ -216,10 +243,45 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     };
     let addresses = Addresses {
         rest: listener.address()?,
+        sync: sync.socket.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?,
         admin: admin.as_ref().map(admin::Bound::address).transpose()?,
     };
     let drain = parts.drain;
-    Ok(Bound { listener, router, admin, index, author, operators, drain, stop, addresses })
+    Ok(Bound { listener, router, admin, index, author, operators, sync, drain, stop, addresses })
+}
+
+/// What proxies need: the authority, enrolment, the fleet, and the service they follow.
+async fn build_sync(
+    settings: &Settings,
+    parts: &Parts,
+    (newest, observer): (crate::index::Newest, Observer),
+) -> anyhow::Result<Sync> {
+    let now = i64::try_from(parts.clock.now_secs()).unwrap_or(i64::MAX);
+    let ca = Ca::load_or_make(&*parts.store, &parts.vault, now).await;
+    let ca = Arc::new(ca.context("the control plane's authority")?);
+    let (store, clock) = (&parts.store, &parts.clock);
+    let enrolment = Enrolment::new(Arc::clone(store), Arc::clone(&ca), Arc::clone(clock));
+    let fleet = Fleet::new(Arc::clone(store), settings.name.clone(), Arc::clone(clock));
+    let (intake, worker) = Intake::new(observer, fleet.clone());
+    task::spawn("intake", worker);
+    let publish = publish::Parts {
+        replica: settings.name.clone(),
+        newest,
+        ca,
+        enrolment: enrolment.clone(),
+        fleet: fleet.clone(),
+        intake,
+        clock: Arc::clone(clock),
+        timing: Timing::default(),
+    };
+    let publish = Publish::new(publish, Arc::clone(store), parts.vault.clone())?;
+    let socket = match settings.sync.address {
+        Some(address) => {
+            Some(tokio::net::TcpListener::bind(address).await.context("sync.address")?)
+        }
+        None => None,
+    };
+    Ok(Sync { publish, socket, pipe: None, fleet, enrolment })
 }
 
 /// Which configuration is known here, for whoever runs the process.
@@ -243,6 +305,18 @@ impl Bound {
         &self.operators
     }
 
+    /// Lets proxies in, for whoever runs the process.
+    pub fn enrolment(&self) -> &Enrolment {
+        &self.sync.enrolment
+    }
+
+    /// Opens an in-memory network on which proxies of this process connect, besides the socket.
+    pub fn pipe(&mut self) -> tokio::sync::mpsc::Sender<tokio::io::DuplexStream> {
+        let (ours, theirs) = publish::pipe();
+        self.sync.pipe = Some(theirs);
+        ours
+    }
+
     /// Changes documents, for whoever runs the process.
     pub fn author(&self) -> &Author {
         &self.author
@@ -262,6 +336,12 @@ impl Bound {
             task::spawn("admin", admin.serve());
         }
         let watch = self.drain.watch();
+        let Sync { publish, socket, pipe, fleet, enrolment: _ } = self.sync;
+        task::spawn("fleet", fleet.run(watch.clone()));
+        if socket.is_some() || pipe.is_some() {
+            let service = publish.serve(socket, pipe, watch.clone());
+            task::essential("sync", &self.drain, service);
+        }
         task::essential("rest", &self.drain, self.listener.serve(self.router, watch));
         let drained = self.drain.finished().await;
         self.stop.cancel();

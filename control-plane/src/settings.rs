@@ -70,10 +70,9 @@ pub struct Tls {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sync {
-    /// Address and port; port 0 picks one.
-    pub address: SocketAddr,
-    /// Host names and addresses by which proxies reach it; go into its certificate.
-    pub names: Vec<String>,
+    /// Address and port; port 0 picks one; none for no listener (proxies of the same process
+    /// need none).
+    pub address: Option<SocketAddr>,
 }
 
 /// The admin listener.
@@ -188,7 +187,7 @@ impl Default for Listen {
 
 impl Default for Sync {
     fn default() -> Self {
-        Self { address: loopback(7401), names: vec!["localhost".to_owned()] }
+        Self { address: Some(loopback(7401)) }
     }
 }
 
@@ -250,9 +249,6 @@ impl Settings {
         if open && self.listen.tls.is_none() && !self.listen.plain {
             say("listen.tls", "needed off loopback; or set listen.plain behind a load balancer");
         }
-        if self.sync.names.is_empty() {
-            say("sync.names", "name the hosts or addresses by which proxies reach this replica");
-        }
         if let Some(etcd) = &self.store.etcd {
             if etcd.endpoints.is_empty() {
                 say("store.etcd.endpoints", "name at least one member of etcd");
@@ -313,10 +309,9 @@ mod tests {
         assert!(paths(&|_| ()).is_empty());
         let open = |s: &mut Settings| {
             s.listen.address = ([0, 0, 0, 0], 80).into();
-            s.sync.names.clear();
             s.drain_ms = u64::MAX;
         };
-        assert_eq!(paths(&open), ["listen.tls", "sync.names", "drain_ms"]);
+        assert_eq!(paths(&open), ["listen.tls", "drain_ms"]);
         let replica = |s: &mut Settings| {
             *s = full();
             let etcd = s.store.etcd.as_mut().unwrap();

@@ -6,7 +6,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use super::guard::{Guarded, guard};
-use super::{Api, apply, openapi, operators, read, tokens};
+use super::{Api, apply, fleet, openapi, operators, read, tokens};
 use crate::operator::Role;
 
 /// Who may use a route.
@@ -68,6 +68,9 @@ pub const ROUTES: &[Route] = &[
     route("DELETE", "/v1/resources/{kind}/{group}/{name}", "admin.delete", VIEWER).recorded(),
     route("POST", ACCOUNT_TOKENS, "admin.token.mint", EDITOR).recorded(),
     route("DELETE", ACCOUNT_TOKEN, "admin.token.revoke", EDITOR).recorded(),
+    route("GET", "/v1/nodes", "admin.nodes", VIEWER),
+    route("POST", "/v1/enrolment-tokens", "admin.enrolment.mint", ADMIN).recorded(),
+    route("POST", PIN, "admin.pin", EDITOR).recorded(),
     route("POST", "/v1/operators", "admin.operator.mint", ADMIN).recorded(),
     route("GET", "/v1/operators", "admin.operator.list", ADMIN),
     route("DELETE", "/v1/operators/{id}", "admin.operator.revoke", ADMIN).recorded(),
@@ -75,6 +78,7 @@ pub const ROUTES: &[Route] = &[
 
 const ACCOUNT_TOKENS: &str = "/v1/groups/{group}/service-accounts/{account}/tokens";
 const ACCOUNT_TOKEN: &str = "/v1/groups/{group}/service-accounts/{account}/tokens/{id}";
+const PIN: &str = "/v1/groups/{group}/servers/{server}/versions/{version}/pin";
 
 /// What answers each of [`ROUTES`].
 fn handlers() -> Vec<MethodRouter<Api>> {
@@ -92,6 +96,9 @@ fn handlers() -> Vec<MethodRouter<Api>> {
         delete(apply::delete_grouped),
         post(tokens::mint),
         delete(tokens::revoke),
+        get(fleet::nodes),
+        post(fleet::mint),
+        post(fleet::pin),
         post(operators::mint),
         get(operators::list),
         delete(operators::revoke),

@@ -83,7 +83,7 @@ impl Plane {
     pub(crate) async fn over(store: Arc<dyn Store>) -> Self {
         let mut settings = Settings::default();
         settings.listen.address.set_port(0);
-        settings.sync.address.set_port(0);
+        settings.sync.address = None;
         settings.admin.address = None;
         let audit = MemoryLog::default();
         let metrics = Metrics::new();
