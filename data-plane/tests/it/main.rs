@@ -7,6 +7,7 @@
     unreachable_pub
 )]
 
+mod cross;
 mod joined;
 mod legacy;
 mod modern;

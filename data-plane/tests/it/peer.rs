@@ -39,6 +39,16 @@ struct Shared {
     dropped: Notify,
     answers: Notify,
     answered: Mutex<Option<Value>>,
+    speaks: Speaks,
+}
+
+/// What a server speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Speaks {
+    #[default]
+    Both,
+    Legacy,
+    Modern,
 }
 
 /// The server.
@@ -55,9 +65,13 @@ pub const SESSION: &str = "upstream-session-1";
 
 impl Peer {
     pub async fn start() -> Self {
+        Self::only(Speaks::Both).await
+    }
+
+    pub async fn only(speaks: Speaks) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/mcp", listener.local_addr().unwrap());
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { speaks, ..Shared::default() });
         let own = Arc::clone(&shared);
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
@@ -127,6 +141,15 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Bod
     };
     if body.get("id").is_none() {
         return status(StatusCode::ACCEPTED);
+    }
+    match (shared.speaks, modern) {
+        (Speaks::Legacy, true) => return status(StatusCode::BAD_REQUEST),
+        (Speaks::Modern, false) => {
+            let mut refused = error(&body["id"], -32022, "Unsupported protocol version");
+            *refused.status_mut() = StatusCode::BAD_REQUEST;
+            return refused;
+        }
+        _ => {}
     }
     if !modern && method != "initialize" && session.as_deref() != Some(SESSION) {
         return status(StatusCode::NOT_FOUND);

@@ -207,6 +207,18 @@ impl World {
         self
     }
 
+    /// The era that a server with a catalog was seen to speak.
+    #[must_use]
+    pub fn era(mut self, group: &str, server: &str, era: ObservedEra) -> Self {
+        let catalog = Catalog::name_of(&name(server), &name(VERSION));
+        let key = ResourceKey::grouped(Kind::Catalog, &name(group), catalog);
+        match self.specs.get_mut(&key) {
+            Some(Spec::Catalog(catalog)) => catalog.era = era,
+            _ => panic!("{server} has no catalog"),
+        }
+        self
+    }
+
     /// A service account with one token, [`World::token`].
     #[must_use]
     pub fn account(self, group: &str, account: &str) -> Self {
