@@ -114,6 +114,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         site: settings.site(),
         ended: Default::default(),
         in_flight: Default::default(),
+        streams: Default::default(),
         sealer: Default::default(),
         metrics: CallMetrics::register(&parts.metrics),
         clock: parts.clock,

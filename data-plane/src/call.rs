@@ -22,6 +22,7 @@ pub mod respond;
 pub mod sight;
 pub mod stop;
 pub mod validate;
+pub mod watched;
 
 use std::sync::Arc;
 

@@ -26,7 +26,7 @@ use crate::decisions::Decisions;
 use crate::keys::Keys;
 use crate::limits::Limits;
 use crate::metrics::CallMetrics;
-use crate::sessions::{Ended, InFlight};
+use crate::sessions::{Ended, InFlight, Streams};
 use crate::site::Site;
 use crate::upstream::Upstreams;
 
@@ -51,6 +51,8 @@ pub struct Gateway {
     pub ended: Ended,
     /// Calls that can be cancelled.
     pub in_flight: InFlight,
+    /// Open streams of each caller.
+    pub streams: Streams,
     /// The sealer of the snapshot in force.
     pub sealer: SealerCell,
     /// Counters of calls.

@@ -4,11 +4,15 @@
 //! their clients have ended (so that the id is refused although it still opens), and which calls
 //! are in flight (so that `notifications/cancelled` finds them).
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use weir_model::bounds;
+use weir_model::reason::{Reason, Refusal};
 
 /// Sessions that ended before their time, by nonce.
 #[derive(Debug, Clone)]
@@ -34,10 +38,12 @@ impl Ended {
 
 /// Calls in flight of clients that cancel by notification.
 #[derive(Debug, Clone, Default)]
-pub struct InFlight(std::sync::Arc<Shards>);
+pub struct InFlight(Arc<Shards>);
+
+type Shard = Mutex<HashMap<String, CancellationToken>>;
 
 #[derive(Debug, Default)]
-struct Shards([parking_lot::Mutex<std::collections::HashMap<String, CancellationToken>>; 16]);
+struct Shards([Shard; 16]);
 
 /// One call in flight; ends with the guard.
 #[derive(Debug)]
@@ -64,10 +70,7 @@ impl InFlight {
         }
     }
 
-    fn shard(
-        &self,
-        key: &str,
-    ) -> &parking_lot::Mutex<std::collections::HashMap<String, CancellationToken>> {
+    fn shard(&self, key: &str) -> &Shard {
         let sum = key.bytes().fold(0u8, |sum, b| sum.wrapping_mul(31).wrapping_add(b));
         &self.0.0[usize::from(sum) % self.0.0.len()]
     }
@@ -86,9 +89,61 @@ impl Drop for Cancellable {
     }
 }
 
+/// How many streams that belong to no call each caller has open.
+#[derive(Debug, Clone, Default)]
+pub struct Streams(Arc<Mutex<HashMap<String, usize>>>);
+
+/// One open stream; counted until it is dropped.
+#[derive(Debug)]
+pub struct OpenStream {
+    streams: Streams,
+    caller: String,
+}
+
+impl Streams {
+    /// Counts one more stream of a caller.
+    ///
+    /// # Errors
+    /// [`Reason::ConcurrencyLimited`] beyond [`bounds::STREAMS_PER_PRINCIPAL_MAX`].
+    pub fn open(&self, caller: &str) -> Result<OpenStream, Refusal> {
+        let mut streams = self.0.lock();
+        let count = streams.entry(caller.to_owned()).or_default();
+        if *count >= bounds::STREAMS_PER_PRINCIPAL_MAX {
+            return Err(Refusal::new(Reason::ConcurrencyLimited, "open streams").retry_after(5));
+        }
+        *count += 1;
+        Ok(OpenStream { streams: self.clone(), caller: caller.to_owned() })
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        let mut streams = self.streams.0.lock();
+        if let Some(count) = streams.get_mut(&self.caller) {
+            *count -= 1;
+            if *count == 0 {
+                streams.remove(&self.caller);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn open_streams_are_counted_per_caller() {
+        let streams = Streams::default();
+        let most = bounds::STREAMS_PER_PRINCIPAL_MAX;
+        let mut held: Vec<_> = (0..most).map(|_| streams.open("a").unwrap()).collect();
+        assert_eq!(streams.open("a").unwrap_err().reason, Reason::ConcurrencyLimited);
+        assert!(streams.open("b").is_ok());
+        held.pop();
+        assert!(streams.open("a").is_ok());
+        held.clear();
+        assert!(streams.0.lock().is_empty());
+    }
 
     #[tokio::test]
     async fn calls_are_cancelled_by_session_and_id() {

@@ -123,7 +123,7 @@ pub async fn send(
         Errand::Stream { after } => {
             let channel = outgoing.channel(scope)?;
             let exchange = gateway.upstreams.open_stream(&channel, after.as_deref()).await?;
-            Ok(Answer::Stream(Box::new(Flow::push(exchange, scope, gateway))))
+            Ok(Answer::Stream(Box::new(Flow::push(exchange, scope, gateway)?)))
         }
         Errand::End => {
             let channel = outgoing.channel(scope)?;
@@ -198,7 +198,12 @@ async fn request(
         Ok(None) => return Err(Reason::UpstreamClosed.into()),
         Err(_) => None,
     };
-    let flow = Flow::answer(first, messages, finish, (scope, gateway));
+    let flow = match method.kind {
+        Kind::Listen => {
+            Flow::open(messages, scope, gateway)?.beginning_with(first).ending_with(finish)
+        }
+        _ => Flow::answer(first, messages, finish, (scope, gateway)),
+    };
     Ok(Answer::Stream(Box::new(flow.holding(ticket, cancellable))))
 }
 
@@ -367,7 +372,8 @@ impl Outgoing {
             Bytes::from_static(b"{}")
         };
         let deadline = match method.kind {
-            Kind::Listen => Instant::now() + Duration::from_millis(bounds::STREAM_MS),
+            // The front ends it in good order before the back gives up.
+            Kind::Listen => Instant::now() + Duration::from_millis(2 * bounds::STREAM_MS),
             _ => super::credential::deadline(&self.target().version),
         };
         let params = scope.call.message().and_then(|m| m.params());

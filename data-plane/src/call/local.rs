@@ -112,8 +112,9 @@ pub fn notices(gateway: &Gateway, scope: Scope<'_>) -> Result<Answer, Refusal> {
     }
     let watcher =
         Watcher { sight: scope.sight.clone(), endpoint: scope.endpoint.clone(), wanted, sender };
+    let flow = Flow::open(messages, scope, gateway)?;
     tokio::spawn(watcher.run(gateway.config.clone()));
-    Ok(Answer::Stream(Box::new(Flow::open(messages, scope, gateway))))
+    Ok(Answer::Stream(Box::new(flow)))
 }
 
 /// Which changes a client wants to hear of.

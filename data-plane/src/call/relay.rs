@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc::Receiver;
-use tokio::time::Instant;
 use weir_model::audit::Outcome;
 use weir_model::bounds;
 use weir_model::reason::{Reason, Refusal};
@@ -20,6 +19,7 @@ use super::forward::{Finish, Scope, cancelled};
 use super::record::Record;
 use super::reserve::Held;
 use super::respond;
+use super::watched::Watched;
 use crate::mcp::sse;
 use crate::sessions::Cancellable;
 use crate::upstream::{Exchange, Message, Messages};
@@ -35,7 +35,10 @@ pub struct Flow {
     asks: bool,
     primed: bool,
     drain: Watch,
-    until: Option<Instant>,
+    /// Of streams that belong to no call.
+    watch: Option<Watched>,
+    /// The result with which such a stream ends in good order.
+    farewell: Option<Bytes>,
     cancellable: Option<Cancellable>,
     ticket: Option<Held>,
     reply: Option<(Bytes, Record)>,
@@ -72,7 +75,8 @@ impl Flow {
             asks: through && !scope.client.modern(),
             primed: false,
             drain: gateway.drain.clone(),
-            until: None,
+            watch: None,
+            farewell: None,
             cancellable: None,
             ticket: None,
             reply: None,
@@ -81,7 +85,10 @@ impl Flow {
     }
 
     /// A stream on which a server pushes what belongs to no call.
-    pub fn push(exchange: Exchange, scope: Scope<'_>, gateway: &Gateway) -> Self {
+    ///
+    /// # Errors
+    /// See [`Self::open`].
+    pub fn push(exchange: Exchange, scope: Scope<'_>, gateway: &Gateway) -> Result<Self, Refusal> {
         let messages = match exchange.messages {
             Messages::Stream(messages) => messages,
             Messages::One(message) => {
@@ -94,29 +101,37 @@ impl Flow {
         Self::open(messages, scope, gateway)
     }
 
-    /// A stream of the gateway's own.
+    /// A stream that belongs to no call.
+    ///
+    /// # Errors
+    /// [`Reason::ConcurrencyLimited`] when the caller has too many of them.
     pub fn open(
         messages: Receiver<Result<Message, Refusal>>,
         scope: Scope<'_>,
         gateway: &Gateway,
-    ) -> Self {
-        let now = Instant::now();
-        let left = scope.sight.who.expires.map(|expires| expires - scope.sealing.now);
-        let token = left.map(|secs| Duration::from_secs(secs.max(0).unsigned_abs()));
-        let longest = Duration::from_millis(bounds::STREAM_MS);
-        Self {
+    ) -> Result<Self, Refusal> {
+        let listen = scope.call.message().and_then(|message| message.id());
+        Ok(Self {
             first: None,
             messages,
             finish: None,
             asks: !scope.client.modern(),
             primed: false,
             drain: gateway.drain.clone(),
-            until: Some(now + token.map_or(longest, |token| token.min(longest))),
+            watch: Some(Watched::new(scope, gateway)?),
+            farewell: listen.map(|id| farewell(id.raw())),
             cancellable: None,
             ticket: None,
             reply: None,
             done: false,
-        }
+        })
+    }
+
+    /// Begins with a message that has come already.
+    #[must_use]
+    pub fn beginning_with(mut self, first: Option<Message>) -> Self {
+        self.first = first;
+        self
     }
 
     /// Keeps capacity taken and the call cancellable until the stream ends.
@@ -173,12 +188,12 @@ impl Flow {
         if let Some(first) = self.first.take() {
             return Event::Message(Some(Ok(first)));
         }
-        let endless = self.finish.is_none() || self.until.is_some();
+        let endless = self.watch.is_some();
         tokio::select! {
             biased;
             message = self.messages.recv() => Event::Message(message),
             () = cancelled(self.cancellable.as_ref()) => Event::Cancelled,
-            () = over(self.until) => Event::Over,
+            () = over(self.watch.as_mut()) => Event::Over,
             () = self.drain.drained(), if endless => Event::Over,
             () = tokio::time::sleep(Duration::from_millis(bounds::SSE_KEEPALIVE_MS)) => Event::Quiet,
         }
@@ -188,7 +203,10 @@ impl Flow {
         Some(match event {
             Event::Quiet => Step::Send(sse::KEEP_ALIVE),
             Event::Cancelled => self.refused(&Reason::Cancelled.into()),
-            Event::Over => Step::End(Outcome::Success),
+            Event::Over => match &self.farewell {
+                Some(raw) => Step::Last(self.envelope("result", raw), Outcome::Success),
+                None => Step::End(Outcome::Success),
+            },
             Event::Message(Some(Ok(message))) => return self.message(message),
             Event::Message(Some(Err(refusal))) => self.refused(&refusal),
             // The server asked the client to come back, or pushed until it had enough.
@@ -263,9 +281,19 @@ impl Flow {
     }
 }
 
-async fn over(until: Option<Instant>) {
-    match until {
-        Some(until) => tokio::time::sleep_until(until).await,
+async fn over(watch: Option<&mut Watched>) {
+    match watch {
+        Some(watch) => watch.over().await,
         None => std::future::pending().await,
     }
+}
+
+/// The result that ends a listen stream.
+fn farewell(id: &[u8]) -> Bytes {
+    let mut raw = BytesMut::with_capacity(96 + id.len());
+    raw.extend_from_slice(br#"{"resultType":"complete","_meta":{"#);
+    raw.extend_from_slice(br#""io.modelcontextprotocol/subscriptionId":"#);
+    raw.extend_from_slice(id);
+    raw.extend_from_slice(b"}}");
+    raw.freeze()
 }

@@ -311,13 +311,13 @@ mod tests {
             [Source { server: &names[0], catalog: &a }, Source { server: &names[1], catalog: &b }];
         let kind = List::Prompts;
         let all = View { kind, joined: true, page: 10 };
-        let page = all.page(&sources, None, |_| true);
+        let seen = |item: &Item<'_>| item.name != "hidden";
+        let page = all.page(&sources, None, seen);
         assert_eq!(
             text(&page.render(kind, false, None)),
             r#"{"prompts":[{"name":"a__z","x":1.10},{"name":"a__y","x":1.10},{"name":"b__x","x":1.10}]}"#
         );
         let plain = View { kind, joined: false, page: 2 };
-        let seen = |item: &Item<'_>| item.name != "hidden";
         let first = plain.page(&sources, None, seen);
         assert_eq!(
             text(&first.render(kind, true, Some("c"))),

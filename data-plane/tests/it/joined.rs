@@ -148,4 +148,27 @@ async fn open_streams_hear_of_changes() {
     assert!(!text.contains("notifications/prompts/list_changed"), "{text}");
     assert!(text.contains("subscriptionId"), "{text}");
     read_until(&mut legacy, "notifications/tools/list_changed").await;
+    // In good order: with the result that ends the stream.
+    proxy.drain.signal();
+    let text = read_until(&mut modern, "complete").await;
+    assert!(text.contains(r#""id":1,"result""#), "{text}");
+}
+
+#[tokio::test]
+async fn open_streams_end_with_the_right_to_have_them() {
+    let (peer, proxy) = start().await;
+    let listen = |path: &str| {
+        let params = json!({"notifications": {"toolsListChanged": true}});
+        Ask::modern(path, "subscriptions/listen", params).token(&token())
+    };
+    let mut joined = proxy.open(listen(PATH)).await.into_body();
+    let mut single = proxy.open(listen("/acme/files/mcp")).await.into_body();
+    read_until(&mut joined, "acknowledged").await;
+    read_until(&mut single, "acknowledged").await;
+    // The grant for the server goes first, then the token.
+    let without_grant = two(&peer.url).without("RoleBinding/acme/grant-1");
+    proxy.apply(&without_grant);
+    read_until(&mut single, "complete").await;
+    proxy.apply(&without_grant.without("ServiceAccount/acme/ci"));
+    read_until(&mut joined, "complete").await;
 }

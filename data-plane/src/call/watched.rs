@@ -1,0 +1,96 @@
+//! Streams that outlive the decision that let them be opened: counted per caller, ended with the
+//! caller's token, and asked about again whenever the configuration changes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use weir_model::bounds;
+use weir_model::id::{Name, Revision};
+use weir_model::policy::Action;
+use weir_model::principal::{Principal, Proof};
+use weir_model::reason::Refusal;
+use weir_model::snapshot::{GroupView, Hints};
+
+use super::Gateway;
+use super::forward::Scope;
+use super::sight::Sight;
+use crate::config::State;
+use crate::sessions::OpenStream;
+
+/// What a stream is held against while it is open.
+#[derive(Debug)]
+pub struct Watched {
+    until: Instant,
+    revisions: watch::Receiver<Revision>,
+    config: Arc<State>,
+    sight: Sight,
+    server: Option<Name>,
+    _counted: OpenStream,
+}
+
+impl Watched {
+    /// Counts a stream of this caller.
+    ///
+    /// # Errors
+    /// `ConcurrencyLimited` when the caller has too many.
+    pub fn new(scope: Scope<'_>, gateway: &Gateway) -> Result<Self, Refusal> {
+        let who = &scope.sight.who;
+        let left = who.expires.map(|expires| expires.saturating_sub(scope.sealing.now));
+        let token = left.map(|secs| Duration::from_secs(secs.max(0).unsigned_abs()));
+        let longest = Duration::from_millis(bounds::STREAM_MS);
+        Ok(Self {
+            until: Instant::now() + token.map_or(longest, |token| token.min(longest)),
+            revisions: gateway.config.subscribe(),
+            config: Arc::clone(&gateway.config),
+            sight: scope.sight.clone(),
+            server: scope.endpoint.server.clone(),
+            _counted: gateway.streams.open(&who.id())?,
+        })
+    }
+
+    /// Returns when the stream has to end.
+    pub async fn over(&mut self) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(self.until) => return,
+                changed = self.revisions.changed() => if changed.is_err() {
+                    return std::future::pending().await;
+                },
+            }
+            if !self.may_go_on() {
+                return;
+            }
+        }
+    }
+
+    fn may_go_on(&mut self) -> bool {
+        let snapshot = self.config.current();
+        let Some(group) = snapshot.groups.get(&self.sight.group.name) else { return false };
+        self.sight.group = Arc::clone(group);
+        let allowed = |server: &Name| {
+            self.sight.may(server, Action::UseServer, "", Hints::default())
+                && group.servers.get(server).is_some_and(|s| s.quarantined.is_none())
+        };
+        group.quarantined.is_none()
+            && known(group, &self.sight.who)
+            && self.server.as_ref().is_none_or(allowed)
+    }
+}
+
+/// True while what the caller came in with is still good for the group.
+fn known(group: &GroupView, who: &Principal) -> bool {
+    match who.proof {
+        Proof::Anonymous => group.spec.anonymous,
+        Proof::ApiToken => {
+            let id = who.credential.as_deref().unwrap_or_default();
+            group
+                .tokens
+                .values()
+                .any(|token| token.id == id && *token.principal.subject == *who.subject)
+        }
+        Proof::Jwt => group.providers.iter().any(|p| Some(&p.name) == who.provider.as_ref()),
+        Proof::Certificate => true,
+    }
+}
