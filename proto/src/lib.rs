@@ -7,6 +7,8 @@
 //! UPDATE=1 cargo test -p weir-proto
 //! ```
 
+pub use prost;
+
 /// Package `weir.sync.v1`.
 pub mod sync {
     /// Version 1.

@@ -1,7 +1,7 @@
 //! The one place that holds the snapshot: swapped whole, read without a lock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -15,8 +15,9 @@ pub struct State {
     current: ArcSwap<Snapshot>,
     revisions: watch::Sender<Revision>,
     started: Instant,
-    /// Milliseconds after `started` at which the control plane was last heard of.
-    heard_ms: AtomicU64,
+    /// Milliseconds after `started` (before it, when negative) at which the control plane was
+    /// last heard of.
+    heard_ms: AtomicI64,
 }
 
 impl Default for State {
@@ -26,14 +27,20 @@ impl Default for State {
 }
 
 impl State {
-    /// Starts with a snapshot: an empty one, or the last good one from disk.
+    /// Starts with a snapshot that is as good as new.
     pub fn new(snapshot: Snapshot) -> Self {
+        Self::restored(snapshot, Duration::ZERO)
+    }
+
+    /// Starts with the last good snapshot from disk, and the time since the control plane was
+    /// heard of.
+    pub fn restored(snapshot: Snapshot, age: Duration) -> Self {
         let revision = snapshot.revision;
         Self {
             current: ArcSwap::from_pointee(snapshot),
             revisions: watch::Sender::new(revision),
             started: Instant::now(),
-            heard_ms: AtomicU64::new(0),
+            heard_ms: AtomicI64::new(-millis(age)),
         }
     }
 
@@ -53,18 +60,22 @@ impl State {
 
     /// Notes that the control plane was heard of.
     pub fn heard(&self) {
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.heard_ms.store(now, Ordering::Relaxed);
+        self.heard_ms.store(millis(self.started.elapsed()), Ordering::Relaxed);
     }
 
     /// How long nothing was heard of the control plane.
     pub fn age(&self) -> Duration {
-        let heard = Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
-        self.started.elapsed().saturating_sub(heard)
+        let heard = self.heard_ms.load(Ordering::Relaxed);
+        let age = millis(self.started.elapsed()).saturating_sub(heard);
+        Duration::from_millis(u64::try_from(age).unwrap_or(0))
     }
 
     /// Sees every change of the snapshot, the newest only.
     pub fn subscribe(&self) -> watch::Receiver<Revision> {
         self.revisions.subscribe()
     }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -229,5 +229,20 @@ fn to_statement(s: SignedStatement) -> v1::Statement {
     }
 }
 
+/// The bytes of an update, as checkpoints keep it.
+pub fn encode_update(part: UpdatePart) -> Vec<u8> {
+    use weir_proto::prost::Message as _;
+    to_update(part).encode_to_vec()
+}
+
+/// Reads what [`encode_update`] wrote.
+///
+/// # Errors
+/// The first field that is not what it should be.
+pub fn decode_update(bytes: Bytes) -> Result<UpdatePart, WireError> {
+    use weir_proto::prost::Message as _;
+    from_update(v1::Update::decode(bytes).map_err(|e| bad("update", e))?)
+}
+
 #[cfg(test)]
 mod tests;

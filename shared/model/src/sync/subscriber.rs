@@ -1,11 +1,11 @@
 //! The node's end of the stream.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::publisher::Plan;
 use super::report::ReportPart;
 use super::statement::Anchor;
 use super::{
@@ -74,10 +74,14 @@ impl Assembled {
     /// # Errors
     /// A sentence for the control plane; the node asks for the whole state.
     pub fn resolve(self, anchor: &Anchor, region: &Name, now: Now) -> Result<Held, String> {
+        self.resolve_at(anchor, region, Some(now.unix))
+    }
+
+    fn resolve_at(self, anchor: &Anchor, region: &Name, unix: Option<i64>) -> Result<Held, String> {
         let target = self.head.target;
         let statement = self.head.statement;
         statement
-            .verify(anchor, region, target, Some(now.unix))
+            .verify(anchor, region, target, unix)
             .map_err(|e| format!("the update is not signed as it should be: {e}"))?;
         let (mut set, mut sealed) = match &self.base {
             Some(base) => (base.set.clone(), base.sealed.clone()),
@@ -107,7 +111,7 @@ impl Assembled {
 }
 
 /// Reads one document as it came, or keeps it unread.
-pub(super) fn read(key: &str, canonical: Bytes) -> Result<Resource, String> {
+fn read(key: &str, canonical: Bytes) -> Result<Resource, String> {
     let parsed = ResourceKey::parse(key).ok_or_else(|| format!("no such key: {key}"))?;
     match Resource::from_canonical(canonical.clone()) {
         Ok(resource) if resource.key == parsed && resource.canonical == canonical => Ok(resource),
@@ -135,26 +139,46 @@ impl Held {
         self.set.iter().flat_map(|r| secret_ids(&r.spec)).all(|id| self.sealed.contains_key(id))
     }
 
-    /// Reads documents as a checkpoint keeps them, and checks digest and signature.
+    /// The update that leads from nothing to here: what a checkpoint keeps. Empty when nothing
+    /// is held.
+    pub fn to_parts(&self) -> Vec<UpdatePart> {
+        let Some(statement) = self.statement.clone() else { return Vec::new() };
+        let plan = Plan {
+            nonce: 1,
+            target: self.applied,
+            base: None,
+            rollback: false,
+            upserts: self.set.iter().cloned().collect(),
+            removals: Vec::new(),
+        };
+        let sealed = self.sealed.iter().map(|(id, bytes)| (id.clone(), bytes.clone()));
+        let frames = plan.into_parts(statement, sealed.collect());
+        let part = |frame| match frame {
+            PlaneFrame::Update(part) => Some(*part),
+            _ => None,
+        };
+        frames.into_iter().filter_map(part).collect()
+    }
+
+    /// Reads what [`Self::to_parts`] gave, and checks digest and signature. The signer's
+    /// endorsement may have ended: it was good when the state came.
     ///
     /// # Errors
-    /// A sentence, when they are not what the control plane signed for this region.
-    pub fn restore(
-        applied: Applied,
-        documents: Vec<(String, Bytes)>,
-        sealed: BTreeMap<String, Bytes>,
-        statement: super::statement::SignedStatement,
-        trust: (&Anchor, &Name),
+    /// A sentence, when it is not what the control plane signed for this region.
+    pub fn from_parts(
+        parts: Vec<UpdatePart>,
+        anchor: &Anchor,
+        region: &Name,
     ) -> Result<Self, String> {
-        statement.verify(trust.0, trust.1, applied, None).map_err(|e| e.to_string())?;
-        let mut held = Self { applied, sealed, statement: Some(statement), ..Self::default() };
-        for (key, canonical) in documents {
-            held.set.insert(Arc::new(read(&key, canonical)?));
+        let mut parts = parts.into_iter();
+        let first = parts.next().ok_or("it is empty")?;
+        let mut whole = Assembling::of(first.head.clone());
+        whole.push(first)?;
+        parts.try_for_each(|part| whole.push(part))?;
+        if !whole.is_whole() || whole.head.base.is_some() {
+            return Err("it is not whole".to_owned());
         }
-        if held.set.digest() != applied.digest {
-            return Err("the documents are not what was signed".to_owned());
-        }
-        Ok(held)
+        whole.into_assembled(None).resolve_at(anchor, region, None)
     }
 }
 
@@ -393,10 +417,10 @@ impl Subscriber {
     /// Why an update cannot be used, as far as its head tells.
     fn check(&self, head: &UpdateHead) -> Result<(), String> {
         let held = self.held.applied;
-        if let Some(base) = head.base {
-            if base.digest != held.digest || self.wanting || self.applying.is_some() {
-                return Err("the update is based on another state than mine".to_owned());
-            }
+        let mine =
+            |base: Applied| base.digest == held.digest && !self.wanting && self.applying.is_none();
+        if head.base.is_some_and(|base| !mine(base)) {
+            return Err("the update is based on another state than mine".to_owned());
         }
         if head.target.revision <= held.revision && !head.rollback {
             return Err(format!(
@@ -430,13 +454,7 @@ impl Subscriber {
         }
         self.applying = Some((nonce, true));
         let base = whole.head.base.map(|_| Arc::clone(&self.held));
-        vec![Action::Apply(Box::new(Assembled {
-            head: whole.head,
-            base,
-            upserts: whole.upserts,
-            removals: whole.removals,
-            secrets: whole.secrets,
-        }))]
+        vec![Action::Apply(Box::new(whole.into_assembled(base)))]
     }
 
     fn close(&mut self, reason: &str, now: Now) -> Vec<Action> {
@@ -449,6 +467,11 @@ impl Assembling {
     fn of(head: UpdateHead) -> Self {
         let (upserts, removals, secrets) = Default::default();
         Self { head, next: 0, bytes: 0, upserts, removals, secrets }
+    }
+
+    fn into_assembled(self, base: Option<Arc<Held>>) -> Assembled {
+        let Self { head, upserts, removals, secrets, .. } = self;
+        Assembled { head, base, upserts, removals, secrets }
     }
 
     fn is_whole(&self) -> bool {

@@ -102,6 +102,16 @@ fn frames_round_trip() {
 }
 
 #[test]
+fn updates_are_kept_as_bytes() {
+    let bytes = encode_update(update());
+    assert_eq!(decode_update(bytes.clone().into()), Ok(update()));
+    assert_eq!(
+        decode_update(bytes[..bytes.len() - 1].to_vec().into()).unwrap_err().field,
+        "update"
+    );
+}
+
+#[test]
 fn errors_name_the_field() {
     use v1::node_frame::Body as Node;
     let hello = |change: fn(&mut v1::Hello)| {

@@ -93,10 +93,9 @@ impl Network {
 
 /// What no checksum of the network would find.
 fn damage(frame: &mut PlaneFrame) {
-    if let PlaneFrame::Update(part) = frame {
-        if part.upserts.pop().is_none() {
-            part.removals.clear();
-            part.secrets.clear();
-        }
+    let PlaneFrame::Update(part) = frame else { return };
+    if part.upserts.pop().is_none() {
+        part.removals.clear();
+        part.secrets.clear();
     }
 }

@@ -69,11 +69,9 @@ impl Node {
             self.disk = None;
         }
         let held = self.disk.clone().map_or_else(Held::default, |held| {
-            let documents =
-                held.set.iter().map(|r| (r.key.to_string(), r.canonical.clone())).collect();
-            let statement = held.statement.unwrap();
-            let trust = (&authority.anchor, &self.region);
-            Held::restore(held.applied, documents, held.sealed, statement, trust).unwrap()
+            let again = Held::from_parts(held.to_parts(), &authority.anchor, &self.region);
+            assert_eq!(again.as_ref(), Ok(&held));
+            held
         });
         self.life += 1;
         self.last = held.applied;

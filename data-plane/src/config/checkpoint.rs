@@ -1,0 +1,145 @@
+//! The last good configuration on disk: documents, secrets as they came (sealed to this node),
+//! and the control plane's signature. Checked like an update when it is read.
+//!
+//! The file's time of change tells when the control plane was last heard of.
+
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use weir_model::bounds;
+use weir_model::id::Name;
+use weir_model::sync::Held;
+use weir_model::sync::statement::Anchor;
+use weir_model::wire;
+
+use super::files;
+
+const FILE: &str = "checkpoint";
+/// First bytes; the number is the format's version.
+const MAGIC: &[u8] = b"weir checkpoint 1\n";
+/// Shortest time between two writes, and between two notes of having heard.
+const PACE: Duration = Duration::from_secs(1);
+const NOTE: Duration = Duration::from_secs(30);
+
+fn path(folder: &Path) -> PathBuf {
+    folder.join(FILE)
+}
+
+pub(super) fn write(folder: &Path, held: &Held) -> io::Result<()> {
+    files::replace(&path(folder), |file| {
+        file.write_all(MAGIC)?;
+        for part in held.to_parts() {
+            let bytes = wire::encode_update(part);
+            let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+            file.write_all(&length.to_be_bytes())?;
+            file.write_all(&bytes)?;
+        }
+        Ok(())
+    })
+}
+
+/// What is on disk and how old it is. A file that is broken, or not for this node, is set aside.
+pub(super) fn read(folder: &Path, anchor: &Anchor, region: &Name) -> Option<(Held, Duration)> {
+    let path = path(folder);
+    let file = match std::fs::File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            tracing::error!(%error, path = %path.display(), "the checkpoint cannot be read");
+            return None;
+        }
+    };
+    let changed = file.metadata().and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let age = SystemTime::now().duration_since(changed).unwrap_or_default();
+    match parse(file, anchor, region) {
+        Ok(held) => Some((held, age)),
+        Err(why) => {
+            let aside = path.with_extension("broken");
+            tracing::error!(why, aside = %aside.display(), "the checkpoint is set aside");
+            if let Err(error) = std::fs::rename(&path, &aside) {
+                tracing::error!(%error, "the checkpoint cannot be set aside");
+            }
+            None
+        }
+    }
+}
+
+fn parse(file: std::fs::File, anchor: &Anchor, region: &Name) -> Result<Held, String> {
+    let mut file = io::BufReader::new(file);
+    let mut magic = [0; MAGIC.len()];
+    file.read_exact(&mut magic).map_err(|e| e.to_string())?;
+    if magic != MAGIC {
+        return Err("it was written by another version".to_owned());
+    }
+    let mut parts = Vec::new();
+    loop {
+        let mut length = [0; 4];
+        match file.read_exact(&mut length) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+            Err(error) => return Err(error.to_string()),
+        }
+        let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+        if length > bounds::SYNC_MESSAGE_BYTES_MAX || parts.len() >= bounds::SYNC_PARTS_MAX {
+            return Err("it is larger than any that we write".to_owned());
+        }
+        let mut bytes = vec![0; length];
+        file.read_exact(&mut bytes).map_err(|e| e.to_string())?;
+        parts.push(wire::decode_update(bytes.into()).map_err(|e| e.to_string())?);
+    }
+    Held::from_parts(parts, anchor, region)
+}
+
+/// Notes that the control plane was just heard of.
+fn note(folder: &Path) -> io::Result<()> {
+    match std::fs::OpenOptions::new().append(true).open(path(folder)) {
+        Ok(file) => file.set_modified(SystemTime::now()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes the newest of what it is sent, at a bounded pace, until the sender is gone; then writes
+/// what is left. `heard` tells how long ago the control plane was heard of.
+pub(super) async fn keep(
+    folder: PathBuf,
+    mut newest: watch::Receiver<Option<Arc<Held>>>,
+    heard: impl Fn() -> Duration,
+) {
+    loop {
+        match tokio::time::timeout(NOTE, newest.changed()).await {
+            Ok(Ok(())) => {}
+            // What was sent last has been seen.
+            Ok(Err(_)) => return,
+            Err(_) => {
+                if heard() < NOTE {
+                    on_disk(folder.clone(), |folder| note(folder)).await;
+                }
+                continue;
+            }
+        }
+        let held = newest.borrow_and_update().clone();
+        if let Some(held) = held {
+            on_disk(folder.clone(), move |folder| write(folder, &held)).await;
+        }
+        // Whoever drops the sender waits for us: no more pauses then.
+        let _ = tokio::time::timeout(PACE, closed(&newest)).await;
+    }
+}
+
+async fn closed(newest: &watch::Receiver<Option<Arc<Held>>>) {
+    while newest.has_changed().is_ok() {
+        tokio::time::sleep(PACE / 20).await;
+    }
+}
+
+async fn on_disk(folder: PathBuf, work: impl FnOnce(&Path) -> io::Result<()> + Send + 'static) {
+    match tokio::task::spawn_blocking(move || work(&folder)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "the checkpoint cannot be written"),
+        Err(_) => tracing::error!("writing the checkpoint aborted"),
+    }
+}
