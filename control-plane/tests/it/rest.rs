@@ -61,8 +61,7 @@ async fn documents_are_applied_read_compared_and_deleted() {
     let before = plane.get("/v1/resources").await.ok();
     assert_eq!(tried["dryRun"].as_bool(), Some(true));
     assert_eq!(revision(&tried), revision(&before), "a dry run moves nothing");
-    let kinds: Vec<_> = before["items"].as_array().unwrap().iter().map(|i| &i["kind"]).collect();
-    assert_eq!(kinds, ["Keyring"], "a new control plane has made the sessions' keys, no more");
+    assert!(before["items"].as_array().unwrap().is_empty());
 
     let answer = plane.apply(ACME).await;
     let etag = answer.headers["etag"].to_str().unwrap().to_owned();
