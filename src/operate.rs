@@ -9,6 +9,8 @@ mod nodes;
 mod operators;
 mod tokens;
 
+use std::fmt::Write as _;
+
 use crate::cli::{Command, Operator, Pin, Token};
 use crate::client::Client;
 
@@ -36,10 +38,24 @@ pub async fn run(client: &Client, command: Command) -> anyhow::Result<String> {
     }
 }
 
+/// Pins one version of a server, or all of them.
 async fn pin(client: &Client, args: Pin) -> anyhow::Result<String> {
-    let path =
-        format!("/v1/groups/{}/servers/{}/pin", get::part(&args.group), get::part(&args.server));
-    let answer = client.post(&path, &serde_json::json!({ "version": args.version })).await?;
-    let pinned = answer["pinned"].as_u64().unwrap_or_default();
-    Ok(format!("{pinned} definitions of {} pinned\n", args.server))
+    let (group, server) = (get::part(&args.group), get::part(&args.server));
+    let versions = match args.version {
+        Some(version) => vec![version],
+        None => {
+            let document = client.get(&format!("/v1/resources/Server/{group}/{server}")).await?;
+            let versions = document["spec"]["versions"].as_array().into_iter().flatten();
+            versions.filter_map(|version| Some(version["name"].as_str()?.to_owned())).collect()
+        }
+    };
+    let mut text = String::new();
+    for version in versions {
+        let part = get::part(&version);
+        let path = format!("/v1/groups/{group}/servers/{server}/versions/{part}/pin");
+        let answer = client.post(&path, &serde_json::json!({})).await?;
+        let pinned = answer["pinned"].as_u64().unwrap_or_default();
+        let _ = writeln!(text, "{pinned} definitions of {} {version} pinned", args.server);
+    }
+    Ok(text)
 }

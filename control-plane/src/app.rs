@@ -337,7 +337,13 @@ impl Bound {
         }
         let watch = self.drain.watch();
         let Sync { publish, socket, pipe, fleet, enrolment: _ } = self.sync;
-        task::spawn("fleet", fleet.run(watch.clone()));
+        // The drain waits until it is written that the nodes have left.
+        let last_word = watch.guard("fleet");
+        let fleet = fleet.run(watch.clone());
+        task::spawn("fleet", async move {
+            fleet.await;
+            drop(last_word);
+        });
         if socket.is_some() || pipe.is_some() {
             let service = publish.serve(socket, pipe, watch.clone());
             task::essential("sync", &self.drain, service);

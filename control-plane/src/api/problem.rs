@@ -27,17 +27,35 @@ macro_rules! kinds {
             /// Every kind, in the order of the reference page.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
             /// Stable label; the last part of `type`.
-            pub fn label(self) -> &'static str { match self { $(Self::$variant => $label,)* } }
+            pub fn label(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $label,)*
+                }
+            }
             /// HTTP status.
             pub fn status(self) -> StatusCode {
-                match self { $(Self::$variant => StatusCode::$status,)* }
+                match self {
+                    $(Self::$variant => StatusCode::$status,)*
+                }
             }
             /// What the audit record says.
-            pub fn reason(self) -> Reason { match self { $(Self::$variant => Reason::$reason,)* } }
+            pub fn reason(self) -> Reason {
+                match self {
+                    $(Self::$variant => Reason::$reason,)*
+                }
+            }
             /// One line for people.
-            pub fn title(self) -> &'static str { match self { $(Self::$variant => $title,)* } }
+            pub fn title(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $title,)*
+                }
+            }
             /// What to do.
-            pub fn remedy(self) -> &'static str { match self { $(Self::$variant => $remedy,)* } }
+            pub fn remedy(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $remedy,)*
+                }
+            }
         }
     };
 }

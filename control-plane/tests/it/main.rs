@@ -8,4 +8,5 @@ mod plane;
 mod real;
 mod replicas;
 mod rest;
+mod secured;
 mod stores;

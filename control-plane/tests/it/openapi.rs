@@ -130,6 +130,25 @@ async fn real_answers_fit_their_schemas() {
     fits("delete", &format!("{tokens}/{{id}}"), &delete(&format!("{real}/{id}")).await);
     fits("delete", &format!("{tokens}/{{id}}"), &delete(&format!("{real}/{id}")).await);
 
+    let enrolments = "/v1/enrolment-tokens";
+    let wanted = json!({"region": "eu", "node": "n1", "minutes": 5});
+    let minted = plane.ask("POST", enrolments).json(&wanted).send().await;
+    fits(post, enrolments, &minted);
+    let plain = json!({"region": "eu"});
+    fits(post, enrolments, &plane.ask("POST", enrolments).json(&plain).send().await);
+    let too_long = json!({"region": "eu", "minutes": 100_000_000});
+    fits(post, enrolments, &plane.ask("POST", enrolments).json(&too_long).send().await);
+    fits("get", enrolments, &plane.get(enrolments).await);
+    assert!(!plane.get(enrolments).await.text.contains(minted.json()["token"].as_str().unwrap()));
+    let id = minted.json()["id"].as_str().unwrap().to_owned();
+    let one = "/v1/enrolment-tokens/{id}";
+    fits("delete", one, &delete(&format!("{enrolments}/{id}")).await);
+    fits("delete", one, &delete(&format!("{enrolments}/{id}")).await);
+    fits("get", "/v1/nodes", &plane.get("/v1/nodes").await);
+    let pin = "/v1/groups/{group}/servers/{server}/versions/{version}/pin";
+    let real = "/v1/groups/acme/servers/billing/versions/v1/pin";
+    fits(post, pin, &plane.ask("POST", real).send().await);
+
     let wanted = json!({"name": "ci", "role": "editor", "groups": ["acme"], "days": 1});
     let made = plane.ask("POST", "/v1/operators").json(&wanted).send().await;
     fits(post, "/v1/operators", &made);
