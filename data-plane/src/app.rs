@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use serde_json::json;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
-use weir_audit::Pipeline;
+use weir_audit::file::{FileSettings, FileSink};
+use weir_audit::{Origin, Pipeline};
 use weir_runtime::admin::{self, Admin};
 use weir_runtime::clock::SharedClock;
 use weir_runtime::drain::Drain;
@@ -49,6 +51,8 @@ pub struct Parts {
     pub reload: watch::Receiver<u64>,
     /// The time.
     pub clock: SharedClock,
+    /// The runtime of the admin listener.
+    pub control: Handle,
 }
 
 /// A proxy that has its sockets and does not serve yet.
@@ -58,6 +62,7 @@ pub struct Bound {
     admin: Option<admin::Bound>,
     gateway: Arc<Gateway>,
     drain: Drain,
+    control: Handle,
     addresses: Addresses,
 }
 
@@ -121,12 +126,14 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         drain: watch.clone(),
     });
 
+    await_configuration(&parts.ready, Arc::clone(&parts.config));
     let admin = match settings.admin.address {
         Some(address) => {
             let shown = Arc::clone(&gateway);
             let admin = Admin::new(parts.ready, parts.metrics, parts.level, watch)
                 .page("/config", move || config_page(&shown));
-            Some(admin.bind(address).await.context("admin.address")?)
+            let bound = parts.control.spawn(admin.bind(address)).await?;
+            Some(bound.context("admin.address")?)
         }
         None => None,
     };
@@ -134,7 +141,41 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         traffic: listener.address()?,
         admin: admin.as_ref().map(admin::Bound::address).transpose()?,
     };
-    Ok(Bound { listener, admin, gateway, drain: parts.drain, addresses })
+    let (drain, control) = (parts.drain, parts.control);
+    Ok(Bound { listener, admin, gateway, drain, control, addresses })
+}
+
+/// A proxy without any configuration would refuse whatever comes.
+fn await_configuration(ready: &Ready, config: Arc<State>) {
+    let pending = ready.register("configuration");
+    task::spawn("first configuration", async move {
+        let mut revisions = config.subscribe();
+        // An error means that the configuration is gone, and the process with it.
+        let _ = revisions.wait_for(|revision| revision.0 > 0).await;
+        drop(pending);
+    });
+}
+
+/// Opens the sinks that the settings name; `node` and `region` stand in every record.
+///
+/// # Errors
+/// When the folder or the connection cannot be had.
+pub fn open_audit(
+    settings: &Settings,
+    origin: Origin,
+    metrics: Metrics,
+) -> anyhow::Result<Pipeline> {
+    let files = FileSink::open(FileSettings::new(settings.audit_dir())).context("audit.dir")?;
+    let builder = weir_audit::Builder::new(origin, Box::new(files), metrics);
+    #[cfg(feature = "kafka")]
+    let builder = match &settings.audit.kafka {
+        Some(kafka) => {
+            let sink = weir_audit::kafka::KafkaSink::new(kafka).context("audit.kafka")?;
+            builder.follower(Box::new(sink))
+        }
+        None => builder,
+    };
+    Ok(builder.start())
 }
 
 fn commands(settings: &Settings) -> Commands {
@@ -179,7 +220,7 @@ impl Bound {
     /// What made the drain begin, when that was a fault.
     pub async fn serve(self) -> anyhow::Result<()> {
         if let Some(admin) = self.admin {
-            task::spawn("admin", admin.serve());
+            self.control.spawn(admin.serve());
         }
         let upstreams = self.gateway.upstreams.clone();
         task::essential("listener", &self.drain, self.listener.serve(self.gateway));

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use weir_model::bounds;
+use weir_model::id::Name;
 use weir_runtime::telemetry::LogSettings;
 
 /// Prefix of the environment variables.
@@ -32,8 +33,14 @@ pub struct Settings {
     pub region: String,
     /// Folder of the last good configuration, the node's identity and the audit spool.
     pub data_dir: PathBuf,
+    /// The name that this proxy wants when it enrols, for tokens that name no node.
+    pub node: Option<Name>,
+    /// The control plane that it follows.
+    pub control: Control,
     /// Servers that this proxy talks to.
     pub upstream: Upstream,
+    /// Records of calls.
+    pub audit: Audit,
     /// Threads for traffic; 0 is one per core.
     pub threads: usize,
     /// Milliseconds that a drain waits for calls in flight.
@@ -72,6 +79,28 @@ pub struct Admin {
     pub address: Option<SocketAddr>,
 }
 
+/// How the control plane is reached.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Control {
+    /// Replicas, as `host:port`; one is tried after the other.
+    pub addresses: Vec<String>,
+    /// File with the enrolment token; needed for the first start only.
+    pub token_file: Option<PathBuf>,
+}
+
+/// Where records of calls go.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    /// Folder of the files; `audit` in the data folder where it is not set.
+    pub dir: Option<PathBuf>,
+    /// Kafka as well, when it is set.
+    #[cfg(feature = "kafka")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<weir_audit::kafka::KafkaSettings>,
+}
+
 /// How servers are reached.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -92,7 +121,10 @@ impl Default for Settings {
             public_url: None,
             region: "default".to_owned(),
             data_dir: PathBuf::from("/var/lib/weir"),
+            node: None,
+            control: Control::default(),
             upstream: Upstream::default(),
+            audit: Audit::default(),
             threads: 0,
             drain_ms: bounds::DRAIN_MS,
             log: LogSettings::default(),
@@ -102,14 +134,14 @@ impl Default for Settings {
 
 impl Default for Listen {
     fn default() -> Self {
-        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7410);
         Self { address, tls: None, plain: false }
     }
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { address: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090)) }
+        Self { address: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7412)) }
     }
 }
 
@@ -159,6 +191,16 @@ impl Settings {
             say("drain_ms", "at most 600000");
         }
         if bad.is_empty() { Ok(()) } else { Err(bad) }
+    }
+
+    /// Folder of the audit files.
+    pub fn audit_dir(&self) -> PathBuf {
+        self.audit.dir.clone().unwrap_or_else(|| self.data_dir.join("audit"))
+    }
+
+    /// What is in force, for people: `path = value` lines without secrets.
+    pub fn shown(&self) -> String {
+        weir_runtime::settings::masked(self, &["password"])
     }
 
     /// The names of this proxy.
@@ -213,6 +255,18 @@ mod tests {
         assert_eq!(settings.listen.address.port(), 7);
     }
 
+    /// Kafka with everything that can be set.
+    #[cfg(feature = "kafka")]
+    fn kafka() -> weir_audit::kafka::KafkaSettings {
+        serde_json::from_value(serde_json::json!({
+            "brokers": ["b:9092"],
+            "topic": "t",
+            "tls": {"ca": "c", "certificate": "c", "key": "k"},
+            "sasl": {"mechanism": "PLAIN", "username": "u", "password": "p"},
+        }))
+        .unwrap()
+    }
+
     /// Every field has a line in the reference, and the reference has no other.
     #[test]
     fn the_reference_names_every_setting() {
@@ -220,6 +274,13 @@ mod tests {
         settings.listen.tls = Some(Tls { certificate: "c".into(), key: "k".into() });
         settings.public_url = Some("https://a".into());
         settings.upstream.extra_roots = Some("r".into());
+        settings.node = "n".parse().ok();
+        settings.control.token_file = Some("t".into());
+        settings.audit.dir = Some("a".into());
+        #[cfg(feature = "kafka")]
+        {
+            settings.audit.kafka = Some(kafka());
+        }
         let mut known: Vec<String> = weir_runtime::settings::masked(&settings, &[])
             .lines()
             .filter_map(|line| line.split(" = ").next().map(str::to_owned))

@@ -110,6 +110,7 @@ async fn data(
         drain: around.drain.clone(),
         reload: around.reload.subscribe(),
         clock: SystemClock::shared(),
+        control: tokio::runtime::Handle::current(),
     };
     let bound = app::build(&settings, parts).await.context("proxy")?;
     Ok((bound, audit))

@@ -24,11 +24,7 @@ use super::{Config, apply, checkpoint, link};
 const REPORT_AGAIN: Duration = Duration::from_secs(30);
 
 /// Runs until the drain.
-pub(super) async fn run(
-    config: Config,
-    reports: mpsc::Receiver<Observation>,
-    drain: Watch,
-) {
+pub(super) async fn run(config: Config, reports: mpsc::Receiver<Observation>, drain: Watch) {
     let (keep, kept) = watch::channel(None);
     let state = Arc::clone(&config.state);
     let folder = config.options.folder.clone();

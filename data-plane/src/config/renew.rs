@@ -52,11 +52,10 @@ pub(super) async fn renew(
     if answer.authority != current.authority.as_ref() {
         return Err("the control plane has another authority now: enrol again".to_owned());
     }
-    let sealing = NodeKey::from_bytes(current.sealing.to_bytes().expose())
-        .map_err(|e| e.to_string())?;
-    let renewed =
-        Identity::new(answer.certificate.into(), key, answer.authority.into(), sealing)
-            .map_err(told)?;
+    let sealing =
+        NodeKey::from_bytes(current.sealing.to_bytes().expose()).map_err(|e| e.to_string())?;
+    let renewed = Identity::new(answer.certificate.into(), key, answer.authority.into(), sealing)
+        .map_err(told)?;
     if renewed.id != current.id {
         return Err(format!("the certificate is for {}, not for {}", renewed.id, current.id));
     }

@@ -7,6 +7,7 @@
     unreachable_pub
 )]
 
+mod binary;
 mod cross;
 mod joined;
 mod legacy;

@@ -63,6 +63,7 @@ impl Proxy {
             drain: drain.clone(),
             reload,
             clock: SystemClock::shared(),
+            control: tokio::runtime::Handle::current(),
         };
         let bound = app::build(&settings, parts).await.unwrap();
         let addresses = bound.addresses();

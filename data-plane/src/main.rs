@@ -1,0 +1,152 @@
+//! The data plane as a process of its own.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser;
+use data_plane::app::{self, Parts};
+use data_plane::config::{Config, Endpoint, Options};
+use data_plane::settings::{ENV_PREFIX, Settings};
+use data_plane::upstream::observe::{Observer, Pace};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::mpsc;
+use weir_audit::Origin;
+use weir_model::secret::Secret;
+use weir_runtime::clock::SystemClock;
+use weir_runtime::metrics::Metrics;
+use weir_runtime::ready::Ready;
+use weir_runtime::{drain, settings, signals, task, telemetry, tls};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Observations that wait for the stream to the control plane.
+const REPORTS: usize = 256;
+
+/// Weir's data plane: a regional proxy.
+#[derive(Debug, Parser)]
+#[command(name = "weir-data-plane", version)]
+struct Args {
+    /// Settings file (YAML); `WEIR_DP_*` variables lie over it.
+    #[arg(long, env = "WEIR_DP_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the settings, show them with secrets masked, and end.
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Before the logs are set up nothing else would show it.
+            let _ = writeln!(std::io::stderr(), "weir-data-plane: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    let ours = |(name, _): &(String, String)| name != "WEIR_DP_CONFIG";
+    let env = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(ours);
+    let settings: Settings = settings::load(args.config.as_deref(), ENV_PREFIX, env)?;
+    let bad = settings.check().err().unwrap_or_default();
+    let mut bad: Vec<String> = bad.iter().map(ToString::to_string).collect();
+    if settings.control.addresses.is_empty() {
+        bad.push("setting `control.addresses`: name the control plane as `host:port`".to_owned());
+    }
+    if !bad.is_empty() {
+        anyhow::bail!(bad.join("\n"));
+    }
+    if args.check {
+        return Ok(write!(std::io::stdout(), "{}", settings.shown())?);
+    }
+    tls::install_provider();
+    // Two runtimes: a slow scrape or a large configuration costs no call anything.
+    let mut traffic = Builder::new_multi_thread();
+    traffic.thread_name("traffic").enable_all();
+    if settings.threads > 0 {
+        traffic.worker_threads(settings.threads);
+    }
+    let traffic = traffic.build()?;
+    let control = Builder::new_multi_thread()
+        .thread_name("control")
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    control.block_on(serve(settings, traffic.handle().clone()))
+}
+
+async fn serve(mut settings: Settings, traffic: Handle) -> anyhow::Result<()> {
+    let level = telemetry::init(&settings.log, Vec::new()).context("log")?;
+    tracing::info!("settings in force:\n{}", settings.shown());
+    let patience = Duration::from_millis(settings.drain_ms);
+    let (drain, watch) = drain::new(patience);
+    let reload = signals::listen(&drain)?;
+    let config = Config::open(options(&settings)?, &watch).await.context("configuration")?;
+    let node = config.node();
+    settings.region = node.region.to_string();
+
+    let metrics = Metrics::new();
+    metrics.observe_runtime("traffic", &traffic);
+    metrics.observe_runtime("control", &Handle::current());
+    let origin = Origin { node: node.node.to_string(), region: settings.region.clone() };
+    let audit = app::open_audit(&settings, origin, metrics.clone())?;
+    let parts = Parts {
+        config: Arc::clone(config.state()),
+        audit: audit.clone(),
+        metrics,
+        ready: Ready::new(),
+        level: Some(level),
+        drain: drain.clone(),
+        reload: reload.subscribe(),
+        clock: SystemClock::shared(),
+        control: Handle::current(),
+    };
+    let served = traffic.spawn(serve_traffic(settings, parts, config)).await?;
+    for left in audit.close(patience).await {
+        tracing::error!(sink = left.sink, records = left.records, "audit records are left");
+    }
+    served
+}
+
+/// Runs on the runtime of traffic; what follows the control plane runs on the other one.
+async fn serve_traffic(settings: Settings, parts: Parts, config: Config) -> anyhow::Result<()> {
+    let (drain, control) = (parts.drain.clone(), parts.control.clone());
+    let bound = app::build(&settings, parts).await?;
+    let (reports, received) = mpsc::channel(REPORTS);
+    let upstreams = bound.gateway().upstreams.clone();
+    let state = Arc::clone(config.state());
+    let observer = Observer::new(upstreams, state, reports, Pace::default());
+    task::spawn("observer", observer.run(drain.watch()));
+    control.spawn(config.run(received, drain.watch()));
+    tracing::info!(addresses = ?bound.addresses(), "serving");
+    bound.serve().await
+}
+
+fn options(settings: &Settings) -> anyhow::Result<Options> {
+    let token = match &settings.control.token_file {
+        Some(path) => match std::fs::read_to_string(path) {
+            Ok(text) => Some(Arc::new(Secret::new(text.trim().to_owned()))),
+            // Operators take it away once the proxy has enrolled.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).context("control.token_file"),
+        },
+        None => None,
+    };
+    Ok(Options {
+        folder: settings.data_dir.join("node"),
+        endpoints: settings.control.addresses.iter().cloned().map(Endpoint::Tcp).collect(),
+        token,
+        node: settings.node.clone(),
+        timing: weir_model::sync::Timing::default(),
+        clock: SystemClock::shared(),
+    })
+}
