@@ -259,3 +259,6 @@ fn refused(error: &EnrolError) -> Status {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

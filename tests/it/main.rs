@@ -7,3 +7,4 @@ mod examples;
 mod house_rules;
 mod operating;
 mod product;
+mod sync;
