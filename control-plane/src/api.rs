@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use weir_audit::Pipeline;
 use weir_model::bounds;
 use weir_runtime::clock::SharedClock;
@@ -51,8 +51,6 @@ pub struct Parts {
     pub audit: Pipeline,
     /// What is still missing.
     pub ready: Ready,
-    /// Whether the store is being followed.
-    pub live: watch::Receiver<bool>,
     /// Whether this replica is going away.
     pub drain: drain::Watch,
     /// The time.
@@ -78,7 +76,6 @@ struct Shared {
     observer: Observer,
     audit: Pipeline,
     ready: Ready,
-    live: watch::Receiver<bool>,
     drain: drain::Watch,
     clock: SharedClock,
     /// Requests at a time.
@@ -87,22 +84,10 @@ struct Shared {
 
 /// The API as a service.
 pub fn router(parts: Parts) -> Router {
-    let Parts { author, operators, fleet, enrolment, observer, audit, ready, live, drain, clock } =
-        parts;
+    let Parts { author, operators, fleet, enrolment, observer, audit, ready, drain, clock } = parts;
     let room = Semaphore::new(bounds::OPERATOR_REQUESTS_MAX);
-    let shared = Shared {
-        author,
-        operators,
-        fleet,
-        enrolment,
-        observer,
-        audit,
-        ready,
-        live,
-        drain,
-        clock,
-        room,
-    };
+    let shared =
+        Shared { author, operators, fleet, enrolment, observer, audit, ready, drain, clock, room };
     route::router(&Api { shared: Arc::new(shared) })
 }
 

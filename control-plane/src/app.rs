@@ -220,6 +220,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         let fresh = certificate.keep_fresh(tls::server::POLL, parts.reload, watch.clone());
         task::spawn("certificate", fresh);
     }
+    task::spawn("readiness", readiness(index.live(), parts.ready.clone()));
     let router = api::router(api::Parts {
         author: author.clone(),
         operators: operators.clone(),
@@ -228,7 +229,6 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         observer,
         audit: parts.audit,
         ready: parts.ready.clone(),
-        live: index.live(),
         drain: watch.clone(),
         clock: parts.clock,
     });
@@ -282,6 +282,17 @@ async fn build_sync(
         None => None,
     };
     Ok(Sync { publish, socket, pipe: None, fleet, enrolment })
+}
+
+/// Not ready while the store cannot be followed: what is known here may be old.
+async fn readiness(mut live: watch::Receiver<bool>, ready: Ready) {
+    loop {
+        let pending = (!*live.borrow_and_update()).then(|| ready.register("store"));
+        if live.changed().await.is_err() {
+            return;
+        }
+        drop(pending);
+    }
 }
 
 /// Which configuration is known here, for whoever runs the process.

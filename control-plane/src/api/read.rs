@@ -53,9 +53,6 @@ pub(super) async fn livez() -> &'static str {
 
 pub(super) async fn readyz(State(api): State<Api>) -> Response {
     let mut pending = api.shared.ready.pending();
-    if !*api.shared.live.borrow() {
-        pending.push("store".to_owned());
-    }
     if api.shared.drain.is_draining() {
         pending.push("draining".to_owned());
     }

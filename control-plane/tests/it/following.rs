@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use weir_model::id::Revision;
 use weir_model::resource::{Kind, Region, Resource, ResourceKey, Spec};
 
-use crate::plane::BOUND;
+use weir_runtime::testing::eventually;
+
+use crate::plane::{BOUND, Plane};
 
 fn region(name: &str) -> Op {
     let key = ResourceKey::global(Kind::Region, name);
@@ -154,4 +156,25 @@ async fn a_store_that_cannot_be_read_stops_the_start() {
     let store = Arc::new(Flaky { store: inner, down, watches: AtomicUsize::new(0) });
     let error = Index::start(store, CancellationToken::new()).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)));
+}
+
+#[tokio::test]
+async fn a_replica_that_cannot_follow_says_so_and_still_answers_what_it_knows() {
+    let inner = Embedded::in_memory(History::default()).unwrap();
+    let down = Arc::new(AtomicBool::new(false));
+    let store = Flaky { store: inner.clone(), down: down.clone(), watches: AtomicUsize::new(0) };
+    let plane = Plane::over(Arc::new(store)).await;
+    plane.apply(crate::rest::ACME).await.ok();
+    down.store(true, Ordering::SeqCst);
+    // The watch finds out with the next change.
+    write(&inner, vec![region("eu")]).await;
+    let ready = async || plane.get("/readyz").await.status.is_success();
+    assert!(eventually(BOUND, async || !ready().await).await);
+    assert_eq!(plane.get("/readyz").await.json()["pending"], serde_json::json!(["store"]));
+    let refused = plane.apply(crate::rest::ACME).await;
+    assert_eq!(refused.problem(), "unavailable", "who asks cannot be checked without the store");
+    down.store(false, Ordering::SeqCst);
+    assert!(eventually(BOUND, ready).await);
+    plane.apply(crate::rest::ACME).await.ok();
+    plane.get("/v1/resources/Region/eu").await.ok();
 }

@@ -5,6 +5,7 @@
 mod following;
 mod openapi;
 mod plane;
+mod process;
 mod real;
 mod replicas;
 mod rest;
