@@ -184,14 +184,16 @@ async fn request(
         Messages::One(message) => return one(&finish, message),
         Messages::Stream(messages) => messages,
     };
-    // A stream that only brings the answer is told as one JSON body.
+    // Behind the joined endpoint a stream that only brings the answer is told as one JSON body.
+    // Elsewhere the client sees what the server chose.
+    let collapse = scope.endpoint.server.is_none();
     let patience = Duration::from_millis(bounds::SSE_KEEPALIVE_MS);
     let first = tokio::select! {
         first = tokio::time::timeout(patience, messages.recv()) => first,
         () = cancelled(cancellable.as_ref()) => return Err(Reason::Cancelled.into()),
     };
     let first = match first {
-        Ok(Some(Ok(message @ (Message::Result(_) | Message::Error(_))))) => {
+        Ok(Some(Ok(message @ (Message::Result(_) | Message::Error(_))))) if collapse => {
             return one(&finish, message);
         }
         Ok(Some(first)) => Some(first?),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use data_plane::app::{self, Parts};
 use data_plane::config::State;
+use data_plane::gateway::Gateway;
 use data_plane::settings::Settings;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -31,6 +32,7 @@ pub struct Proxy {
     pub address: SocketAddr,
     pub admin: SocketAddr,
     pub config: Arc<State>,
+    pub gateway: Arc<Gateway>,
     pub log: MemoryLog,
     pub drain: Drain,
     pub served: tokio::task::JoinHandle<anyhow::Result<()>>,
@@ -71,6 +73,7 @@ impl Proxy {
             address: addresses.traffic,
             admin: addresses.admin.unwrap(),
             config,
+            gateway: Arc::clone(bound.gateway()),
             log,
             drain,
             served: tokio::spawn(bound.serve()),

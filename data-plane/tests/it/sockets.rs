@@ -143,6 +143,23 @@ async fn a_drain_finishes_calls_and_ends_streams() {
     assert!(TcpStream::connect(proxy.address).await.is_err());
 }
 
+/// Memory per request is a property that is kept: every phase that grows shows here.
+#[tokio::test]
+async fn a_request_in_flight_is_small() {
+    let peer = Peer::start().await;
+    let proxy = Proxy::start(&world(&peer.url)).await;
+    let conn = data_plane::call::inbound::Conn {
+        peer: ([127, 0, 0, 1], 1).into(),
+        loopback: true,
+        tls: false,
+    };
+    let request = http::Request::new(Full::new(Bytes::new()));
+    let future = data_plane::call::serve(&proxy.gateway, &conn, request);
+    let bytes = std::mem::size_of_val(&future);
+    assert!(bytes < 4 * 1024, "{bytes}");
+    drop(future);
+}
+
 #[tokio::test]
 async fn operators_see_what_is_in_force() {
     let peer = Peer::start().await;
