@@ -54,6 +54,11 @@ step "formatting" cargo fmt --all --check
 step "build" cargo build --workspace --all-targets --quiet
 cargo_tests
 step "lints" cargo clippy --workspace --all-targets --quiet -- -D warnings
+step "lints without the Kafka sink" \
+  cargo clippy -p weir --no-default-features --quiet -- -D warnings
+if command -v cargo-deny >/dev/null; then
+  step "dependencies" cargo deny --offline --config .deny.toml check bans licenses sources
+fi
 step "demo" env WEIR_DEMO_BUILT=1 ./deploy/demo/run.sh
 
 for name in "${broken[@]:-}"; do [ -z "$name" ] || echo "failed: $name"; done

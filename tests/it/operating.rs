@@ -82,7 +82,7 @@ async fn what_is_wrong_is_told_with_its_place_and_its_exit_code() {
     let file = product.file("orphan.yaml", orphan);
     ended(product.weir(&["apply", "-f", &file]).await, Exit::Refused, "ServiceAccount/nowhere/x");
     let file = product.file("group.yaml", &unknown.replace("colour: red", ""));
-    let late = product.weir(&["apply", "-f", &file, "--expect", "9999999"]).await;
+    let late = product.weir(&["apply", "-f", &file, "--expect", "1"]).await;
     ended(late, Exit::Conflict, "revision");
     let forged = product.weir_as("weir_op_abc_def", &["get", "group"]).await;
     ended(forged, Exit::NotAllowed, "token");
