@@ -242,6 +242,9 @@ pub struct EnrolToken {
     /// Region that the new proxy will serve.
     #[arg(long)]
     pub region: String,
+    /// Name of the proxy that may use it; without, the proxy names itself.
+    #[arg(long)]
+    pub node: Option<String>,
     /// Minutes until it expires.
     #[arg(long, default_value_t = 60)]
     pub minutes: u32,

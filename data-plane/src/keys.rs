@@ -184,7 +184,8 @@ fn api_token(
     now: i64,
 ) -> Result<Arc<Principal>, Refusal> {
     let invalid = |detail: &str| Refusal::new(Reason::TokenInvalid, detail);
-    let (id, _random) = rest.rsplit_once('_').ok_or_else(|| invalid("a malformed API token"))?;
+    // An id has no `_`; the random part, base64url, may have some.
+    let (id, _random) = rest.split_once('_').ok_or_else(|| invalid("a malformed API token"))?;
     // The look-up compares hashes: what its time tells about them tells nothing about the token.
     let known = group.tokens.get(&Digest::of(token.as_bytes()));
     let known = known.ok_or_else(|| invalid("an API token that the group does not know"))?;

@@ -7,19 +7,26 @@ use std::time::Duration;
 use anyhow::Context as _;
 use control_plane::index::Newest;
 use control_plane::operator::Operators;
-use data_plane::config::State;
+use data_plane::config::{Config, Endpoint, Options};
+use data_plane::upstream::observe::{Observer, Pace};
 use tokio::task::JoinHandle;
-use weir_audit::file::{FileSettings, FileSink};
-use weir_audit::{Builder, Origin, Pipeline};
+use weir_audit::{Origin, Pipeline};
+use weir_model::id::Name;
+use weir_model::sync::Timing;
 use weir_runtime::clock::SystemClock;
 use weir_runtime::metrics::Metrics;
 use weir_runtime::ready::Ready;
+use weir_runtime::task;
 
 use super::Surroundings;
 use crate::cli::Dev;
 
 /// Name of the proxy and of its region.
 const NODE: &str = "dev";
+/// Seconds in which the proxy joins.
+const JOIN_SECS: i64 = 60;
+/// Observations that wait for the stream to the control plane.
+const REPORTS: usize = 256;
 
 /// Both planes, serving.
 #[derive(Debug)]
@@ -38,19 +45,41 @@ pub(super) struct Planes {
 }
 
 pub(super) async fn start(args: &Dev, around: Surroundings) -> anyhow::Result<Planes> {
-    let (control, control_audit) = control(args, &around).await?;
-    let (data, data_audit) = data(args, &around).await?;
-    let (traffic, rest) = (data.addresses().traffic, control.addresses().rest);
+    let (mut control, control_audit) = control(args, &around).await?;
+    let rest = control.addresses().rest;
     let (newest, operators) = (control.newest(), control.operators().clone());
-    Ok(Planes {
-        traffic,
-        rest,
-        newest,
-        operators,
-        control: tokio::spawn(control.serve()),
-        data: tokio::spawn(data.serve()),
-        audits: [data_audit, control_audit],
-    })
+    let (pipe, enrolment) = (control.pipe(), control.enrolment().clone());
+    let control = tokio::spawn(control.serve());
+    // A new proxy joins as any other does: with a one-time token, over the same service.
+    let region: Name = NODE.parse()?;
+    let (pending, token) = enrolment.mint(region.clone(), Some(region), JOIN_SECS).await?;
+    let options = Options {
+        folder: args.data_dir.join("node"),
+        endpoints: vec![Endpoint::Pipe(pipe)],
+        token: Some(Arc::new(token)),
+        node: None,
+        timing: Timing::default(),
+        clock: SystemClock::shared(),
+    };
+    let config = Config::open(options, &around.drain.watch()).await.context("proxy")?;
+    // One that had joined before did not need it.
+    enrolment.revoke(&pending.id).await?;
+    let (data, data_audit) = data(args, &around, &config).await?;
+    let traffic = data.addresses().traffic;
+    follow(&data, config, &around);
+    let data = tokio::spawn(data.serve());
+    let audits = [data_audit, control_audit];
+    Ok(Planes { traffic, rest, newest, operators, control, data, audits })
+}
+
+/// Lets the proxy follow the control plane, and report what servers offer.
+fn follow(data: &data_plane::app::Bound, config: Config, around: &Surroundings) {
+    let (reports, received) = tokio::sync::mpsc::channel(REPORTS);
+    let upstreams = data.gateway().upstreams.clone();
+    let state = Arc::clone(config.state());
+    let observer = Observer::new(upstreams, state, reports, Pace::default());
+    task::spawn("observer", observer.run(around.drain.watch()));
+    task::spawn("config", config.run(received, around.drain.watch()));
 }
 
 async fn control(
@@ -62,6 +91,7 @@ async fn control(
     settings.listen.address = args.admin_listen;
     settings.listen.plain = true;
     settings.admin.address = None;
+    settings.sync.address = None;
     settings.store.path = args.data_dir.join("control/store");
     settings.vault.keys_file = args.data_dir.join("control/vault-keys");
     settings.audit.dir = args.data_dir.join("audit-control");
@@ -85,6 +115,7 @@ async fn control(
 async fn data(
     args: &Dev,
     around: &Surroundings,
+    config: &Config,
 ) -> anyhow::Result<(data_plane::app::Bound, Pipeline)> {
     use data_plane::{app, settings::Settings};
     let data_dir = args.data_dir.join("node");
@@ -98,11 +129,11 @@ async fn data(
         settings.hosts = vec!["*".to_owned()];
     }
     let metrics = Metrics::new();
-    let sink = FileSink::open(FileSettings::new(args.data_dir.join("audit")))?;
+    settings.audit.dir = Some(args.data_dir.join("audit"));
     let origin = Origin { node: NODE.to_owned(), region: NODE.to_owned() };
-    let audit = Builder::new(origin, Box::new(sink), metrics.clone()).start();
+    let audit = app::open_audit(&settings, origin, metrics.clone())?;
     let parts = app::Parts {
-        config: Arc::new(State::default()),
+        config: Arc::clone(config.state()),
         audit: audit.clone(),
         metrics,
         ready: Ready::new(),

@@ -34,7 +34,7 @@ pub(super) async fn revoke(client: &Client, args: TokenRevoke) -> anyhow::Result
 }
 
 pub(super) async fn enrol(client: &Client, args: EnrolToken) -> anyhow::Result<String> {
-    let body = json!({ "region": args.region, "minutes": args.minutes });
+    let body = json!({ "region": args.region, "node": args.node, "minutes": args.minutes });
     let answer = client.post("/v1/enrolment-tokens", &body).await?;
     let token = answer["token"].as_str().context("the answer holds no token")?;
     if args.quiet {

@@ -40,15 +40,16 @@ enum Ending<'a> {
     Result(&'a str, Value),
     /// With a result of which this member is a text with this in it.
     Text(&'a str, &'a str),
-    /// With `isError`: the tool ran and said no.
-    ToolError,
+    /// With `isError`, and a text with this in it: the tool said no, or the gateway did in its
+    /// place so that a model can mend its arguments.
+    ToolError(&'a str),
     /// With a JSON-RPC error of this code.
     Refused(i64),
 }
 
 /// A policy said no: code of the reason `denied`.
 const DENIED: i64 = 40300;
-/// Unknown to this caller, or arguments that break the schema.
+/// Unknown to this caller.
 const INVALID_PARAMS: i64 = -32602;
 
 impl Tale {
@@ -96,8 +97,8 @@ fn judge(answer: &Result<CallToolResult, Refused>, ending: &Ending<'_>) -> (Stri
     if result.is_error == Some(true) {
         let text = result.content.iter().find_map(|block| block.as_text());
         let text = text.map(|text| text.text.clone()).unwrap_or_default();
-        let came = format!("the tool itself said no: {}", shorten(&text));
-        return (came, matches!(ending, Ending::ToolError));
+        let fits = matches!(ending, Ending::ToolError(part) if text.contains(part));
+        return (format!("tool error: {}", shorten(&text)), fits);
     }
     let structured = result.structured_content.clone().unwrap_or_default();
     let fits = match ending {
@@ -106,7 +107,7 @@ fn judge(answer: &Result<CallToolResult, Refused>, ending: &Ending<'_>) -> (Stri
             .pointer(member)
             .and_then(Value::as_str)
             .is_some_and(|text| text.contains(part)),
-        Ending::ToolError | Ending::Refused(_) => false,
+        Ending::ToolError(_) | Ending::Refused(_) => false,
     };
     (format!("result: {}", shorten(&structured.to_string())), fits)
 }
@@ -117,8 +118,8 @@ fn told(refused: &Refused) -> String {
 
 fn shorten(text: &str) -> String {
     match text.char_indices().nth(150) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", text[..end].replace('\n', " ")),
+        None => text.replace('\n', " "),
     }
 }
 
@@ -162,9 +163,9 @@ async fn support_works(tale: &mut Tale, agent: &Agent) {
     let large = json!({ "id": "A-1002", "amount": 250, "reason": "late" });
     tale.call(agent, "orders__refund_order", large, Ending::Refused(DENIED)).await;
     let broken = json!({ "id": "A-1001", "amount": -5, "reason": "because" });
-    tale.call(agent, "orders__refund_order", broken, Ending::Refused(INVALID_PARAMS)).await;
+    tale.call(agent, "orders__refund_order", broken, Ending::ToolError("/amount")).await;
     let nobody = json!({ "id": "A-9999" });
-    tale.call(agent, "orders__get_order", nobody, Ending::ToolError).await;
+    tale.call(agent, "orders__get_order", nobody, Ending::ToolError("there is no order")).await;
     let export = Ending::Text("/csv", "A-1002,Jonas Berg,420,0\n");
     tale.call(agent, "orders__export_orders", json!({}), export).await;
     let heard = agent.progress();
@@ -215,7 +216,9 @@ async fn stranger_knocks(tale: &mut Tale, cast: &Cast, era: Era) {
         Err(error) => {
             let text = format!("{error:#}");
             let fits = text.contains("401") || text.to_lowercase().contains("auth");
-            (shorten(&format!("refused: {text}")), fits)
+            // The library puts its own types in front.
+            let said = text.rsplit("error: ").next().unwrap_or_default();
+            (shorten(&format!("refused: {said}")), fits)
         }
     };
     tale.step("connect", &came, fits);
