@@ -6,5 +6,6 @@ mod audit;
 mod examples;
 mod house_rules;
 mod operating;
+mod planes;
 mod product;
 mod sync;

@@ -1,0 +1,321 @@
+//! The planes as processes of their own, killed and started again, with a real MCP server behind.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use weir_loadtest::scenario::{Target, Work};
+use weir_loadtest::target::Connection;
+use weir_runtime::testing::eventually;
+
+/// Generous: the machine may be busy with other tests.
+const BOUND: Duration = Duration::from_secs(60);
+/// The same key-encryption key at every replica.
+const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+/// A process that dies with the test.
+struct Process(Child);
+
+impl Process {
+    /// As a power cut would: no drain, no last word.
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// The binary of a plane stands beside the one of this package.
+fn binary(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_weir")).with_file_name(name);
+    assert!(path.exists(), "{name} is not built; run cargo build --workspace first");
+    path
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// One replica of the control plane.
+struct Control {
+    rest: String,
+    sync: String,
+    folder: PathBuf,
+    store: Vec<(&'static str, String)>,
+    name: String,
+}
+
+impl Control {
+    fn new(folder: &Path, name: &str, store: Vec<(&'static str, String)>) -> Self {
+        let folder = folder.join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let address = || format!("127.0.0.1:{}", free_port());
+        Self { rest: address(), sync: address(), folder, store, name: name.to_owned() }
+    }
+
+    fn start(&self) -> Process {
+        let folder = |part: &str| self.folder.join(part);
+        let log = std::fs::File::create(folder("log")).unwrap();
+        let mut command = Command::new(binary("weir-control-plane"));
+        command
+            .env("WEIR_CP_NAME", &self.name)
+            .env("WEIR_CP_LISTEN__ADDRESS", &self.rest)
+            .env("WEIR_CP_SYNC__ADDRESS", &self.sync)
+            .env("WEIR_CP_ADMIN__ADDRESS", "127.0.0.1:0")
+            .env("WEIR_CP_VAULT__KEYS", KEY)
+            .env("WEIR_CP_BOOTSTRAP__TOKEN_FILE", folder("token"))
+            .env("WEIR_CP_AUDIT__DIR", folder("audit"))
+            .envs(self.store.iter().map(|(name, value)| (*name, value)))
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .stdin(Stdio::null());
+        Process(command.spawn().unwrap())
+    }
+
+    async fn token(&self) -> String {
+        let file = self.folder.join("token");
+        let read = || std::fs::read_to_string(&file).unwrap_or_default().trim().to_owned();
+        assert!(eventually(BOUND, async || !read().is_empty()).await, "{}", self.log());
+        read()
+    }
+
+    /// Runs the command line against this replica until it succeeds.
+    async fn weir(&self, token: &str, args: &[&str]) -> String {
+        let mut last = String::new();
+        let done = eventually(BOUND, async || {
+            let output = Command::new(env!("CARGO_BIN_EXE_weir"))
+                .args(args)
+                .env("WEIR_URL", format!("http://{}", self.rest))
+                .env("WEIR_TOKEN", token)
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
+            last = String::from_utf8_lossy(if output.status.success() {
+                &output.stdout
+            } else {
+                &output.stderr
+            })
+            .into_owned();
+            output.status.success()
+        })
+        .await;
+        assert!(done, "weir {args:?}: {last}\n{}", self.log());
+        last
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+}
+
+/// One proxy.
+struct Proxy {
+    listen: String,
+    folder: PathBuf,
+    controls: String,
+    name: String,
+}
+
+impl Proxy {
+    fn new(folder: &Path, name: &str, controls: &[&Control], token: &str) -> Self {
+        let folder = folder.join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("token"), token).unwrap();
+        let controls: Vec<_> = controls.iter().map(|control| control.sync.as_str()).collect();
+        let listen = format!("127.0.0.1:{}", free_port());
+        Self { listen, folder, controls: controls.join(","), name: name.to_owned() }
+    }
+
+    fn start(&self) -> Process {
+        let log = std::fs::File::create(self.folder.join("log")).unwrap();
+        let mut command = Command::new(binary("weir-data-plane"));
+        command
+            .env("WEIR_DP_LISTEN__ADDRESS", &self.listen)
+            .env("WEIR_DP_ADMIN__ADDRESS", "127.0.0.1:0")
+            .env("WEIR_DP_NODE", &self.name)
+            .env("WEIR_DP_DATA_DIR", self.folder.join("data"))
+            .env("WEIR_DP_CONTROL__ADDRESSES", &self.controls)
+            .env("WEIR_DP_CONTROL__TOKEN_FILE", self.folder.join("token"))
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .stdin(Stdio::null());
+        Process(command.spawn().unwrap())
+    }
+
+    /// One call on a new session.
+    async fn call(&self, token: &str) -> anyhow::Result<()> {
+        let target = Target {
+            name: self.name.clone(),
+            url: format!("http://{}/acme/bench/mcp", self.listen),
+            token: Some(token.to_owned()),
+            tool_prefix: String::new(),
+            modern: false,
+            pids: vec![],
+        };
+        let mut connection = Connection::open(&target).await?;
+        connection.run(&Work::Call { tool: "echo".to_owned(), bytes: 10 }, "hello").await
+    }
+
+    #[track_caller]
+    fn answers(&self, token: &str, allowed: bool) -> impl Future<Output = ()> {
+        let place = std::panic::Location::caller();
+        async move {
+            let mut last = String::new();
+            let done = eventually(BOUND, async || {
+                let called = self.call(token).await;
+                last = called.as_ref().err().map(|e| format!("{e:#}")).unwrap_or_default();
+                // A proxy that is not there is no refusal.
+                called.is_ok() == allowed && !last.contains("refused (os")
+            })
+            .await;
+            let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            assert!(done, "{place}: wanted allowed={allowed}; last: {last}\n{log}");
+        }
+    }
+}
+
+/// A fast MCP server in this process; its URL.
+async fn upstream() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(weir_loadtest::upstream::serve(listener, 3));
+    format!("http://{address}/mcp")
+}
+
+fn documents(folder: &Path, upstream: &str) -> PathBuf {
+    let text = format!(
+        r#"
+apiVersion: weir/v1
+kind: Region
+metadata: {{name: eu}}
+spec: {{}}
+---
+apiVersion: weir/v1
+kind: Group
+metadata: {{name: acme}}
+spec: {{regions: [eu]}}
+---
+apiVersion: weir/v1
+kind: Server
+metadata: {{name: bench, group: acme}}
+spec: {{versions: [{{name: v1, upstream: {{http: {{url: '{upstream}', allowPrivate: true}}}}}}]}}
+---
+apiVersion: weir/v1
+kind: ServiceAccount
+metadata: {{name: ci, group: acme}}
+spec: {{}}
+---
+apiVersion: weir/v1
+kind: Role
+metadata: {{name: caller, group: acme}}
+spec: {{rules: [{{servers: ['*'], tools: ['*']}}]}}
+---
+apiVersion: weir/v1
+kind: RoleBinding
+metadata: {{name: ci, group: acme}}
+spec: {{role: caller, subjects: [{{serviceAccount: ci}}]}}
+"#
+    );
+    let file = folder.join("documents.yaml");
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+/// A policy that forbids everything, as a file.
+fn forbid(folder: &Path) -> PathBuf {
+    let text = "apiVersion: weir/v1\nkind: Policy\nmetadata: {name: closed, group: acme}\n\
+                spec: {cedar: 'forbid (principal, action, resource);'}\n";
+    let file = folder.join("forbid.yaml");
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+fn path(file: &Path) -> &str {
+    file.to_str().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_go_on_without_the_control_plane() {
+    let folder = TempDir::new().unwrap();
+    let at = folder.path();
+    let store = vec![("WEIR_CP_STORE__PATH", at.join("store").display().to_string())];
+    let control = Control::new(at, "control", store);
+    let running = control.start();
+    let admin = control.token().await;
+    control.weir(&admin, &["apply", "-f", path(&documents(at, &upstream().await))]).await;
+    let agent = control.weir(&admin, &["token", "create", "ci", "-g", "acme", "--quiet"]).await;
+    let agent = agent.trim();
+    let join = control.weir(&admin, &["enrol-token", "--region", "eu", "--quiet"]).await;
+    let proxy = Proxy::new(at, "proxy-1", &[&control], join.trim());
+    let serving = proxy.start();
+    proxy.answers(agent, true).await;
+
+    running.kill();
+    proxy.call(agent).await.expect("a call without the control plane");
+    serving.kill();
+    let _serving = proxy.start();
+    proxy.answers(agent, true).await;
+
+    let _running = control.start();
+    control.weir(&admin, &["apply", "-f", path(&forbid(at))]).await;
+    proxy.answers(agent, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_replicas_on_one_etcd_and_two_proxies_agree() {
+    let Ok(etcd) = std::env::var("WEIR_TEST_ETCD") else {
+        assert!(std::env::var("WEIR_REQUIRE_REAL").is_err(), "WEIR_TEST_ETCD is not set");
+        eprintln!("left out: two replicas on one etcd (WEIR_TEST_ETCD is not set)");
+        return;
+    };
+    let folder = TempDir::new().unwrap();
+    let at = folder.path();
+    let prefix = format!("/weir-planes-{}-{}/", std::process::id(), free_port());
+    let store = || {
+        vec![
+            ("WEIR_CP_STORE__ETCD__ENDPOINTS", etcd.clone()),
+            ("WEIR_CP_STORE__ETCD__PREFIX", prefix.clone()),
+        ]
+    };
+    let (one, two) = (Control::new(at, "one", store()), Control::new(at, "two", store()));
+    let _one = one.start();
+    let admin = one.token().await;
+    let _two = two.start();
+    one.weir(&admin, &["apply", "-f", path(&documents(at, &upstream().await))]).await;
+    let agent = one.weir(&admin, &["token", "create", "ci", "-g", "acme", "--quiet"]).await;
+    let agent = agent.trim();
+    let join = async |control: &Control| {
+        control.weir(&admin, &["enrol-token", "--region", "eu", "--quiet"]).await.trim().to_owned()
+    };
+    let first = Proxy::new(at, "proxy-1", &[&one], &join(&one).await);
+    let second = Proxy::new(at, "proxy-2", &[&two], &join(&two).await);
+    let _serving = (first.start(), second.start());
+    first.answers(agent, true).await;
+    second.answers(agent, true).await;
+
+    two.weir(&admin, &["apply", "-f", path(&forbid(at))]).await;
+    first.answers(agent, false).await;
+    second.answers(agent, false).await;
+
+    let mut shown = String::new();
+    let agree = eventually(BOUND, async || {
+        shown = one.weir(&admin, &["nodes", "-o", "json"]).await;
+        let nodes: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        let (a, b) = (&nodes["nodes"][0], &nodes["nodes"][1]);
+        ["revision", "digest"].iter().all(|field| !a[field].is_null() && a[field] == b[field])
+            && a["connected"] == true
+            && b["connected"] == true
+            && a["replica"] != b["replica"]
+    })
+    .await;
+    assert!(agree, "{shown}");
+}
