@@ -159,8 +159,8 @@ fn answer(body: &[u8], id: u64) -> anyhow::Result<Value> {
     let json = if text.trim_start().starts_with('{') {
         text
     } else {
-        let data = text.lines().filter_map(|l| l.strip_prefix("data:")).map(str::trim);
-        data.filter(|d| d.contains("\"id\"")).next_back().context("no answer in the stream")?
+        let mut data = text.lines().filter_map(|l| l.strip_prefix("data:")).map(str::trim);
+        data.rfind(|d| d.contains("\"id\"")).context("no answer in the stream")?
     };
     let mut message: Value = serde_json::from_str(json)?;
     if let Some(error) = message.get("error") {

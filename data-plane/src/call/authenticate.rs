@@ -201,7 +201,8 @@ mod tests {
         let open = world.group_with("acme", |group| group.anonymous = true).snapshot();
         let good = format!("Bearer {token}");
         // headers, closed group, group that lets anonymous callers in
-        let cases: [(&[&str], Result<&str, Reason>, Result<&str, Reason>); 5] = [
+        type Found = Result<&'static str, Reason>;
+        let cases: [(&[&str], Found, Found); 5] = [
             (&[], Err(Reason::Unauthenticated), Ok("anonymous")),
             (&[&good], Ok("account:ci"), Ok("account:ci")),
             (&[&good, &good], Err(Reason::InvalidRequest), Err(Reason::InvalidRequest)),

@@ -251,8 +251,8 @@ impl Slice {
     fn add(&mut self, full: &Policy, may: &Policy, reads: &Reads) {
         self.filled = true;
         // Ids are unique within the group, so this cannot fail.
-        let added = self.full.add(full.clone()).and_then(|()| self.may.add(may.clone()));
-        debug_assert!(added.is_ok(), "two policies with one id");
+        let added = self.full.add(full.clone()).is_ok() && self.may.add(may.clone()).is_ok();
+        debug_assert!(added, "two policies with one id");
         self.reads.merge(reads);
     }
 }
