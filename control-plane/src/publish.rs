@@ -122,6 +122,8 @@ impl Publish {
         tokio::select! {
             served = served => served.map_err(ServeError::Serve),
             _ = housekeeping => Ok(()),
+            // Nodes that do not let go are let go.
+            () = drain.immediate() => Ok(()),
         }
     }
 }

@@ -22,7 +22,7 @@ use weir_runtime::task;
 use weir_runtime::telemetry::LogLevel;
 use weir_runtime::tls::{self, ClientAuth, ServerCertificate};
 
-use crate::config::State;
+use crate::config::{ConfigMetrics, State};
 use crate::gateway::Gateway;
 use crate::keys::Keys;
 use crate::limits::Limits;
@@ -108,6 +108,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         }
         None => Vec::new(),
     };
+    parts.metrics.collector(ConfigMetrics(Arc::clone(&parts.config)));
     let upstreams = upstream::Settings { extra_roots: roots.clone(), commands: commands(settings) };
     let gateway = Arc::new(Gateway {
         config: Arc::clone(&parts.config),

@@ -12,6 +12,7 @@ mod follow;
 mod identity;
 mod join;
 mod link;
+mod metrics;
 mod renew;
 mod state;
 
@@ -31,6 +32,7 @@ use weir_runtime::drain::Watch;
 
 pub use identity::Identity;
 pub use link::Endpoint;
+pub use metrics::ConfigMetrics;
 pub use state::State;
 
 /// Where and how a proxy follows the control plane.

@@ -116,7 +116,7 @@ pub(super) async fn keep(
             Ok(Err(_)) => return,
             Err(_) => {
                 if heard() < NOTE {
-                    on_disk(folder.clone(), |folder| note(folder)).await;
+                    on_disk(folder.clone(), note).await;
                 }
                 continue;
             }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::ConfigError;
 
-pub(super) fn failed(path: &Path, error: impl ToString) -> ConfigError {
+pub(super) fn failed(path: &Path, error: impl std::fmt::Display) -> ConfigError {
     ConfigError::File { path: path.to_owned(), why: error.to_string() }
 }
 

@@ -57,7 +57,7 @@ impl Drop for Kept {
     }
 }
 
-fn crypto(error: impl ToString) -> ConfigError {
+fn crypto(error: impl std::fmt::Display) -> ConfigError {
     ConfigError::Crypto(error.to_string())
 }
 

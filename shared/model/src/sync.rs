@@ -17,21 +17,22 @@
 //!   that is silent for [`Timing::missed`] heartbeats is given up.
 //! - A node that cannot connect tries again with capped, jittered backoff, for ever.
 
+mod held;
 pub mod identity;
 pub mod publisher;
 pub mod report;
 pub mod statement;
 pub mod subscriber;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::bounds;
 use crate::id::{Digest, Name, Revision};
-use crate::resource::{Credential, ResourceSet, Spec};
+use crate::resource::{Credential, Spec};
 use crate::seal::NodePublic;
+pub use held::{Assembled, Held};
 use report::ReportPart;
 use statement::SignedStatement;
 
@@ -209,19 +210,6 @@ impl UpdatePart {
     }
 }
 
-/// A node's configuration as it was received: what the checkpoint keeps.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Held {
-    /// Revision and digest.
-    pub applied: Applied,
-    /// The documents.
-    pub set: ResourceSet,
-    /// Secrets by id, still sealed to the node.
-    pub sealed: BTreeMap<String, Bytes>,
-    /// The control plane's signature; none when nothing is held.
-    pub statement: Option<SignedStatement>,
-}
-
 /// Ids of the secrets that a document refers to.
 pub fn secret_ids(spec: &Spec) -> Vec<&str> {
     match spec {
@@ -247,3 +235,6 @@ impl Jitter {
         0.5 + f64::from(u32::try_from(z >> 32).unwrap_or(0)) / f64::from(u32::MAX) / 2.0
     }
 }
+
+#[cfg(test)]
+mod tests;

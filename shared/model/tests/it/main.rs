@@ -4,6 +4,7 @@
 
 mod compile;
 mod documents;
+mod frames;
 mod laws;
 mod reference;
 mod schemas;

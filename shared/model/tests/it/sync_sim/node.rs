@@ -5,8 +5,8 @@ use std::time::Duration;
 use weir_model::id::Name;
 use weir_model::resource::{Kind, ResourceSet};
 use weir_model::seal::NodeKey;
-use weir_model::sync::subscriber::{self, Action, Assembled, Subscriber};
-use weir_model::sync::{Applied, Held, Now, Refused, Timing};
+use weir_model::sync::subscriber::{self, Action, Subscriber};
+use weir_model::sync::{Applied, Assembled, Held, Now, Refused, Timing};
 
 use super::world::{Authority, Truth, name};
 
