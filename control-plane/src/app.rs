@@ -23,7 +23,7 @@ use crate::api;
 use crate::author::Author;
 use crate::ca::Ca;
 use crate::enrol::Enrolment;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, FleetMetrics};
 use crate::index::Index;
 use crate::keyring;
 use crate::observe::Observer;
@@ -262,6 +262,7 @@ async fn build_sync(
     let (store, clock) = (&parts.store, &parts.clock);
     let enrolment = Enrolment::new(Arc::clone(store), Arc::clone(&ca), Arc::clone(clock));
     let fleet = Fleet::new(Arc::clone(store), settings.name.clone(), Arc::clone(clock));
+    parts.metrics.collector(FleetMetrics(fleet.clone()));
     let (intake, worker) = Intake::new(observer, fleet.clone());
     task::spawn("intake", worker);
     let publish = publish::Parts {

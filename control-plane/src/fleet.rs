@@ -4,6 +4,8 @@
 //! `state/nodes/{region}/{node}`: when something changed, and otherwise at a low rate. So every
 //! replica can tell of the whole fleet, and a replica that dies leaves its last word behind.
 
+mod metrics;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +22,8 @@ use weir_runtime::clock::SharedClock;
 use weir_runtime::drain::Watch;
 
 use crate::store::{Entry, Guard, Op, Store, StoreError};
+
+pub use metrics::FleetMetrics;
 
 const PATH: &str = "state/nodes/";
 /// Changes are gathered for this long before they are written.
@@ -177,6 +181,13 @@ impl Fleet {
         servers.insert(key, Health { up, message, since: now });
         drop(nodes);
         self.shared.dirty.notify_one();
+    }
+
+    /// Nodes that are connected here, and how many of them refuse something.
+    fn counts(&self) -> (usize, usize) {
+        let nodes = self.shared.nodes.lock();
+        let connected = || nodes.values().filter(|local| local.node.connected);
+        (connected().count(), connected().filter(|l| !l.node.refused.is_empty()).count())
     }
 
     /// All nodes that any replica knows of.

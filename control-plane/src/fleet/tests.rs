@@ -111,6 +111,9 @@ async fn health_is_kept_per_server_version() {
     clock.advance(Duration::from_secs(5));
     one.health(&id("a"), &server, (false, Some("refused".to_owned())));
     one.health(&id("unknown"), &server, (true, None));
+    let metrics = weir_runtime::metrics::Metrics::new();
+    metrics.collector(FleetMetrics(one.clone()));
+    assert!(metrics.render().contains("weir_nodes_connected 1\n"));
     let told = one.list().await.unwrap()[0].servers["g/s@v1"].clone();
     let down = Health { up: false, message: Some("refused".to_owned()), since: 1_800_000_000 };
     assert_eq!(told, down);
