@@ -4,5 +4,4 @@ mod bad_input;
 mod decisions;
 mod documented;
 mod oracle;
-mod speed;
 mod world;
