@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and this machine lacks: a C++ compiler and OpenSSL headers for the
-# Kafka client, etcd, and a Java runtime with Maven for a real Kafka broker. Debian and its kin.
+# Kafka client, etcd, a Java runtime with Maven for a real Kafka broker, npm for the conformance
+# suite. Debian and its kin.
 set -euo pipefail
 . "$(dirname -- "$0")/lib.sh"
 
@@ -21,6 +22,7 @@ need etcd-server command -v etcd
 need etcd-client command -v etcdctl
 need openjdk-17-jre-headless java_17
 need maven command -v mvn
+need npm command -v npm
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 command -v apt-get >/dev/null || die "install these yourself, this machine has no apt-get: ${missing[*]}"

@@ -34,7 +34,7 @@ wait_for() {
   done
 }
 
-# Makes $RUN and sees to it that nothing outlives this shell.
+# Makes $RUN, which KEEP_RUN=1 keeps for looking at, and sees to it that nothing outlives this shell.
 open_run() {
   RUN=$(mktemp -d "${TMPDIR:-/tmp}/weir-$1.XXXXXX")
   : >"$RUN/groups"
@@ -45,7 +45,7 @@ open_run() {
   setsid bash -c '
     while kill -0 "$1" 2>/dev/null; do sleep 1; done
     while read -r group; do kill -KILL -- "-$group" 2>/dev/null; done <"$2/groups" 2>/dev/null
-    rm -rf "$2"
+    [ -n "${KEEP_RUN:-}" ] || rm -rf "$2"
   ' watchdog $$ "$RUN" </dev/null >/dev/null 2>&1 &
 }
 

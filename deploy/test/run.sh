@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The whole test run: what is installed, formatting, lints, every test against real etcd and
-# Kafka, and the demo told as a test. Ends with `N passed, N failed`.
+# Kafka, the demo told as a test, and the public MCP conformance suite with and without the
+# gateway. Ends with `N passed, N failed`.
 #
 # Tests that need a component read WEIR_TEST_ETCD or WEIR_TEST_KAFKA. Without them they say that
 # they were left out; WEIR_REQUIRE_REAL=1, which is set here, makes that a failure.
@@ -60,6 +61,7 @@ if command -v cargo-deny >/dev/null; then
   step "dependencies" cargo deny --offline --config .deny.toml check bans licenses sources
 fi
 step "demo" env WEIR_DEMO_BUILT=1 ./deploy/demo/run.sh
+step "conformance" env WEIR_DEMO_BUILT=1 ./deploy/test/conformance.sh
 
 for name in "${broken[@]:-}"; do [ -z "$name" ] || echo "failed: $name"; done
 echo

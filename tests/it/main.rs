@@ -8,4 +8,5 @@ mod house_rules;
 mod operating;
 mod planes;
 mod product;
+mod story;
 mod sync;

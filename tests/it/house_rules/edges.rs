@@ -30,7 +30,15 @@ const TEST_EDGES: &[(&str, &[&str])] = &[
     ("data-plane", &["data-plane", "weir-audit", "weir-model", "weir-peers", "weir-runtime"]),
     (
         "weir",
-        &["control-plane", "data-plane", "weir-audit", "weir-model", "weir-peers", "weir-runtime"],
+        &[
+            "control-plane",
+            "data-plane",
+            "weir-audit",
+            "weir-loadtest",
+            "weir-model",
+            "weir-peers",
+            "weir-runtime",
+        ],
     ),
 ];
 
