@@ -1,5 +1,7 @@
 //! Real components, where the caller of the tests has started them.
 
+use std::io::Write as _;
+
 use tokio::sync::{Mutex, MutexGuard};
 
 /// etcd's history is one for all its users, and some tests compact it: one test at a time.
@@ -26,7 +28,9 @@ pub(crate) async fn etcd(left_out: &str) -> Option<Etcd> {
         _ => {
             let required = std::env::var("WEIR_REQUIRE_REAL").is_ok_and(|v| v == "1");
             assert!(!required, "WEIR_REQUIRE_REAL=1, but WEIR_TEST_ETCD names no etcd");
-            println!("left out (no WEIR_TEST_ETCD): {left_out}");
+            // Past the harness, which swallows what tests that pass print.
+            let told = format!("left out (no WEIR_TEST_ETCD): {left_out}\n");
+            std::io::stderr().write_all(told.as_bytes()).unwrap();
             None
         }
     }
