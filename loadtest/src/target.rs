@@ -3,9 +3,10 @@
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::Request;
+use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper::http::{HeaderValue, request::Builder};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -66,13 +67,13 @@ impl Connection {
             "protocolVersion": LEGACY, "capabilities": {},
             "clientInfo": {"name": "weir-loadtest", "version": env!("CARGO_PKG_VERSION")}}});
         let request = self.post().body(Full::new(body.to_string().into()))?;
-        let response = self.sender.send_request(request).await?;
+        let response = self.send(request).await?;
         self.session = response.headers().get("mcp-session-id").cloned();
         let body = response.into_body().collect().await?.to_bytes();
         answer(&body, id).context("initialize")?;
         let note = json!({"jsonrpc": "2.0", "method": "notifications/initialized"}).to_string();
         let request = self.post().body(Full::new(note.into()))?;
-        let response = self.sender.send_request(request).await?;
+        let response = self.send(request).await?;
         ensure!(response.status() == 202, "initialized was answered {}", response.status());
         response.into_body().collect().await?;
         Ok(())
@@ -125,10 +126,16 @@ impl Connection {
         }
         let body = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
         let request = builder.body(Full::new(body.to_string().into()))?;
-        let response = self.sender.send_request(request).await?;
+        let response = self.send(request).await?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
         answer(&body, id).with_context(|| format!("{method} was answered {status}"))
+    }
+
+    /// The connection's own task may still be at the end of the last answer.
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
+        self.sender.ready().await?;
+        self.sender.send_request(request).await
     }
 
     fn post(&self) -> Builder {
