@@ -2,7 +2,7 @@
 # running; `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long lint fmt
+.PHONY: help build demo test conformance lint fmt
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -16,7 +16,7 @@ demo: ## one governed call end to end, told for people (KEEP=1 keeps it running)
 test: ## all checks against real etcd and Kafka; ends with "N passed, N failed"
 	@./deploy/test/run.sh
 
-test-long: ## the MCP conformance suite, direct and through the gateway, check by check
+conformance: ## the MCP conformance suite, without and through the gateway, check by check
 	@./deploy/test/conformance.sh
 
 lint: ## formatting and lints

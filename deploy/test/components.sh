@@ -26,6 +26,7 @@ start_etcd() {
     --initial-cluster "weir-test=http://127.0.0.1:$peer"
   wait_for 20 "etcd at $url" etcd_healthy "$url" || { stop "$SPAWNED"; return 1; }
   export WEIR_TEST_ETCD=$url
+  ETCD_PID=$SPAWNED
 }
 
 start_kafka() {
@@ -64,6 +65,7 @@ LOGGING
   wait_for 60 "Kafka at 127.0.0.1:$port" port_answers "$port" || { stop "$SPAWNED"; return 1; }
   alive "$SPAWNED" || return 1
   export WEIR_TEST_KAFKA=127.0.0.1:$port
+  KAFKA_PID=$SPAWNED
 }
 
 start_components() {
@@ -71,4 +73,12 @@ start_components() {
   start_with_retries etcd start_etcd
   start_with_retries kafka start_kafka
   echo "etcd at $WEIR_TEST_ETCD, Kafka at $WEIR_TEST_KAFKA"
+}
+
+# Whether they still run; when not, what they said last.
+components_alive() {
+  local status=0
+  alive "$ETCD_PID" || { echo "etcd has ended; its log ends with:"; tail -n 20 "$RUN/etcd.log"; status=1; }
+  alive "$KAFKA_PID" || { echo "Kafka has ended; its log ends with:"; tail -n 20 "$RUN/kafka.log"; status=1; }
+  return $status
 }

@@ -54,6 +54,7 @@ export WEIR_REQUIRE_REAL=1
 step "formatting" cargo fmt --all --check
 step "build" cargo build --workspace --all-targets --quiet
 cargo_tests
+step "real components outlived the tests" components_alive
 step "lints" cargo clippy --workspace --all-targets --quiet -- -D warnings
 step "lints without the Kafka sink" \
   cargo clippy -p weir --no-default-features --quiet -- -D warnings

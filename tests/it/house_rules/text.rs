@@ -171,6 +171,20 @@ fn errors_are_handled_and_the_environment_has_one_reader() {
 }
 
 #[test]
+fn generated_types_stay_at_the_edges() {
+    let edges =
+        ["proto/", "shared/model/src/wire", "data-plane/src/config/", "control-plane/src/publish"];
+    let mut broken = Vec::new();
+    for source in rust().iter().filter(|source| !source.is_test()) {
+        let edge = edges.iter().any(|edge| source.path.starts_with(edge));
+        if !edge && source.product().contains("weir_proto") {
+            broken.push(format!("{}: convert in shared/model/src/wire", source.path));
+        }
+    }
+    hold("protobuf types appear where messages are encoded, sent and received", &broken);
+}
+
+#[test]
 fn scripts_parse() {
     let mut broken = Vec::new();
     for source in sources(&[".sh", ".ci/run"]) {
