@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use weir_audit::Slot;
 use weir_model::audit::{Facts, Outcome};
+use weir_model::bounds;
 use weir_model::id::Digest;
 use weir_model::principal::Principal;
 use weir_model::reason::Reason;
@@ -73,6 +74,11 @@ impl Record {
                 Some(method) => method.chars().take(CLIENT_CHARS_MAX).collect(),
                 None => "response".to_owned(),
             });
+            // As the caller spells it: what it may not see or does not exist is told as well.
+            // Once there is a target, [`Self::on`] knows it better.
+            let asked = message.params().and_then(|p| p.name.as_ref().or(p.uri.as_ref()));
+            self.facts.target =
+                asked.map(|name| name.chars().take(bounds::URI_BYTES_MAX).collect());
             let digested = message.params().and_then(|p| p.arguments.as_ref().or(p.raw.as_ref()));
             self.facts.arguments = digested.map(|raw| Digest::of(raw));
         } else {

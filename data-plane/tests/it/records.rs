@@ -55,6 +55,8 @@ async fn every_request_leaves_one_record() {
     for part in ["account:ci", "files", "echo", "2026-07-28", "tester 1", "grant-1"] {
         assert!(first.contains(part), "{part}: {first}");
     }
+    let hidden = records[4].to_string();
+    assert!(hidden.contains("\"hidden\""), "what was asked for is told: {hidden}");
     let token = token();
     assert!(records.iter().all(|r| !r.to_string().contains(&token)));
 }
