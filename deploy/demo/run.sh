@@ -82,7 +82,7 @@ if [ -n "${KEEP:-}" ]; then
   echo "endpoint      $url/demo/mcp"
   echo "support       $SUPPORT_TOKEN"
   echo "operator      export WEIR_URL=$WEIR_URL WEIR_TOKEN=$WEIR_TOKEN"
-  sed -n '/^Connect/,$p' "$RUN/weir.log"
+  sed -n '/^Connect/,$p' "$RUN/weir.log" | sed '/^[0-9-]*T[0-9:.]*Z /d'
   while alive "$gateway"; do sleep 1; done
 fi
 exit $status
