@@ -14,6 +14,8 @@ mod handshake;
 mod headers;
 mod hop;
 mod http;
+mod link;
+mod mux;
 pub mod observe;
 mod raw;
 mod refuse;

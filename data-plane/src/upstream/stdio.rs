@@ -6,7 +6,6 @@
 //! while it keeps dying young.
 
 mod child;
-mod mux;
 mod start;
 
 use std::collections::HashMap;
@@ -16,16 +15,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, broadcast, mpsc};
-use weir_model::bounds;
+use tokio::sync::{Semaphore, broadcast};
 use weir_model::reason::{Reason, Refusal};
 use weir_model::resource::StdioUpstream;
 use weir_model::snapshot::{UpstreamKey, VersionView};
 
 use super::adapt::{self, MODERN};
-use super::envelope::{self, Id};
+use super::envelope::Id;
 use super::era::Known;
-use super::hop::{Hop, Sink, repeatable};
+use super::hop::{Hop, repeatable};
+use super::link::{self, Carried, Link as _};
+use super::mux::Use;
 use super::{Channel, Exchange, Message, Messages, Outbound, Wire, handshake, refuse};
 use child::{Child, Tail};
 use start::{Backoff, Seat};
@@ -50,26 +50,6 @@ pub(crate) struct Program {
     changes: broadcast::Sender<UpstreamKey>,
     ids: AtomicU64,
     used: Mutex<Instant>,
-}
-
-/// A call on a child: cancelled there when dropped before the answer.
-#[derive(Debug)]
-struct Ticket {
-    child: Arc<Child>,
-    hop: Hop,
-    cancels: bool,
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        if self.child.mux.unregister(&self.hop.id) && self.cancels {
-            let mut params = b"{\"requestId\":".to_vec();
-            params.extend_from_slice(&self.hop.raw_id);
-            params.extend_from_slice(b",\"reason\":\"The client left.\"}");
-            let message = envelope::notification("notifications/cancelled", Some(&params));
-            self.child.send_now(&message);
-        }
-    }
 }
 
 impl Program {
@@ -146,38 +126,19 @@ impl Program {
 
     /// Sends a request to a child and waits for the first message.
     async fn exchange(
-        self: &Arc<Self>,
+        &self,
         (child, hop): (Arc<Child>, Hop),
         token: Option<Id>,
         params: Option<Bytes>,
         outbound: &Outbound,
     ) -> Result<Messages, Refusal> {
-        let message = envelope::request(&hop.raw_id, &outbound.method, params.as_deref());
-        let mut inbox = child.mux.register(hop.clone(), token)?;
-        let cancels = outbound.method != "initialize";
-        let ticket = Ticket { child, hop, cancels };
-        ticket.child.send(&message, outbound.deadline).await?;
-        let late = |_| refuse::timeout("no answer before the deadline");
-        let first = tokio::time::timeout_at(outbound.deadline.into(), inbox.recv())
-            .await
-            .map_err(late)?
-            .ok_or_else(|| ticket.child.mux.ended())?;
-        match first {
-            Err(refusal) => Err(refusal),
-            Ok(message @ (Message::Result(_) | Message::Error(_))) => {
-                self.backoff.lock().went_well();
-                Ok(Messages::One(message))
-            }
-            Ok(message) => {
-                let (sink, messages) = mpsc::channel(bounds::STREAM_QUEUE_MESSAGES);
-                let deadline = outbound.deadline;
-                tokio::spawn(async move {
-                    forward(message, inbox, sink, deadline).await;
-                    drop(ticket);
-                });
-                Ok(Messages::Stream(messages))
-            }
+        let method = &outbound.method;
+        let call = Carried { hop, token, method, params, deadline: outbound.deadline };
+        let messages = link::exchange(child, call).await?;
+        if matches!(messages, Messages::One(_)) {
+            self.backoff.lock().went_well();
         }
+        Ok(messages)
     }
 
     /// A client with the server's session for itself: the session is a child of its own.
@@ -185,7 +146,7 @@ impl Program {
         let opens = outbound.session.is_none();
         let child = match &outbound.session {
             Some(session) => self.of_session(session)?,
-            None => self.start(mux::Use::Transparent)?,
+            None => self.start(Use::Transparent)?,
         };
         let adapted = adapt::to_legacy(outbound, None)?;
         let raw_id = outbound.id.clone().unwrap_or_else(|| self.next_id());
@@ -283,33 +244,6 @@ impl Program {
         leaving.extend(self.shared.lock().await.take().map(|child| child.leave()));
         for gone in leaving {
             gone.cancelled().await;
-        }
-    }
-}
-
-/// Carries messages on until the answer, the deadline, or the client's leaving.
-async fn forward(
-    first: Message,
-    mut inbox: mpsc::Receiver<Result<Message, Refusal>>,
-    sink: Sink,
-    deadline: Instant,
-) {
-    let carry = async {
-        let mut next = Some(Ok(first));
-        while let Some(message) = next {
-            let last = matches!(message, Err(_) | Ok(Message::Result(_) | Message::Error(_)));
-            if sink.send(message).await.is_err() || last {
-                return;
-            }
-            next = inbox.recv().await;
-        }
-    };
-    tokio::select! {
-        () = sink.closed() => {}
-        done = tokio::time::timeout_at(deadline.into(), carry) => {
-            if done.is_err() {
-                let _ = sink.try_send(Err(refuse::timeout("no answer before the deadline")));
-            }
         }
     }
 }

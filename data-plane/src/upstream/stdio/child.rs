@@ -17,8 +17,9 @@ use weir_model::reason::Refusal;
 use weir_model::resource::StdioUpstream;
 
 use super::super::envelope;
+use super::super::link::Link;
+use super::super::mux::Mux;
 use super::super::refuse;
-use super::mux::Mux;
 
 /// How long a child may take to leave after its input was closed, and again after SIGTERM.
 const LEAVE: Duration = Duration::from_secs(2);
@@ -105,23 +106,6 @@ impl Child {
         }))
     }
 
-    /// Sends one message, waiting while the child does not read.
-    pub(super) async fn send(&self, message: &Bytes, deadline: Instant) -> Result<(), Refusal> {
-        *self.used.lock() = Instant::now();
-        let sent = self.input.send(envelope::one_line(message));
-        match tokio::time::timeout_at(deadline.into(), sent).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(self.mux.ended()),
-            Err(_) => Err(refuse::timeout("the child does not read its input")),
-        }
-    }
-
-    /// Sends one message if there is room.
-    pub(super) fn send_now(&self, message: &Bytes) {
-        // A child that does not read does not care about cancellations either.
-        let _ = self.input.try_send(envelope::one_line(message));
-    }
-
     /// Tells it to leave, whoever still holds it; the token says when it has.
     pub(super) fn leave(&self) -> CancellationToken {
         self.stop.token().cancel();
@@ -157,6 +141,30 @@ impl Child {
     /// When it was last used.
     pub(super) fn used(&self) -> Instant {
         *self.used.lock()
+    }
+}
+
+impl Link for Child {
+    type Failure = Refusal;
+
+    fn mux(&self) -> &Mux {
+        &self.mux
+    }
+
+    /// Waits while the child does not read.
+    async fn send(&self, message: &Bytes, deadline: Instant) -> Result<(), Refusal> {
+        *self.used.lock() = Instant::now();
+        let sent = self.input.send(envelope::one_line(message));
+        match tokio::time::timeout_at(deadline.into(), sent).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(self.mux.ended()),
+            Err(_) => Err(refuse::timeout("the child does not read its input")),
+        }
+    }
+
+    fn send_aside(self: &Arc<Self>, message: Bytes) {
+        // A child that does not read does not care about cancellations either.
+        let _ = self.input.try_send(envelope::one_line(&message));
     }
 }
 

@@ -11,11 +11,11 @@ use super::super::adapt::{self, MODERN, NEWEST_LEGACY};
 use super::super::envelope;
 use super::super::era::Verdict;
 use super::super::handshake::{self, Description, Listed};
-use super::super::hop::Hop;
+use super::super::link::{self, Link as _};
+use super::super::mux::{Mux, Use};
 use super::super::{Message, Outbound, refuse};
 use super::child::Child;
-use super::mux::{Mux, Use};
-use super::{Program, Ticket};
+use super::Program;
 
 /// How long a program may be silent before it counts as a legacy server.
 const PROBE: Duration = Duration::from_secs(10);
@@ -194,22 +194,7 @@ impl Program {
         params: &Bytes,
         deadline: Instant,
     ) -> Result<Message, Refusal> {
-        let hop = Hop::own(self.next_id());
-        let message = envelope::request(&hop.raw_id, method, Some(params));
-        let mut inbox = child.mux.register(hop.clone(), None)?;
-        let _ticket = Ticket { child: Arc::clone(child), hop, cancels: false };
-        child.send(&message, deadline).await?;
-        let answer = async {
-            loop {
-                match inbox.recv().await {
-                    None => return Err(child.mux.ended()),
-                    Some(Ok(Message::Notification(_) | Message::Prime { .. })) => {}
-                    Some(other) => return other,
-                }
-            }
-        };
-        let answer = tokio::time::timeout_at(deadline.into(), answer).await;
-        answer.map_err(|_| refuse::timeout(format!("no answer to {method} before the deadline")))?
+        link::ask(child, self.next_id(), (method, params), deadline).await
     }
 
     /// Asks in the modern way, in a child that is kept if it answers so and thrown away if not:

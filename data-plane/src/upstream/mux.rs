@@ -1,8 +1,9 @@
-//! Which of the calls on one child a line belongs to.
+//! Which of the calls on one connection a message belongs to: the pipes of a child, or the stream of
+//! an HTTP+SSE session.
 //!
 //! Answers are told apart by id, progress by token, subscriptions by their id. Nothing else on a
 //! shared (modern) child may be guessed: it would show one caller what another one did. A legacy
-//! child has one caller, so there what names no call goes to a call that is in flight.
+//! connection has one caller, so there what names no call goes to a call that is in flight.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -14,17 +15,17 @@ use weir_model::bounds;
 use weir_model::reason::{Reason, Refusal};
 use weir_model::snapshot::UpstreamKey;
 
-use super::super::envelope::{self, Id, Incoming};
-use super::super::hop::{Hop, Sink, Step};
-use super::super::{Message, adapt, refuse};
+use super::envelope::{self, Id, Incoming};
+use super::hop::{Hop, Sink, Step};
+use super::{Message, adapt, refuse};
 
-/// Lines that belong to nobody, within the time, after which a child counts as flooding.
+/// Messages that belong to nobody, within the time, after which a server counts as flooding.
 const STRAY_MAX: u32 = 10_000;
 const STRAY_TIME: Duration = Duration::from_secs(10);
 
-/// Who uses a child.
+/// Who uses a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Use {
+pub(crate) enum Use {
     /// Every caller: a modern server.
     Shared,
     /// One caller, whose requests the gateway answers itself.
@@ -53,7 +54,7 @@ struct State {
     answered: bool,
 }
 
-/// The calls in flight on one child.
+/// The calls in flight on one connection.
 #[derive(Debug)]
 pub(crate) struct Mux {
     kind: Use,
@@ -63,7 +64,8 @@ pub(crate) struct Mux {
 }
 
 impl Mux {
-    pub(super) fn new(
+    /// A connection that nobody has called on yet.
+    pub(crate) fn new(
         kind: Use,
         key: UpstreamKey,
         changes: broadcast::Sender<UpstreamKey>,
@@ -72,7 +74,7 @@ impl Mux {
     }
 
     /// Waits for the messages of a call.
-    pub(super) fn register(
+    pub(crate) fn register(
         &self,
         hop: Hop,
         token: Option<Id>,
@@ -82,7 +84,7 @@ impl Mux {
             return Err(refusal.clone());
         }
         if state.pending.len() >= bounds::CHILD_CALLS_MAX {
-            return Err(Refusal::new(Reason::Overloaded, "too many calls in flight on one child"));
+            return Err(Refusal::new(Reason::Overloaded, "too many calls in flight on one connection"));
         }
         if state.pending.contains_key(&hop.id) {
             return Err(Refusal::new(Reason::InvalidRequest, "the request id is in use already"));
@@ -96,12 +98,12 @@ impl Mux {
     }
 
     /// Stops to wait; true when the answer was still to come.
-    pub(super) fn unregister(&self, id: &Id) -> bool {
+    pub(crate) fn unregister(&self, id: &Id) -> bool {
         self.state.lock().pending.remove(id).is_some()
     }
 
     /// Takes what belongs to no call from now on.
-    pub(super) fn listen(&self) -> Result<mpsc::Receiver<Result<Message, Refusal>>, Refusal> {
+    pub(crate) fn listen(&self) -> Result<mpsc::Receiver<Result<Message, Refusal>>, Refusal> {
         let mut state = self.state.lock();
         if let Some(refusal) = &state.ended {
             return Err(refusal.clone());
@@ -111,8 +113,8 @@ impl Mux {
         Ok(messages)
     }
 
-    /// One line of the child. An answer that the gateway gives in the client's place comes back.
-    pub(super) fn line(&self, line: &Bytes) -> Result<Option<Bytes>, Refusal> {
+    /// One message of the server. An answer that the gateway gives in the client's place comes back.
+    pub(crate) fn line(&self, line: &Bytes) -> Result<Option<Bytes>, Refusal> {
         if line.iter().all(u8::is_ascii_whitespace) {
             return Ok(None);
         }
@@ -195,7 +197,7 @@ impl Mux {
         }
     }
 
-    /// Where a client can be reached that sees everything of its child.
+    /// Where a client can be reached that sees everything of its connection.
     fn anyone(state: &State) -> Option<Sink> {
         let newest = state.pending.values().max_by_key(|one| one.order);
         newest.map(|one| one.sink.clone()).or_else(|| state.listener.clone())
@@ -219,13 +221,13 @@ impl Mux {
         }
         state.stray += 1;
         if state.stray > STRAY_MAX {
-            return Err(refuse::protocol("the child floods its output"));
+            return Err(refuse::protocol("the server floods its output"));
         }
         Ok(())
     }
 
     /// Ends every call. The first reason stays.
-    pub(super) fn close(&self, refusal: Refusal) {
+    pub(crate) fn close(&self, refusal: Refusal) {
         let mut state = self.state.lock();
         let refusal = state.ended.get_or_insert(refusal).clone();
         for (_, pending) in state.pending.drain() {
@@ -234,23 +236,25 @@ impl Mux {
         state.listener = None;
     }
 
-    /// Why the child takes no more calls.
-    pub(super) fn ended(&self) -> Refusal {
+    /// Why the connection takes no more calls.
+    pub(crate) fn ended(&self) -> Refusal {
         let ended = self.state.lock().ended.clone();
-        ended.unwrap_or_else(|| refuse::closed("the child takes no more input"))
+        ended.unwrap_or_else(|| refuse::closed("the connection takes no more calls"))
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    /// True when the connection has ended.
+    pub(crate) fn is_closed(&self) -> bool {
         self.state.lock().ended.is_some()
     }
 
-    pub(super) fn is_idle(&self) -> bool {
+    /// True when nobody waits for anything.
+    pub(crate) fn is_idle(&self) -> bool {
         let state = self.state.lock();
         state.pending.is_empty() && state.listener.as_ref().is_none_or(mpsc::Sender::is_closed)
     }
 
-    /// True after the child has answered anything.
-    pub(super) fn has_answered(&self) -> bool {
+    /// True after the server has answered anything.
+    pub(crate) fn has_answered(&self) -> bool {
         self.state.lock().answered
     }
 }
