@@ -42,6 +42,27 @@ impl From<ObservedEra> for Verdict {
     }
 }
 
+/// Something that a server was seen to be, believed for a while.
+#[derive(Debug, Default)]
+pub(crate) struct Remembered(Mutex<Option<Instant>>);
+
+impl Remembered {
+    /// True while it is believed.
+    pub(crate) fn holds(&self) -> bool {
+        self.0.lock().is_some_and(|at| at.elapsed() < TTL)
+    }
+
+    /// It was seen.
+    pub(crate) fn remember(&self) {
+        *self.0.lock() = Some(Instant::now());
+    }
+
+    /// It is not so any more.
+    pub(crate) fn forget(&self) {
+        *self.0.lock() = None;
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     verdict: Option<(Verdict, Instant)>,

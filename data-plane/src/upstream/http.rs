@@ -1,4 +1,4 @@
-//! Streamable HTTP, both eras.
+//! Servers over HTTP: Streamable HTTP in both eras, and HTTP+SSE of 2024-11-05 ([`pair`]).
 //!
 //! One [`Remote`] per server version: its connections, its sessions, what is known of its era.
 //! A call finds the era, goes out once, and is repeated only when the server certainly did not
@@ -7,12 +7,14 @@
 mod answer;
 mod legacy;
 mod modern;
+mod pair;
 mod post;
 mod probe;
 mod relay;
 mod session;
 mod transparent;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -26,8 +28,9 @@ use weir_model::resource::HttpUpstream;
 use weir_model::snapshot::{UpstreamKey, VersionView};
 
 use super::client::HttpClient;
-use super::era::{Known, Verdict};
+use super::era::{Known, Remembered, Verdict};
 use super::{Channel, Exchange, Outbound, Wire, hop, refuse};
+use pair::Pair;
 use session::Sessions;
 
 /// Why an attempt gave no exchange.
@@ -46,6 +49,10 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    fn is_contradiction(&self) -> bool {
+        matches!(self, Self::Contradiction(_))
+    }
+
     fn into_refusal(self) -> Refusal {
         match self {
             Self::Refused(refusal)
@@ -82,6 +89,10 @@ pub(crate) struct Remote {
     client: HttpClient,
     known: Known,
     sessions: Sessions,
+    /// The server is one of HTTP+SSE.
+    paired: Remembered,
+    /// Sessions over HTTP+SSE of clients that see through to them.
+    pairs: Mutex<HashMap<String, Arc<Pair>>>,
     changes: broadcast::Sender<UpstreamKey>,
     ids: AtomicU64,
     used: Mutex<Instant>,
@@ -110,6 +121,8 @@ impl Remote {
             client,
             known: Known::default(),
             sessions: Sessions::default(),
+            paired: Remembered::default(),
+            pairs: Mutex::default(),
             changes,
             ids: AtomicU64::new(1),
             used: Mutex::new(Instant::now()),
@@ -201,11 +214,13 @@ impl Remote {
 
     /// Ends sessions that nobody used for a while.
     pub(crate) async fn sweep(self: &Arc<Self>) {
+        self.pairs.lock().retain(|_, pair| pair.alive() && !pair.idle_for(session::IDLE));
         self.end_sessions(self.sessions.idle()).await;
     }
 
     /// Ends all sessions.
     pub(crate) async fn close(self: &Arc<Self>) {
+        self.pairs.lock().drain().for_each(|(_, pair)| pair.leave());
         self.end_sessions(self.sessions.all()).await;
     }
 }

@@ -5,6 +5,7 @@ mod fake;
 mod legacy;
 mod modern;
 mod observe;
+mod paired;
 mod stdio;
 mod tls;
 

@@ -105,6 +105,9 @@ impl Remote {
     ) -> Result<Exchange, Failure> {
         adapt::exists(&outbound.method, false)?;
         let session = self.session(outbound).await?;
+        if let Some(pair) = &session.pair {
+            return self.call_paired(outbound, (&session, pair)).await;
+        }
         let id = self.next_id();
         let ours = String::from_utf8_lossy(&id).into_owned();
         let adapted = adapt::to_legacy(outbound, Some(&ours))?;

@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use weir_model::bounds;
 use weir_model::reason::Refusal;
 
-use super::super::client::root_cause;
+use super::super::client::{HttpClient, root_cause};
 use super::super::headers;
 use super::super::refuse;
 use super::super::sse::{Event, Parser};
@@ -72,53 +72,60 @@ pub(crate) struct Post<'a> {
 }
 
 impl Remote {
-    /// Sends a request and reads the answer up to its body, or through it when it is JSON.
+    /// Sends a request to the server's endpoint; see [`send`].
     pub(crate) async fn send(&self, post: Post<'_>) -> Result<Answer, Broken> {
-        let deadline = post.deadline.into();
-        let late = || Broken::from(refuse::timeout("no answer before the deadline"));
-        let request = self.request(post)?;
-        let answer = tokio::time::timeout_at(deadline, self.client.request(request))
-            .await
-            .map_err(|_| late())?
-            .map_err(|error| broken(&error))?;
-        let (head, body) = answer.into_parts();
-        let session = head.headers.get(headers::SESSION).cloned();
-        check_status(head.status, &head.headers)?;
-        let body = match media_type(&head.headers).as_deref() {
-            Some("application/json") => {
-                let read = tokio::time::timeout_at(deadline, whole(body));
-                Body::Json(read.await.map_err(|_| late())??)
-            }
-            Some("text/event-stream") if head.status.is_success() => {
-                Body::Events(Events::new(body))
-            }
-            _ => Body::Other,
-        };
-        Ok(Answer { status: head.status, session, body })
+        send(&self.client, &self.uri, post).await
     }
+}
 
-    fn request(&self, post: Post<'_>) -> Result<Request<Full<Bytes>>, Refusal> {
-        let accept = match post.method {
-            Method::GET => "text/event-stream",
-            _ => "application/json, text/event-stream",
-        };
-        let mut request = Request::new(Full::new(post.body));
-        *request.headers_mut() = post.headers;
-        let headers = request.headers_mut();
-        headers.insert(ACCEPT, HeaderValue::from_static(accept));
-        headers.insert(USER_AGENT, HeaderValue::from_static(super::super::USER_AGENT_TEXT));
-        if post.method == Method::POST {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+/// Sends a request and reads the answer up to its body, or through it when it is JSON.
+pub(crate) async fn send(
+    client: &HttpClient,
+    to: &Uri,
+    post: Post<'_>,
+) -> Result<Answer, Broken> {
+    let deadline = post.deadline.into();
+    let late = || Broken::from(refuse::timeout("no answer before the deadline"));
+    let request = request(to, post);
+    let answer = tokio::time::timeout_at(deadline, client.request(request))
+        .await
+        .map_err(|_| late())?
+        .map_err(|error| broken(&error))?;
+    let (head, body) = answer.into_parts();
+    let session = head.headers.get(headers::SESSION).cloned();
+    check_status(head.status, &head.headers)?;
+    let body = match media_type(&head.headers).as_deref() {
+        Some("application/json") => {
+            let read = tokio::time::timeout_at(deadline, whole(body));
+            Body::Json(read.await.map_err(|_| late())??)
         }
-        for (name, value) in post.credentials {
-            let mut value = value.clone();
-            value.set_sensitive(true);
-            headers.insert(name.clone(), value);
-        }
-        *request.method_mut() = post.method;
-        *request.uri_mut() = self.uri.clone();
-        Ok(request)
+        Some("text/event-stream") if head.status.is_success() => Body::Events(Events::new(body)),
+        _ => Body::Other,
+    };
+    Ok(Answer { status: head.status, session, body })
+}
+
+fn request(to: &Uri, post: Post<'_>) -> Request<Full<Bytes>> {
+    let accept = match post.method {
+        Method::GET => "text/event-stream",
+        _ => "application/json, text/event-stream",
+    };
+    let mut request = Request::new(Full::new(post.body));
+    *request.headers_mut() = post.headers;
+    let headers = request.headers_mut();
+    headers.insert(ACCEPT, HeaderValue::from_static(accept));
+    headers.insert(USER_AGENT, HeaderValue::from_static(super::super::USER_AGENT_TEXT));
+    if post.method == Method::POST {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
+    for (name, value) in post.credentials {
+        let mut value = value.clone();
+        value.set_sensitive(true);
+        headers.insert(name.clone(), value);
+    }
+    *request.method_mut() = post.method;
+    *request.uri_mut() = to.clone();
+    request
 }
 
 /// Statuses that mean the same whatever the body says.

@@ -15,12 +15,15 @@ use weir_model::reason::{Reason, Refusal};
 use super::super::adapt::{self, NEWEST_LEGACY};
 use super::super::envelope::{self, Id, Incoming};
 use super::super::handshake::{asks_for, hello, negotiated};
-use super::super::{Outbound, refuse};
+use super::super::link::{self, Link as _};
+use super::super::mux::Use;
+use super::super::{Message, Outbound, refuse};
+use super::pair::Pair;
 use super::post::{Answer, Body, Post};
 use super::{Failure, Remote};
 
 /// How long an unused session is kept.
-const IDLE: Duration = Duration::from_secs(300);
+pub(super) const IDLE: Duration = Duration::from_secs(300);
 /// How long the end of a session may take.
 const END: Duration = Duration::from_secs(5);
 
@@ -33,6 +36,8 @@ pub(crate) struct Session {
     pub(crate) revision: String,
     /// The result of `initialize`, raw.
     pub(crate) offer: Bytes,
+    /// The stream and the endpoint of a server over HTTP+SSE.
+    pub(super) pair: Option<Arc<Pair>>,
     credentials: Vec<(HeaderName, HeaderValue)>,
     used: Mutex<Instant>,
     active: AtomicUsize,
@@ -94,7 +99,7 @@ impl Sessions {
         if slots.len() >= max {
             let idle = slots.iter().filter_map(|(key, slot)| {
                 let session = slot.session.try_lock().ok()?.clone()?;
-                let idle = session.active.load(Ordering::SeqCst) == 0;
+                let idle = !session.busy();
                 let used = *session.used.lock();
                 idle.then(|| (used, key.clone(), session))
             });
@@ -112,7 +117,7 @@ impl Sessions {
     /// Takes out the sessions that nobody used for a while.
     pub(super) fn idle(&self) -> Vec<Arc<Session>> {
         self.take(|session| {
-            session.active.load(Ordering::SeqCst) == 0 && session.used.lock().elapsed() > IDLE
+            !session.lives() || (!session.busy() && session.used.lock().elapsed() > IDLE)
         })
     }
 
@@ -198,7 +203,7 @@ impl Remote {
         let mut held = tokio::time::timeout_at(outbound.deadline.into(), slot.session.lock())
             .await
             .map_err(late)?;
-        if let Some(session) = held.as_ref() {
+        if let Some(session) = held.as_ref().filter(|session| session.lives()) {
             return Ok(Arc::clone(session));
         }
         // In a task of its own, so that a caller who leaves does not leave half a session behind.
@@ -223,11 +228,60 @@ impl Remote {
         }
     }
 
-    /// `initialize` and `notifications/initialized`.
+    /// A new session: by POST, or the older way where that is what the server speaks.
     pub(super) async fn open_session(
         self: &Arc<Self>,
         hello: Hello,
     ) -> Result<Arc<Session>, Failure> {
+        if self.paired.holds() {
+            match self.open_pair(&hello.credentials, Use::Own, hello.deadline).await {
+                Ok(pair) => return self.greet_pair(pair, hello).await,
+                Err(failure) if failure.is_contradiction() => self.paired.forget(),
+                Err(failure) => return Err(failure),
+            }
+        }
+        match self.post_hello(&hello).await {
+            Err(failure) if failure.is_contradiction() => {
+                // The rule for servers of 2024-11-05: their stream says where to post.
+                match self.open_pair(&hello.credentials, Use::Own, hello.deadline).await {
+                    Ok(pair) => {
+                        self.paired.remember();
+                        self.greet_pair(pair, hello).await
+                    }
+                    Err(_) => Err(failure),
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// The handshake over HTTP+SSE.
+    async fn greet_pair(
+        self: &Arc<Self>,
+        pair: Arc<Pair>,
+        hello: Hello,
+    ) -> Result<Arc<Session>, Failure> {
+        let question = ("initialize", &hello.params);
+        let offer = match link::ask(&pair, self.next_id(), question, hello.deadline).await? {
+            Message::Result(offer) => offer,
+            _ => return Err(refuse::protocol("the server refused initialize").into()),
+        };
+        let revision = negotiated(&offer)?;
+        let done = envelope::notification("notifications/initialized", None);
+        pair.send(&done, hello.deadline).await?;
+        Ok(Arc::new(Session {
+            id: None,
+            revision,
+            offer,
+            pair: Some(pair),
+            credentials: hello.credentials,
+            used: Mutex::new(Instant::now()),
+            active: AtomicUsize::new(0),
+        }))
+    }
+
+    /// `initialize` and `notifications/initialized` by POST.
+    async fn post_hello(self: &Arc<Self>, hello: &Hello) -> Result<Arc<Session>, Failure> {
         let raw_id = self.next_id();
         let body = envelope::request(&raw_id, "initialize", Some(&hello.params));
         let answer = self
@@ -246,7 +300,8 @@ impl Remote {
             id,
             revision,
             offer,
-            credentials: hello.credentials,
+            pair: None,
+            credentials: hello.credentials.clone(),
             used: Mutex::new(Instant::now()),
             active: AtomicUsize::new(0),
         });
@@ -294,6 +349,7 @@ impl Remote {
 
     /// Ends sessions, all at once, without caring much.
     pub(super) async fn end_sessions(self: &Arc<Self>, sessions: Vec<Arc<Session>>) {
+        sessions.iter().filter_map(|session| session.pair.as_ref()).for_each(|pair| pair.leave());
         let ends = sessions.iter().filter(|session| session.id.is_some()).map(|session| {
             let seat = session.seat(Instant::now() + END);
             async move {
@@ -323,6 +379,16 @@ async fn first(events: &mut super::post::Events, id: &Id) -> Result<Incoming, Re
 }
 
 impl Session {
+    /// False when the server has ended it, as far as can be known without asking.
+    fn lives(&self) -> bool {
+        self.pair.as_ref().is_none_or(|pair| pair.alive())
+    }
+
+    fn busy(&self) -> bool {
+        self.active.load(Ordering::SeqCst) > 0
+            || self.pair.as_ref().is_some_and(|pair| !pair.is_idle())
+    }
+
     /// How messages of this session are sent.
     pub(super) fn seat(&self, deadline: Instant) -> super::Seat<'_> {
         super::Seat {
@@ -346,6 +412,7 @@ mod tests {
                 id: None,
                 revision: NEWEST_LEGACY.to_owned(),
                 offer: Bytes::new(),
+                pair: None,
                 credentials: Vec::new(),
                 used: Mutex::new(Instant::now()),
                 active: AtomicUsize::new(0),

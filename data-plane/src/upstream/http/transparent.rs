@@ -11,6 +11,7 @@ use weir_model::reason::Refusal;
 use super::super::handshake::negotiated;
 use super::super::hop::Hop;
 use super::super::{Channel, Exchange, Message, Messages, Outbound, adapt, envelope, headers};
+use super::super::link::Link as _;
 use super::legacy::Cancel;
 use super::post::{Body, Post};
 use super::relay::Relay;
@@ -24,6 +25,11 @@ impl Remote {
         let Some(session) = &outbound.session else {
             return self.initialize_for_client(outbound).await;
         };
+        if let Some(pair) = self.pair_of(session)? {
+            let messages = self.exchange_paired(pair, outbound).await?;
+            let back_revision = outbound.front.revision.clone();
+            return Ok(Exchange { back_revision, session: None, messages });
+        }
         let seat = Seat {
             session: session_header(session)?,
             revision: &outbound.front.revision,
@@ -56,6 +62,27 @@ impl Remote {
         self: &Arc<Self>,
         outbound: &Outbound,
     ) -> Result<Exchange, Failure> {
+        if self.paired.holds() {
+            match self.initialize_paired(outbound).await {
+                Err(failure) if failure.is_contradiction() => self.paired.forget(),
+                other => return other,
+            }
+        }
+        match self.post_initialize(outbound).await {
+            Err(failure) if failure.is_contradiction() => {
+                match self.initialize_paired(outbound).await {
+                    Ok(exchange) => {
+                        self.paired.remember();
+                        Ok(exchange)
+                    }
+                    Err(_) => Err(failure),
+                }
+            }
+            other => other,
+        }
+    }
+
+    async fn post_initialize(self: &Arc<Self>, outbound: &Outbound) -> Result<Exchange, Failure> {
         let adapted = adapt::to_legacy(outbound, None)?;
         let raw_id = outbound.id.clone().unwrap_or_else(|| self.next_id());
         let hop = Hop::new(outbound, raw_id, false);
@@ -75,6 +102,7 @@ impl Remote {
         let session = answer.session.as_ref().map(text).unwrap_or_default();
         if let (Body::Json(body), true) = (&answer.body, !answer.status.is_success())
             && let Some(error) = super::answer::own_error(&hop, body)
+            && !matches!(answer.status.as_u16(), 404 | 405)
         {
             let messages = Messages::One(error?);
             let back_revision = outbound.front.revision.clone();
@@ -88,6 +116,9 @@ impl Remote {
 
     /// A notification or a response of the client.
     pub(crate) async fn deliver(&self, channel: &Channel, message: Bytes) -> Result<(), Refusal> {
+        if let Some(pair) = self.pair_of(&channel.session)? {
+            return pair.send(&message, channel.deadline).await.map_err(Failure::into_refusal);
+        }
         let seat = Seat::of(channel)?;
         self.post_message(&seat, message).await.map_err(Failure::into_refusal)
     }
@@ -98,6 +129,13 @@ impl Remote {
         channel: &Channel,
         last_event_id: Option<&str>,
     ) -> Result<Exchange, Refusal> {
+        if let Some(pair) = self.pair_of(&channel.session)? {
+            return Ok(Exchange {
+                back_revision: channel.revision.clone(),
+                session: None,
+                messages: Messages::Stream(pair.mux().listen()?),
+            });
+        }
         let events = self.get(&Seat::of(channel)?, last_event_id).await?;
         let (sink, messages) = mpsc::channel(bounds::STREAM_QUEUE_MESSAGES);
         tokio::spawn(Relay::push(Arc::clone(self), events, channel.deadline).run(sink));
@@ -110,6 +148,11 @@ impl Remote {
 
     /// Ends the client's session.
     pub(crate) async fn delete_session(&self, channel: &Channel) -> Result<(), Refusal> {
+        if let Some(pair) = self.pair_of(&channel.session)? {
+            self.pairs.lock().remove(&channel.session);
+            pair.leave();
+            return Ok(());
+        }
         self.delete(&Seat::of(channel)?).await
     }
 }

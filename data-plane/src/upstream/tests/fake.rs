@@ -21,6 +21,8 @@ use tokio::sync::mpsc;
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
     pub(super) method: Method,
+    /// Path and query.
+    pub(super) path: String,
     pub(super) headers: HeaderMap,
     /// `Null` for an empty body.
     pub(super) body: Value,
@@ -164,7 +166,8 @@ async fn answer(
     let (head, body) = request.into_parts();
     let raw = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let body = serde_json::from_slice(&raw).unwrap_or(Value::Null);
-    let one = Asked { method: head.method, headers: head.headers, body, raw };
+    let path = head.uri.to_string();
+    let one = Asked { method: head.method, path, headers: head.headers, body, raw };
     asked.lock().push(one.clone());
     let reply = handler(&one);
     let mut response = Response::builder().status(reply.status);

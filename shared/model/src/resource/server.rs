@@ -46,11 +46,11 @@ pub enum Upstream {
     Stdio(StdioUpstream),
 }
 
-/// A server over Streamable HTTP.
+/// A server over HTTP: Streamable HTTP of any revision, or HTTP+SSE of 2024-11-05.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpUpstream {
-    /// The MCP endpoint, `http` or `https`.
+    /// The MCP endpoint, `http` or `https`; for HTTP+SSE the address of the stream.
     pub url: String,
     /// Lets the address be loopback, private or link-local (the guard against request forgery
     /// refuses those otherwise). Cloud metadata addresses are refused regardless.
