@@ -84,7 +84,10 @@ impl Mux {
             return Err(refusal.clone());
         }
         if state.pending.len() >= bounds::CHILD_CALLS_MAX {
-            return Err(Refusal::new(Reason::Overloaded, "too many calls in flight on one connection"));
+            return Err(Refusal::new(
+                Reason::Overloaded,
+                "too many calls in flight on one connection",
+            ));
         }
         if state.pending.contains_key(&hop.id) {
             return Err(Refusal::new(Reason::InvalidRequest, "the request id is in use already"));

@@ -201,10 +201,7 @@ impl Remote {
     }
 
     /// `initialize` in the client's own words, on a stream of its own.
-    pub(super) async fn initialize_paired(
-        &self,
-        outbound: &Outbound,
-    ) -> Result<Exchange, Failure> {
+    pub(super) async fn initialize_paired(&self, outbound: &Outbound) -> Result<Exchange, Failure> {
         if self.pairs.lock().len() >= bounds::UPSTREAM_SESSIONS_MAX {
             let full = Refusal::new(Reason::Overloaded, "too many sessions at one server");
             return Err(full.into());
@@ -300,7 +297,8 @@ fn resolved(base: &Uri, named: &str) -> Result<Uri, &'static str> {
     };
     let named = named.split('#').next().unwrap_or_default();
     let absolute = named.split_once("://").is_some_and(|(scheme, _)| {
-        !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+        !scheme.is_empty()
+            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
     });
     let (Some(scheme), Some(authority)) = (base.scheme_str(), base.authority()) else {
         return Err("the server has no origin");

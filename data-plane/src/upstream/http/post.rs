@@ -79,11 +79,7 @@ impl Remote {
 }
 
 /// Sends a request and reads the answer up to its body, or through it when it is JSON.
-pub(crate) async fn send(
-    client: &HttpClient,
-    to: &Uri,
-    post: Post<'_>,
-) -> Result<Answer, Broken> {
+pub(crate) async fn send(client: &HttpClient, to: &Uri, post: Post<'_>) -> Result<Answer, Broken> {
     let deadline = post.deadline.into();
     let late = || Broken::from(refuse::timeout("no answer before the deadline"));
     let request = request(to, post);

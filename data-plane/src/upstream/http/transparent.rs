@@ -10,8 +10,8 @@ use weir_model::reason::Refusal;
 
 use super::super::handshake::negotiated;
 use super::super::hop::Hop;
-use super::super::{Channel, Exchange, Message, Messages, Outbound, adapt, envelope, headers};
 use super::super::link::Link as _;
+use super::super::{Channel, Exchange, Message, Messages, Outbound, adapt, envelope, headers};
 use super::legacy::Cancel;
 use super::post::{Body, Post};
 use super::relay::Relay;

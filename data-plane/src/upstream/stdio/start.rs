@@ -14,8 +14,8 @@ use super::super::handshake::{self, Description, Listed};
 use super::super::link::{self, Link as _};
 use super::super::mux::{Mux, Use};
 use super::super::{Message, Outbound, refuse};
-use super::child::Child;
 use super::Program;
+use super::child::Child;
 
 /// How long a program may be silent before it counts as a legacy server.
 const PROBE: Duration = Duration::from_secs(10);

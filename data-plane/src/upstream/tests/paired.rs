@@ -88,10 +88,7 @@ async fn a_server_that_refuses_posts_is_met_on_its_stream() {
     let front = testing::http(&fake.url);
     assert_eq!(upstreams.wire(&front, true, &[]).await.expect("known"), Wire::Legacy);
     upstreams.close().await;
-    until("the streams end", || {
-        streams.lock().iter().flatten().all(mpsc::Sender::is_closed)
-    })
-    .await;
+    until("the streams end", || streams.lock().iter().flatten().all(mpsc::Sender::is_closed)).await;
 }
 
 #[tokio::test]
