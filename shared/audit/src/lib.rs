@@ -16,13 +16,16 @@
 //! no room, or with a first sink that cannot write, `strict` and `durable` requests are refused
 //! before any work is done for them.
 
+pub mod checkpoint;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 pub mod file;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod memory;
+pub mod merkle;
 mod metrics;
+pub mod note;
 mod pipeline;
 pub mod read;
 pub mod record;
