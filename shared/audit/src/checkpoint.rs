@@ -148,7 +148,11 @@ mod tests {
             ("previous", "next"),
             ("=", ""),
         ] {
-            assert_eq!(text.replacen(from, to, 1).parse::<Checkpoint>(), Err(BadCheckpoint), "{to}");
+            assert_eq!(
+                text.replacen(from, to, 1).parse::<Checkpoint>(),
+                Err(BadCheckpoint),
+                "{to}"
+            );
         }
     }
 
