@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -22,8 +23,9 @@ use weir_runtime::task;
 use weir_runtime::telemetry::LogLevel;
 use weir_runtime::tls::{self, ClientAuth, ServerCertificate};
 
-use crate::config::{ConfigMetrics, State};
+use crate::config::{ConfigMetrics, Identity, State};
 use crate::gateway::Gateway;
+use crate::hop::{self, Hop};
 use crate::keys::Keys;
 use crate::limits::Limits;
 use crate::listener::Listener;
@@ -37,6 +39,8 @@ use crate::upstream::{self, Commands, Upstreams};
 pub struct Parts {
     /// The configuration; filled by the sync stream.
     pub config: Arc<State>,
+    /// Who this proxy is; needed where it has a listener for other proxies.
+    pub identity: Option<Arc<ArcSwap<Identity>>>,
     /// Where records go.
     pub audit: Pipeline,
     /// Where parts measure.
@@ -60,6 +64,7 @@ pub struct Parts {
 pub struct Bound {
     listener: Listener,
     admin: Option<admin::Bound>,
+    hop: Option<hop::Listener>,
     gateway: Arc<Gateway>,
     drain: Drain,
     control: Handle,
@@ -73,6 +78,8 @@ pub struct Addresses {
     pub traffic: SocketAddr,
     /// Of the admin listener.
     pub admin: Option<SocketAddr>,
+    /// Of the listener for other proxies.
+    pub hop: Option<SocketAddr>,
 }
 
 /// Puts a proxy together and binds its sockets.
@@ -95,6 +102,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         }
         None => None,
     };
+    let (hop_listener, hop) = bind_hop(settings, &parts).await?;
     let listener = Listener::bind(settings.listen.address, tls).await.context("listen.address")?;
     if let Some(certificate) = certificate {
         let fresh = certificate.keep_fresh(tls::server::POLL, parts.reload, watch.clone());
@@ -121,6 +129,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         ended: Default::default(),
         in_flight: Default::default(),
         streams: Default::default(),
+        hop,
         sealer: Default::default(),
         metrics: CallMetrics::register(&parts.metrics),
         clock: parts.clock,
@@ -141,9 +150,27 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     let addresses = Addresses {
         traffic: listener.address()?,
         admin: admin.as_ref().map(admin::Bound::address).transpose()?,
+        hop: hop_listener.as_ref().map(hop::Listener::address).transpose()?,
     };
     let (drain, control) = (parts.drain, parts.control);
-    Ok(Bound { listener, admin, gateway, drain, control, addresses })
+    Ok(Bound { listener, admin, hop: hop_listener, gateway, drain, control, addresses })
+}
+
+/// The listener for other proxies where the settings want one, and this proxy's end of the hop.
+async fn bind_hop(
+    settings: &Settings,
+    parts: &Parts,
+) -> anyhow::Result<(Option<hop::Listener>, Hop)> {
+    let listener = match settings.hop.address {
+        Some(address) => {
+            anyhow::ensure!(parts.identity.is_some(), "hop.address: this proxy has not enrolled");
+            Some(hop::Listener::bind(address).await.context("hop.address")?)
+        }
+        None => None,
+    };
+    let own = listener.as_ref().map(hop::Listener::address).transpose()?;
+    let advertised = settings.hop.advertise.clone().or(own.map(|own| own.to_string()));
+    Ok((listener, Hop::new(parts.identity.clone(), advertised, &parts.metrics)))
 }
 
 /// A proxy without any configuration would refuse whatever comes.
@@ -224,6 +251,10 @@ impl Bound {
             self.control.spawn(admin.serve());
         }
         let upstreams = self.gateway.upstreams.clone();
+        if let Some(hop) = self.hop {
+            let serve = hop.serve(self.gateway.hop.clone(), self.drain.watch());
+            task::essential("hop", &self.drain, serve);
+        }
         task::essential("listener", &self.drain, self.listener.serve(self.gateway));
         let drained = self.drain.finished().await;
         upstreams.close().await;

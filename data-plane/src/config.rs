@@ -144,6 +144,11 @@ impl Config {
         self.identity.load().id.clone()
     }
 
+    /// The same with its certificate, which is renewed in here.
+    pub fn identity(&self) -> Arc<ArcSwap<Identity>> {
+        Arc::clone(&self.identity)
+    }
+
     /// Follows the control plane until the drain, and sends up what the proxy sees.
     pub async fn run(self, reports: mpsc::Receiver<Observation>, drain: Watch) {
         let renew = renew::run(self.options.clone(), Arc::clone(&self.identity));

@@ -23,6 +23,7 @@ use crate::call::sight::Sight;
 use crate::call::{authenticate, metadata};
 use crate::config::State;
 use crate::decisions::Decisions;
+use crate::hop::Hop;
 use crate::keys::Keys;
 use crate::limits::Limits;
 use crate::metrics::CallMetrics;
@@ -53,6 +54,8 @@ pub struct Gateway {
     pub in_flight: InFlight,
     /// Open streams of each caller.
     pub streams: Streams,
+    /// The way to other proxies, and what this one holds for them.
+    pub hop: Hop,
     /// The sealer of the snapshot in force.
     pub sealer: SealerCell,
     /// Counters of calls.

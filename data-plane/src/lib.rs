@@ -3,7 +3,8 @@
 //! In reading order: [`listener`] (sockets, TLS, limits of connections), [`call`] (**the hot
 //! path**, phase by phase), [`mcp`] (mechanics of the protocol, without policy or sockets), what
 //! the phases ask ([`config`], [`keys`], [`decisions`], [`limits`], [`sessions`], [`site`]), the
-//! back edge ([`upstream`]), and how it is put together ([`settings`], [`app`]).
+//! back edge ([`upstream`]), the way to other proxies ([`hop`]), and how it is put together
+//! ([`settings`], [`app`]).
 //!
 //! Invariants: a call sees one snapshot. Nothing reaches a server without a permit. Statuses are
 //! chosen in `call/respond.rs`. Nothing on the path waits for the control plane or for Kafka. A
@@ -14,6 +15,7 @@ pub mod call;
 pub mod config;
 pub mod decisions;
 pub mod gateway;
+pub mod hop;
 pub mod keys;
 pub mod limits;
 pub mod listener;

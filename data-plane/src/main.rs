@@ -101,6 +101,7 @@ async fn serve(mut settings: Settings, traffic: Handle) -> anyhow::Result<()> {
     let audit = app::open_audit(&settings, origin, metrics.clone())?;
     let parts = Parts {
         config: Arc::clone(config.state()),
+        identity: Some(config.identity()),
         audit: audit.clone(),
         metrics,
         ready: Ready::new(),

@@ -23,6 +23,8 @@ pub struct Settings {
     pub listen: Listen,
     /// Where operators look.
     pub admin: Admin,
+    /// Where other proxies ask for what only this one has.
+    pub hop: Hop,
     /// Host names (without port) by which clients may call, or `*`. Loopback names work on
     /// loopback without being listed.
     pub hosts: Vec<String>,
@@ -79,6 +81,16 @@ pub struct Admin {
     pub address: Option<SocketAddr>,
 }
 
+/// The listener for other proxies, by the certificates of enrolled nodes alone.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hop {
+    /// Address and port; none for a proxy that is alone.
+    pub address: Option<SocketAddr>,
+    /// `host:port` under which other proxies reach it; the address where it is not set.
+    pub advertise: Option<String>,
+}
+
 /// How the control plane is reached.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -117,6 +129,7 @@ impl Default for Settings {
         Self {
             listen: Listen::default(),
             admin: Admin::default(),
+            hop: Hop::default(),
             hosts: Vec::new(),
             public_url: None,
             region: "default".to_owned(),
@@ -128,6 +141,27 @@ impl Default for Settings {
             threads: 0,
             drain_ms: bounds::DRAIN_MS,
             log: LogSettings::default(),
+        }
+    }
+}
+
+impl Hop {
+    fn check(&self, say: &mut impl FnMut(&'static str, &str)) {
+        match (&self.address, &self.advertise) {
+            (None, Some(_)) => say("hop.address", "needed where hop.advertise is set"),
+            (Some(address), None) if address.ip().is_unspecified() => {
+                say(
+                    "hop.advertise",
+                    "name the host and port by which other proxies reach this one",
+                );
+            }
+            _ => {}
+        }
+        if let Some(text) = &self.advertise {
+            let port = text.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+            if port.is_none_or(|port| port == 0) || text.contains(['/', ' ']) {
+                say("hop.advertise", "give host and port, as in 10.0.0.7:7411");
+            }
         }
     }
 }
@@ -187,6 +221,7 @@ impl Settings {
             // Shown to whoever can connect: operators put it on their own network knowingly.
             tracing::warn!("the admin listener is not on loopback and has no authentication");
         }
+        self.hop.check(&mut say);
         if self.drain_ms > 600_000 {
             say("drain_ms", "at most 600000");
         }
@@ -240,6 +275,24 @@ mod tests {
             s.drain_ms = u64::MAX;
         };
         assert_eq!(paths(wrong), ["hosts", "public_url", "drain_ms"]);
+        for (address, advertise, bad) in [
+            (Some([127, 0, 0, 1]), None, None),
+            (Some([0, 0, 0, 0]), None, Some("hop.advertise")),
+            (Some([0, 0, 0, 0]), Some("proxy-1.internal:7411"), None),
+            (Some([0, 0, 0, 0]), Some("proxy-1.internal"), Some("hop.advertise")),
+            (Some([0, 0, 0, 0]), Some("proxy-1.internal:0"), Some("hop.advertise")),
+            (None, Some("proxy-1.internal:7411"), Some("hop.address")),
+        ] {
+            let hop = |s: &mut Settings| {
+                s.hop.address = address.map(|ip: [u8; 4]| (ip, 7411).into());
+                s.hop.advertise = advertise.map(str::to_owned);
+            };
+            assert_eq!(
+                paths(hop),
+                bad.into_iter().collect::<Vec<_>>(),
+                "{address:?} {advertise:?}"
+            );
+        }
     }
 
     #[test]
@@ -275,6 +328,8 @@ mod tests {
         settings.public_url = Some("https://a".into());
         settings.upstream.extra_roots = Some("r".into());
         settings.node = "n".parse().ok();
+        settings.hop.address = Some(([127, 0, 0, 1], 7411).into());
+        settings.hop.advertise = Some("a:1".into());
         settings.control.token_file = Some("t".into());
         settings.audit.dir = Some("a".into());
         #[cfg(feature = "kafka")]

@@ -134,6 +134,7 @@ async fn data(
     let audit = app::open_audit(&settings, origin, metrics.clone())?;
     let parts = app::Parts {
         config: Arc::clone(config.state()),
+        identity: Some(config.identity()),
         audit: audit.clone(),
         metrics,
         ready: Ready::new(),

@@ -62,8 +62,11 @@ fn crypto(error: impl std::fmt::Display) -> ConfigError {
 }
 
 impl Identity {
-    /// From what enrolling or renewing gave.
-    pub(super) fn new(
+    /// From what enrolling or renewing gave: certificates and key in DER.
+    ///
+    /// # Errors
+    /// When they do not fit together, or name no node.
+    pub fn new(
         certificate: Vec<u8>,
         key: Secret<Vec<u8>>,
         authority: Vec<u8>,
@@ -143,6 +146,13 @@ impl Identity {
             .map_err(crypto)?;
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(Arc::new(config))
+    }
+
+    /// What it shows to other nodes: its certificate and key, and the authority behind both.
+    pub(crate) fn shown(
+        &self,
+    ) -> (CertificateDer<'static>, &Secret<Vec<u8>>, CertificateDer<'static>) {
+        (self.certificate.clone(), &self.key, self.authority.clone())
     }
 
     /// When two thirds of the certificate's life are over, in seconds since the epoch.

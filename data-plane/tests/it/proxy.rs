@@ -58,6 +58,7 @@ impl Proxy {
         let (_, reload) = tokio::sync::watch::channel(0);
         let parts = Parts {
             config: Arc::clone(&config),
+            identity: None,
             audit,
             metrics,
             ready: Ready::new(),

@@ -238,3 +238,16 @@ pub const REFUSED_MAX: usize = 100;
 pub const FLEET_WRITE_SECS: u64 = 30;
 /// Seconds after which a node that was not seen is forgotten.
 pub const FLEET_FORGET_SECS: i64 = 7 * 24 * 3600;
+
+/// Things that only one proxy has (parked calls, streams, events for resuming) at one proxy.
+pub const HOLDINGS_MAX: usize = 20_000;
+/// Connections of other proxies to one proxy.
+pub const HOP_CONNECTIONS_MAX: usize = 1_024;
+/// Requests at a time on one connection between two proxies.
+pub const HOP_STREAMS_MAX: u32 = 1_024;
+/// Proxies that one proxy keeps connections to.
+pub const HOP_PEERS_MAX: usize = 1_024;
+/// Milliseconds to connect to another proxy, TLS included.
+pub const HOP_CONNECT_MS: u64 = 3_000;
+/// Milliseconds until another proxy begins to answer.
+pub const HOP_ANSWER_MS: u64 = 10_000;
