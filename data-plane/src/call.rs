@@ -7,6 +7,7 @@
 
 pub mod authenticate;
 pub mod authorize;
+pub mod batch;
 pub mod client;
 pub mod credential;
 pub mod endpoint;
@@ -39,13 +40,13 @@ pub use stop::Stop;
 use client::Sealing;
 use endpoint::Endpoint;
 use forward::Scope;
-use inbound::Conn;
+use inbound::{Conn, Wants};
 use record::Record;
 use resolve::{Scene, Target};
 use respond::{Answer, Reply};
 
 /// Serves one request.
-pub async fn serve<B>(gateway: &Gateway, conn: &Conn, request: Request<B>) -> Response<Body>
+pub async fn serve<B>(gateway: &Arc<Gateway>, conn: &Conn, request: Request<B>) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
@@ -55,24 +56,17 @@ where
         return gateway.metadata(conn, &head, &snapshot, path);
     }
     let endpoint = endpoint::find(head.uri.path(), &snapshot);
-    let mut record = match Record::open(gateway, conn, &snapshot, endpoint.as_ref().ok()) {
+    let record = match Record::open(gateway, conn, &snapshot, endpoint.as_ref().ok()) {
         Ok(record) => record,
         Err(reason) => return respond::unrecorded(reason),
     };
-    let mut reply = Reply::default();
-    let outcome = match endpoint {
+    match endpoint {
         Ok(endpoint) => {
             let arrived = Arrived { conn, head: &head, snapshot: &snapshot, endpoint: &endpoint };
-            Box::pin(phases(gateway, arrived, body, (&mut record, &mut reply))).await
+            answer(gateway, arrived, body, record).await
         }
-        Err(refusal) => Err(refusal.into()),
-    };
-    if let Err(stop) = &outcome {
-        record.stopped(stop);
-        let scope = stop.scope.as_deref();
-        reply.challenge = gateway.challenge(conn, &head, stop.refusal.reason, scope);
+        Err(refusal) => respond::finish(Err(refusal.into()), Reply::default(), record).await,
     }
-    respond::finish(outcome, reply, record).await
 }
 
 /// What is known before the body is read.
@@ -82,6 +76,31 @@ struct Arrived<'a> {
     head: &'a Parts,
     snapshot: &'a Arc<Snapshot>,
     endpoint: &'a Endpoint,
+}
+
+/// One call from its body to its answer and its record. A batch is as many calls as it has items.
+async fn answer<B>(
+    gateway: &Arc<Gateway>,
+    arrived: Arrived<'_>,
+    body: B,
+    mut record: Record,
+) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    let mut reply = Reply::default();
+    let outcome = Box::pin(phases(gateway, arrived, body, (&mut record, &mut reply))).await;
+    match &outcome {
+        Err(stop) => {
+            record.stopped(stop);
+            let scope = stop.scope.as_deref();
+            let reason = stop.refusal.reason;
+            reply.challenge = gateway.challenge(arrived.conn, arrived.head, reason, scope);
+        }
+        Ok(Answer::Batch(items)) => return batch::serve(gateway, arrived, items, record).await,
+        Ok(_) => {}
+    }
+    respond::finish(outcome, reply, record).await
 }
 
 async fn phases<B>(
@@ -107,6 +126,9 @@ where
     let client = client::identify(&call, &who, endpoint, sealing)?;
     reply.modern = Some(client.modern());
     record.with(&client);
+    if let Wants::Batch(items) = call.wants {
+        return batch::accept(items, &client);
+    }
 
     let sight = gateway.sight(endpoint, &who, &client, (conn, now));
     let scope = Scope { call: &call, client: &client, endpoint, sight: &sight, sealing };

@@ -1,8 +1,8 @@
 //! Mechanics of the Model Context Protocol on the side of the client, without policy or sockets.
 //!
-//! In reading order: [`members`] and [`envelope`] (one lazy parse, raw bytes kept), [`revision`]
+//! In reading order: [`members`], [`envelope`] and [`batch`] (one lazy parse, raw bytes kept), [`revision`]
 //! and [`era`] (which dialect a message speaks, decided body first), [`methods`] (what exists, as
-//! data), [`headers`] (what mirrors the body), [`session`] (sealed, no table), [`discover`],
+//! data), [`verbs`] (the gateway's own names for some of them), [`headers`] (what mirrors the body), [`session`] (sealed, no table), [`discover`],
 //! [`list`] and [`template`] (what the gateway answers itself), [`adapt`] (answers for the
 //! client's era), [`sse`].
 //!
@@ -10,6 +10,7 @@
 //! where a member has to change, the bytes around it stay as they were.
 
 pub mod adapt;
+pub mod batch;
 pub mod discover;
 pub mod envelope;
 pub mod era;
@@ -21,3 +22,4 @@ pub mod revision;
 pub mod session;
 pub mod sse;
 pub mod template;
+pub mod verbs;

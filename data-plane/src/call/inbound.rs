@@ -17,9 +17,11 @@ use weir_model::reason::{Reason, Refusal};
 use super::authenticate;
 use super::endpoint::Endpoint;
 use super::respond::Reply;
+use crate::mcp::batch;
 use crate::mcp::envelope::{self, Message};
 use crate::mcp::era::{self, Era};
 use crate::mcp::headers;
+use crate::mcp::verbs::Verb;
 use crate::site::Site;
 
 /// The connection that a request came on.
@@ -44,6 +46,8 @@ pub struct Call<'a> {
     pub era: Era,
     /// The body as received; empty without one.
     pub body: Bytes,
+    /// The message was sent as one of the gateway's own verbs.
+    pub verb: Option<Verb>,
 }
 
 /// What a request wants.
@@ -51,6 +55,8 @@ pub struct Call<'a> {
 pub enum Wants {
     /// POST with one message.
     Message(Box<Message>),
+    /// POST with several of them (2025-03-26).
+    Batch(Vec<batch::Item>),
     /// GET: the stream of a session, perhaps continued after an event.
     Stream {
         /// `Last-Event-ID`.
@@ -93,7 +99,8 @@ where
         Method::GET | Method::DELETE => return bodiless(head, accept.sse, reply),
         _ => return Err(Reason::MethodNotAllowed.into()),
     }
-    if !(accept.json && accept.sse) {
+    let verbs = endpoint.group.spec.verbs;
+    if !(accept.json && (accept.sse || verbs)) {
         return Err(Reason::NotAcceptable.into());
     }
     if !headers::is_json(&head.headers) {
@@ -101,14 +108,29 @@ where
     }
     let body = read_body(&head.headers, body).await?;
     reply.request_bytes = body.len() as u64;
-    let message = envelope::read(&body).map_err(|unreadable| {
+    if batch::is_one(&body) {
+        let era = era::of_batch(&head.headers)?;
+        reply.modern = Some(false);
+        let wants = Wants::Batch(batch::split(&body)?);
+        return Ok(Call { headers: &head.headers, wants, era, body, verb: None });
+    }
+    let mut message = envelope::read(&body).map_err(|unreadable| {
         reply.id = unreadable.id;
         unreadable.refusal
     })?;
     reply.id = message.id().map(|id| id.raw().clone());
-    let era = era::decide(&message, &head.headers)?;
+    let verb = Verb::take(&mut message, verbs)?;
+    if verb.is_none() && !accept.sse {
+        return Err(Reason::NotAcceptable.into());
+    }
+    reply.whole = !accept.sse;
+    let era = match verb {
+        Some(_) => era::of_verb(&message, &head.headers)?,
+        None => era::decide(&message, &head.headers)?,
+    };
     reply.modern = Some(era.modern());
-    Ok(Call { headers: &head.headers, wants: Wants::Message(Box::new(message)), era, body })
+    let wants = Wants::Message(Box::new(message));
+    Ok(Call { headers: &head.headers, wants, era, body, verb })
 }
 
 fn bodiless<'a>(head: &'a Parts, sse: bool, reply: &mut Reply) -> Result<Call<'a>, Refusal> {
@@ -123,7 +145,7 @@ fn bodiless<'a>(head: &'a Parts, sse: bool, reply: &mut Reply) -> Result<Call<'a
     } else {
         Wants::End
     };
-    Ok(Call { headers: &head.headers, wants, era, body: Bytes::new() })
+    Ok(Call { headers: &head.headers, wants, era, body: Bytes::new(), verb: None })
 }
 
 /// The whole body, at most [`bounds::REQUEST_BODY_BYTES_MAX`] within [`bounds::BODY_READ_MS`].

@@ -1,7 +1,7 @@
 //! What the gateway answers itself, without a server: lists and handshakes from what is pinned,
 //! the stream on which changes are announced, and messages that need no answer.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use serde_json::{Value, json};
 use weir_model::audit::Outcome;
 use weir_model::bounds;
@@ -33,13 +33,14 @@ pub fn answer(gateway: &Gateway, scope: Scope<'_>, here: Here) -> Result<Answer,
     match here {
         Here::Pong => success(Bytes::from_static(b"{}")),
         Here::Discover => success(all().discover()),
+        Here::Handshake => success(handshake(scope)?),
         Here::Initialize => {
             let revision = scope.client.revision;
             let session = Some(seal_session(scope, revision, None, None)?);
             let raw = all().initialize(revision);
             Ok(Answer::Result { raw, outcome: Outcome::Success, session })
         }
-        Here::List(kind) => success(list(scope, kind)?),
+        Here::List(kind) => success(list(scope, kind)?.0),
         Here::Notices => notices(gateway, scope),
         Here::Accepted => Ok(Answer::Accepted),
         Here::Cancel => {
@@ -55,7 +56,8 @@ pub fn answer(gateway: &Gateway, scope: Scope<'_>, here: Here) -> Result<Answer,
     }
 }
 
-fn list(scope: Scope<'_>, kind: List) -> Result<Bytes, Refusal> {
+/// One page of a list, and the cursor for the next one.
+fn list(scope: Scope<'_>, kind: List) -> Result<(Bytes, Option<String>), Refusal> {
     let principal = scope.sight.who.id();
     let cursor = scope.call.message().and_then(|m| m.params()).and_then(|p| p.cursor.as_deref());
     let cursors = || {
@@ -76,7 +78,36 @@ fn list(scope: Scope<'_>, kind: List) -> Result<Bytes, Refusal> {
         Some(position) => Some(cursors()?.seal(position)?),
         None => None,
     };
-    Ok(page.render(kind, scope.client.modern(), next.as_deref()))
+    Ok((page.render(kind, scope.client.modern(), next.as_deref()), next))
+}
+
+/// Discovery and the first page of every list in one result. A list with more pages gives its
+/// cursor in `nextCursors`, for the standard method of that list.
+fn handshake(scope: Scope<'_>) -> Result<Bytes, Refusal> {
+    let sources = sources(scope.endpoint, &scope.sight.who, scope.sight);
+    let about = match (&scope.endpoint.server, sources.first()) {
+        (Some(_), Some(source)) => About::one(source),
+        _ => About::all(&sources),
+    };
+    let mut out = BytesMut::from(&*about.discover());
+    out.truncate(out.len() - 1);
+    let transports = json!(["streamable-http", "sse"]);
+    out.extend_from_slice(format!(r#","transports":{transports}"#).as_bytes());
+    let mut more = serde_json::Map::new();
+    for kind in [List::Tools, List::Resources, List::Templates, List::Prompts] {
+        let (page, next) = list(scope, kind)?;
+        let members = Members::parse(utf8(&page)).map_err(Refusal::from)?;
+        let items = members.get(kind.member()).map_or("[]", |raw| raw.get());
+        out.extend_from_slice(format!(r#","{}":{items}"#, kind.member()).as_bytes());
+        if let Some(next) = next {
+            more.insert(kind.member().to_owned(), next.into());
+        }
+    }
+    if !more.is_empty() {
+        out.extend_from_slice(format!(r#","nextCursors":{}"#, Value::Object(more)).as_bytes());
+    }
+    out.extend_from_slice(b"}");
+    Ok(out.freeze())
 }
 
 /// Ends the call that a `notifications/cancelled` of an older revision is about.

@@ -15,10 +15,11 @@ use weir_model::reason::{Reason, Refusal};
 use weir_runtime::drain::Watch;
 
 use super::Gateway;
+use super::Stop;
 use super::forward::{Finish, Scope, cancelled};
 use super::record::Record;
 use super::reserve::Held;
-use super::respond;
+use super::respond::{self, Answer};
 use super::watched::Watched;
 use crate::mcp::sse;
 use crate::sessions::Cancellable;
@@ -147,6 +148,40 @@ impl Flow {
     pub fn ending_with(mut self, finish: Finish) -> Self {
         self.finish = Some(finish);
         self
+    }
+
+    /// Waits for the final message alone, for clients that take no stream.
+    ///
+    /// # Errors
+    /// What a stream would tell as its last message.
+    pub async fn settle(mut self) -> Result<Answer, Stop> {
+        loop {
+            let refusal = match self.event().await {
+                Event::Message(Some(Ok(Message::Result(raw)))) => match &self.finish {
+                    Some(finish) => {
+                        let (raw, outcome) = finish.result(raw)?;
+                        return Ok(Answer::Result { raw, outcome, session: None });
+                    }
+                    None => Reason::Internal.into(),
+                },
+                Event::Message(Some(Ok(Message::Error(raw)))) => match &self.finish {
+                    Some(finish) => {
+                        let (raw, code) = finish.error(raw);
+                        return Ok(Answer::Error { raw, code });
+                    }
+                    None => Reason::Internal.into(),
+                },
+                Event::Message(Some(Ok(Message::Request(_)))) => Refusal::new(
+                    Reason::CannotBridge,
+                    "the server asks something that this client cannot be asked",
+                ),
+                Event::Message(Some(Ok(_))) | Event::Quiet => continue,
+                Event::Message(Some(Err(refusal))) => refusal,
+                Event::Message(None) => Reason::UpstreamClosed.into(),
+                Event::Cancelled | Event::Over => Reason::Cancelled.into(),
+            };
+            return Err(refusal.into());
+        }
     }
 
     /// The body: every frame is one event. `id` is the client's, for the final message.

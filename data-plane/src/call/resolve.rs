@@ -26,6 +26,7 @@ use crate::mcp::list::Source;
 use crate::mcp::members::Members;
 use crate::mcp::methods::{self, Kind, List, Method};
 use crate::mcp::template;
+use crate::mcp::verbs::Verb;
 
 /// What a call is about.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub enum Here {
     Initialize,
     /// `server/discover` of it.
     Discover,
+    /// `mcp.handshake`.
+    Handshake,
     /// `ping`.
     Pong,
     /// A list from pinned catalogs.
@@ -131,14 +134,26 @@ pub fn find(scene: Scene<'_>) -> Result<Target, Stop> {
             };
             let method = scene.method(method)?;
             let mirrored = method.mirrored(params).map_err(missing)?;
-            if scene.client.modern() {
-                headers::check_mirrors(scene.call.headers, method.name, mirrored)?;
+            match scene.call.verb {
+                Some(verb) => {
+                    let names = [method.name, verb.name()];
+                    headers::check_sent_mirrors(scene.call.headers, names, mirrored)?;
+                    if verb == Verb::Handshake {
+                        return Ok(Target::Here(Here::Handshake));
+                    }
+                }
+                None if scene.client.modern() => {
+                    headers::check_mirrors(scene.call.headers, method.name, mirrored)?;
+                }
+                None => {}
             }
             match server {
                 Some(server) => scene.of_one(server, method, params),
                 None => scene.of_all(method, params),
             }
         }
+        // Its items are calls of their own.
+        Wants::Batch(_) => Err(Reason::Internal.into()),
         Wants::Stream { after } => {
             Ok(scene.errand(server, Errand::Stream { after: after.clone() }, Here::Notices))
         }

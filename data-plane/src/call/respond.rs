@@ -21,6 +21,7 @@ use weir_model::reason::{Reason, Refusal};
 use super::Stop;
 use super::record::Record;
 use super::relay::Flow;
+use crate::mcp::batch::Item;
 use crate::mcp::session;
 
 /// How to answer, as far as it is known yet.
@@ -32,6 +33,8 @@ pub struct Reply {
     pub modern: Option<bool>,
     /// Bytes of the body.
     pub request_bytes: u64,
+    /// The client takes no stream: it gets the last message alone.
+    pub whole: bool,
     /// `WWW-Authenticate`, should the caller turn out to lack something.
     pub challenge: Option<HeaderValue>,
 }
@@ -57,6 +60,8 @@ pub enum Answer {
     },
     /// A stream.
     Stream(Box<Flow>),
+    /// Each item is a call of its own, with its own answer.
+    Batch(Vec<Item>),
     /// Taken note of.
     Accepted,
     /// The session is over.
@@ -115,6 +120,10 @@ pub async fn finish(
     mut record: Record,
 ) -> Response<Body> {
     record.facts.request_bytes = reply.request_bytes;
+    let result = match result {
+        Ok(Answer::Stream(flow)) if reply.whole => flow.settle().await,
+        result => result,
+    };
     let request_id = HeaderValue::from_str(&record.facts.request_id).ok();
     let (mut response, outcome) = match result {
         Ok(Answer::Stream(flow)) => {
@@ -163,14 +172,20 @@ fn answered(answer: Answer, reply: &Reply) -> (Response<Body>, Outcome) {
             (json(status, enveloped(id, "error", &raw)), Outcome::ProtocolError(code))
         }
         Answer::Ended => (empty(StatusCode::NO_CONTENT), Outcome::Success),
-        Answer::Accepted | Answer::Stream(_) => (empty(StatusCode::ACCEPTED), Outcome::Success),
+        Answer::Accepted | Answer::Stream(_) | Answer::Batch(_) => {
+            (empty(StatusCode::ACCEPTED), Outcome::Success)
+        }
     }
 }
 
 fn stream(flow: Flow, reply: Reply, record: Record) -> Response<Body> {
     let id = reply.id.unwrap_or_else(|| Bytes::from_static(b"null"));
-    let body = Body::Stream(Box::pin(flow.into_stream(id, record)));
-    let mut response = Response::new(body);
+    events(Box::pin(flow.into_stream(id, record)))
+}
+
+/// An answer that is a stream of events.
+pub fn events(frames: Pin<Box<dyn Stream<Item = Bytes> + Send>>) -> Response<Body> {
+    let mut response = Response::new(Body::Stream(frames));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
@@ -290,7 +305,8 @@ fn enveloped(id: &[u8], member: &str, raw: &[u8]) -> Bytes {
     out.freeze()
 }
 
-fn json(status: StatusCode, body: Bytes) -> Response<Body> {
+/// A JSON body.
+pub fn json(status: StatusCode, body: Bytes) -> Response<Body> {
     let mut response = Response::new(Body::Whole(Some(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -307,7 +323,8 @@ pub fn document(body: Bytes) -> Response<Body> {
     response
 }
 
-fn empty(status: StatusCode) -> Response<Body> {
+/// No body.
+pub fn empty(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::Whole(None));
     *response.status_mut() = status;
     response

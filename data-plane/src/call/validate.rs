@@ -37,7 +37,9 @@ pub fn arguments(call: &Call<'_>, target: &Upstream, modern: bool) -> Result<Arg
         if !validator.is_valid(&value) {
             return Err(invalid(tool, &validator.violations(&value)));
         }
-        if let (true, Ok(declared)) = (modern, &tool.param_headers) {
+        // Verbs come without mirrors: the gateway makes those that a server needs.
+        let mirrors = modern && call.verb.is_none();
+        if let (true, Ok(declared)) = (mirrors, &tool.param_headers) {
             headers::check_params(call.headers, declared, &value)?;
         }
     }

@@ -61,6 +61,37 @@ pub fn of_bodiless(headers: &HeaderMap) -> Result<Era, Refusal> {
     }
 }
 
+/// The era of a batch, which only 2025-03-26 has; the session knows whether it is that.
+///
+/// # Errors
+/// [`Reason::InvalidRequest`] for a revision that has none, [`Reason::UnsupportedVersion`].
+pub fn of_batch(headers: &HeaderMap) -> Result<Era, Refusal> {
+    match version_header(headers)?.map(|text| (text, Revision::parse(text))) {
+        None => Ok(Era::Legacy(None)),
+        Some((_, Some(revision))) if !revision.modern() => Ok(Era::Legacy(Some(revision))),
+        Some((_, Some(_))) => Err(super::batch::refused()),
+        Some((text, None)) => Err(unsupported(text, &Revision::all())),
+    }
+}
+
+/// The era of one of the gateway's own verbs: stateless. What `_meta` and the headers say is
+/// held against each other as usual; a client that says nothing has no capabilities.
+///
+/// # Errors
+/// As [`decide`], and [`Reason::HeaderMismatch`] for mirrors that differ from the body.
+pub fn of_verb(message: &Message, headers: &HeaderMap) -> Result<Era, Refusal> {
+    let Message::Request { method, params, .. } = message else { return decide(message, headers) };
+    if meta(params)?.get(&key("protocolVersion")).is_some() {
+        return of_request(method, params, headers);
+    }
+    match version_header(headers)?.map(|text| (text, Revision::parse(text))) {
+        None | Some((_, Some(_))) => {}
+        Some((text, None)) => return Err(unsupported(text, &Revision::all())),
+    }
+    let revision = Revision::V2026_07_28;
+    Ok(Era::Modern(Claim { revision, client_info: None, capabilities: Bytes::from_static(b"{}") }))
+}
+
 /// The era of a message.
 ///
 /// # Errors

@@ -72,6 +72,23 @@ pub fn check_mirrors(headers: &HeaderMap, method: &str, name: Option<&str>) -> R
     if value == name { Ok(()) } else { Err(mismatch("Mcp-Name differs from the body")) }
 }
 
+/// The same for clients that need not send them: what is there must agree.
+///
+/// # Errors
+/// [`Reason::HeaderMismatch`] when one is unreadable or differs from the body.
+pub fn check_sent_mirrors(
+    headers: &HeaderMap,
+    methods: [&str; 2],
+    name: Option<&str>,
+) -> Result<(), Refusal> {
+    if single(headers, "mcp-method")?.is_some_and(|value| !methods.contains(&value)) {
+        return Err(mismatch("Mcp-Method differs from the body"));
+    }
+    let (Some(value), Some(name)) = (single(headers, "mcp-name")?, name) else { return Ok(()) };
+    let value = decode(value).map_err(|why| mismatch(&format!("Mcp-Name {why}")))?;
+    if value == name { Ok(()) } else { Err(mismatch("Mcp-Name differs from the body")) }
+}
+
 /// Checks the headers that mirror arguments of a tool.
 ///
 /// # Errors

@@ -7,6 +7,7 @@
     unreachable_pub
 )]
 
+mod batch;
 mod binary;
 mod cross;
 mod joined;
@@ -17,6 +18,7 @@ mod proxy;
 mod records;
 mod refusals;
 mod sockets;
+mod verbs;
 
 use serde_json::json;
 use weir_model::resource::{DefinitionKind, Rule, Subject};

@@ -47,6 +47,10 @@ pub struct Group {
     /// none means for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale_after_secs: Option<u64>,
+    /// Serves the verbs `mcp.handshake`, `tool.invoke`, `resource.get` and `prompt.render` beside
+    /// the standard methods that they stand for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub verbs: bool,
 }
 
 /// What a group demands of its audit trail (design, section 9).
