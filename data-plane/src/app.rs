@@ -26,7 +26,7 @@ use weir_runtime::tls::{self, ClientAuth, ServerCertificate};
 use crate::config::{ConfigMetrics, Identity, State};
 use crate::gateway::Gateway;
 use crate::hop::{self, Hop};
-use crate::keys::Keys;
+use crate::keys::{KeyMetrics, Keys};
 use crate::limits::Limits;
 use crate::listener::Listener;
 use crate::metrics::CallMetrics;
@@ -120,7 +120,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     let upstreams = upstream::Settings { extra_roots: roots.clone(), commands: commands(settings) };
     let gateway = Arc::new(Gateway {
         config: Arc::clone(&parts.config),
-        keys: Keys::new(Arc::new(Fetcher::new(&roots)?)),
+        keys: Keys::new(Arc::new(Fetcher::new(&roots)?), KeyMetrics::register(&parts.metrics)),
         decisions: Arc::default(),
         limits: Limits::default(),
         upstreams: Upstreams::new(upstreams)?,

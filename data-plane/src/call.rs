@@ -14,7 +14,6 @@ pub mod endpoint;
 pub mod forward;
 pub mod inbound;
 pub mod local;
-pub mod metadata;
 pub mod record;
 pub mod relay;
 pub mod reserve;
@@ -33,6 +32,7 @@ use http::{Request, Response};
 use http_body::Body as HttpBody;
 use weir_model::snapshot::Snapshot;
 
+use crate::authorization;
 pub use crate::gateway::Gateway;
 pub use respond::Body;
 pub use stop::Stop;
@@ -52,8 +52,8 @@ where
 {
     let (head, body) = request.into_parts();
     let snapshot = gateway.config.current();
-    if let Some(path) = metadata::endpoint_of(head.uri.path()) {
-        return gateway.metadata(conn, &head, &snapshot, path);
+    if authorization::concerns(head.uri.path()) {
+        return authorization::serve(gateway, conn, &head, &snapshot).await;
     }
     let endpoint = endpoint::find(head.uri.path(), &snapshot);
     let record = match Record::open(gateway, conn, &snapshot, endpoint.as_ref().ok()) {
@@ -118,7 +118,7 @@ where
     record.called(&call);
 
     let now = gateway.now_secs();
-    let who = authenticate::verify(call.headers, &endpoint.group, &gateway.keys, now).await?;
+    let who = authenticate::caller(gateway, (conn, head), endpoint, now).await?;
     record.by(&who);
 
     let sealer = gateway.sealer(snapshot);

@@ -5,7 +5,6 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use http::request::Parts;
-use http::{Method, Response};
 use weir_audit::Pipeline;
 use weir_model::policy::Context;
 use weir_model::principal::Principal;
@@ -15,12 +14,12 @@ use weir_model::snapshot::{GroupView, Snapshot};
 use weir_runtime::clock::SharedClock;
 use weir_runtime::drain::Watch;
 
+use crate::authorization::metadata;
 use crate::call::client::{Client, reported_name};
 use crate::call::endpoint::{self, Endpoint};
 use crate::call::inbound::Conn;
-use crate::call::respond::{self, Body, Reply};
 use crate::call::sight::Sight;
-use crate::call::{authenticate, metadata};
+use crate::call::authenticate;
 use crate::config::State;
 use crate::decisions::Decisions;
 use crate::hop::Hop;
@@ -135,42 +134,22 @@ impl Gateway {
         }
     }
 
-    /// `WWW-Authenticate` for a refusal that calls for it.
+    /// `WWW-Authenticate` for a refusal that calls for it. `missing` are scopes that this call
+    /// needs and the token lacks.
     pub fn challenge(
         &self,
         conn: &Conn,
         head: &Parts,
         reason: Reason,
-        scope: Option<&str>,
+        missing: Option<&str>,
     ) -> Option<HeaderValue> {
         if !matches!(reason.status(), 401 | 403) {
             return None;
         }
+        let endpoint = endpoint::find(head.uri.path(), &self.config.current()).ok()?;
+        let scope = metadata::scopes(&endpoint.group, missing);
         let base = self.site.base_url(conn, head);
         let path = head.uri.path().trim_end_matches('/');
-        authenticate::challenge(reason, &metadata::metadata_url(&base, path), scope)
-    }
-
-    /// The protected resource metadata of an endpoint: public, so that clients find the issuer
-    /// before they have a token.
-    pub fn metadata(
-        &self,
-        conn: &Conn,
-        head: &Parts,
-        snapshot: &Snapshot,
-        path: &str,
-    ) -> Response<Body> {
-        let found = self.site.check_host(conn, head).and_then(|()| match head.method {
-            Method::GET | Method::HEAD => endpoint::find(path, snapshot),
-            _ => Err(Reason::MethodNotAllowed.into()),
-        });
-        match found {
-            Ok(endpoint) => {
-                let base = self.site.base_url(conn, head);
-                let path = path.trim_end_matches('/');
-                respond::document(metadata::document(&endpoint.group, &base, path))
-            }
-            Err(refusal) => respond::refused(&refusal, &Reply::default()),
-        }
+        authenticate::challenge(reason, &metadata::metadata_url(&base, path), scope.as_deref())
     }
 }

@@ -5,13 +5,17 @@
 //! Times are compared with the time that the caller passes in, not with a clock of a library.
 //!
 //! A verified token is kept until it expires, under its hash, the group and the documents of the
-//! group's providers, and only while the key that verified it is still published.
+//! group's providers, and only while the key that verified it is still published. A token whose
+//! signature does not fit, that has expired or is for somebody else is remembered as refused for
+//! [`bounds::REFUSED_TOKEN_SECS`], so that a client that repeats it costs no signature check.
 
 mod claims;
 mod jwks;
+mod metrics;
 mod source;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use moka::sync::Cache;
 use weir_model::bounds;
@@ -22,9 +26,11 @@ use weir_model::resource::IdentityProvider;
 use weir_model::secret::equal_in_constant_time;
 use weir_model::snapshot::{GroupView, ProviderView};
 
+pub use metrics::KeyMetrics;
 pub use source::{Fetch, SourceStatus};
 
 use claims::Claims;
+use metrics::TokenResult;
 use source::{KeySet, Sources};
 
 /// In front of every API token, so that secret scanners know one.
@@ -35,6 +41,15 @@ const API_TOKEN_PREFIX: &str = "weir_at_";
 pub struct Keys {
     sources: Sources,
     verified: Cache<Digest, Verified>,
+    refused: Cache<Digest, Refused>,
+    metrics: KeyMetrics,
+}
+
+/// A refusal that the same token would meet again.
+#[derive(Debug, Clone)]
+struct Refused {
+    refusal: Refusal,
+    until: i64,
 }
 
 #[derive(Debug, Clone)]
@@ -48,12 +63,16 @@ struct Verified {
 
 impl Keys {
     /// Verifies with keys that `fetch` gets.
-    pub fn new(fetch: Arc<dyn Fetch>) -> Self {
+    pub fn new(fetch: Arc<dyn Fetch>, metrics: KeyMetrics) -> Self {
         let verified = Cache::builder().max_capacity(bounds::VERIFIED_TOKENS_MAX).build();
-        Self { sources: Sources::new(fetch), verified }
+        let short = Duration::from_secs(bounds::REFUSED_TOKEN_SECS);
+        let refused =
+            Cache::builder().max_capacity(bounds::REFUSED_TOKENS_MAX).time_to_live(short).build();
+        Self { sources: Sources::new(fetch, metrics.clone()), verified, refused, metrics }
     }
 
-    /// Says who a token is from.
+    /// Says who a token is from. `resource` is the URL of the endpoint that is called, where the
+    /// gateway knows its own name: a token for it needs no audience of a document (RFC 8707).
     ///
     /// # Errors
     /// `TokenInvalid`, `TokenExpired`, `TokenAudience`, or `IdentityUnavailable` when no keys of
@@ -61,7 +80,7 @@ impl Keys {
     pub async fn verify(
         &self,
         token: &str,
-        group: &GroupView,
+        (group, resource): (&GroupView, Option<&str>),
         now: i64,
     ) -> Result<Arc<Principal>, Refusal> {
         if token.len() > bounds::TOKEN_BYTES_MAX {
@@ -71,17 +90,60 @@ impl Keys {
         if let Some(rest) = token.strip_prefix(API_TOKEN_PREFIX) {
             return api_token(token, rest, group, now);
         }
-        let key = cache_key(token, group);
+        let key = cache_key(token, group, resource);
         if let Some(hit) = self.verified.get(&key) {
             let current = (hit.from..hit.until).contains(&now) && hit.source.holds(&hit.keys);
             if current {
+                self.metrics.token(TokenResult::Cached);
                 return Ok(hit.principal);
             }
             self.verified.invalidate(&key);
         }
-        let verified = self.jwt(token, group, now).await?;
-        self.verified.insert(key, verified.clone());
-        Ok(verified.principal)
+        if let Some(hit) = self.refused.get(&key).filter(|hit| now < hit.until) {
+            self.metrics.token(TokenResult::CachedRefusal);
+            return Err(hit.refusal);
+        }
+        match self.jwt(token, (group, resource), now).await {
+            Ok(verified) => {
+                self.metrics.token(TokenResult::Verified);
+                self.verified.insert(key, verified.clone());
+                Ok(verified.principal)
+            }
+            Err(refusal) => {
+                self.metrics.token(TokenResult::Refused);
+                if lasts(&refusal) {
+                    let secs = i64::try_from(bounds::REFUSED_TOKEN_SECS).unwrap_or(0);
+                    let until = now.saturating_add(secs);
+                    self.refused.insert(key, Refused { refusal: refusal.clone(), until });
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    /// What an issuer says about itself (OIDC discovery or RFC 8414), kept fresh like its keys.
+    ///
+    /// # Errors
+    /// A sentence for logs.
+    pub async fn describe(
+        &self,
+        provider: &IdentityProvider,
+    ) -> Result<Arc<serde_json::Value>, String> {
+        self.sources.get(provider).describe().await
+    }
+
+    /// The claims of a JWT of this provider whose signature fits. Who it is for, and until when,
+    /// is for the caller to judge.
+    ///
+    /// # Errors
+    /// `TokenInvalid` or `IdentityUnavailable`.
+    pub async fn signed_claims(
+        &self,
+        token: &str,
+        provider: &IdentityProvider,
+    ) -> Result<serde_json::Map<String, serde_json::Value>, Refusal> {
+        let source = self.sources.get(provider);
+        Ok(verify_signature(token, &source, provider).await?.0.into_map())
     }
 
     /// Fetches the keys of a group's providers, so that the first call need not wait.
@@ -97,12 +159,17 @@ impl Keys {
         self.sources.status()
     }
 
-    async fn jwt(&self, token: &str, group: &GroupView, now: i64) -> Result<Verified, Refusal> {
+    async fn jwt(
+        &self,
+        token: &str,
+        (group, resource): (&GroupView, Option<&str>),
+        now: i64,
+    ) -> Result<Verified, Refusal> {
         let unverified = Claims::unverified(token)?;
         let issuer = unverified.issuer()?;
         let mut refusal = None;
         for provider in group.providers.iter().filter(|p| p.spec.issuer == issuer) {
-            match self.jwt_of(token, provider, group, now).await {
+            match self.jwt_of((token, now), provider, (group, resource)).await {
                 Ok(verified) => return Ok(verified),
                 // Of several providers with one issuer, the one that got furthest says why.
                 Err(next) => {
@@ -120,19 +187,32 @@ impl Keys {
 
     async fn jwt_of(
         &self,
-        token: &str,
+        (token, now): (&str, i64),
         provider: &ProviderView,
-        group: &GroupView,
-        now: i64,
+        (group, resource): (&GroupView, Option<&str>),
     ) -> Result<Verified, Refusal> {
         let source = self.sources.get(&provider.spec);
         let (claims, keys) = verify_signature(token, &source, &provider.spec).await?;
-        let audience = group.spec.audience.as_deref();
-        let (principal, from) = claims.principal(provider, audience, now)?;
+        let audiences: Vec<&str> =
+            group.spec.audience.as_deref().into_iter().chain(resource).collect();
+        let (principal, from) = claims.principal(provider, &audiences, (token, now))?;
         let until = principal.expires.unwrap_or(i64::MAX);
         Ok(Verified { principal: Arc::new(principal), source, keys, from, until })
     }
 }
+
+/// True for refusals that the same token meets again, whatever the issuer does meanwhile (but for
+/// a token whose key is not known yet, or that is not valid yet).
+fn lasts(refusal: &Refusal) -> bool {
+    match refusal.reason {
+        Reason::TokenExpired | Reason::TokenAudience => true,
+        Reason::TokenInvalid => refusal.detail == NO_FIT,
+        _ => false,
+    }
+}
+
+/// The detail of a refusal because of the signature.
+const NO_FIT: &str = "the signature does not fit";
 
 /// How far a token came before it was refused.
 fn progress(reason: Reason) -> u8 {
@@ -160,18 +240,20 @@ async fn verify_signature(
     }
     let detail = match candidates {
         0 => "the issuer publishes no key for this token",
-        _ => "the signature does not fit",
+        _ => NO_FIT,
     };
     Err(Refusal::new(Reason::TokenInvalid, detail))
 }
 
 /// Over the group and its providers' documents too: a token verified under other rules is new.
-fn cache_key(token: &str, group: &GroupView) -> Digest {
+fn cache_key(token: &str, group: &GroupView, resource: Option<&str>) -> Digest {
     let name = group.name.as_str().as_bytes();
     let sizes = [name.len() as u64, group.providers.len() as u64].map(u64::to_be_bytes).concat();
     let audience = group.spec.audience.as_deref().unwrap_or("");
-    let audience_size = (audience.len() as u64).to_be_bytes();
-    let mut parts: Vec<&[u8]> = vec![&sizes, name, &audience_size, audience.as_bytes()];
+    let resource = resource.unwrap_or("");
+    let more = [audience.len() as u64, resource.len() as u64].map(u64::to_be_bytes).concat();
+    let mut parts: Vec<&[u8]> =
+        vec![&sizes, name, &more, audience.as_bytes(), resource.as_bytes()];
     parts.extend(group.providers.iter().map(|provider| provider.digest.0.as_slice()));
     parts.push(token.as_bytes());
     Digest::of_parts(&parts)

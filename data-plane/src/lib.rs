@@ -11,6 +11,7 @@
 //! proxy keeps nothing that another proxy would miss.
 
 pub mod app;
+pub mod authorization;
 pub mod call;
 pub mod config;
 pub mod decisions;

@@ -64,6 +64,13 @@ impl Site {
         if listed || loopback { Ok(()) } else { Err(refused()) }
     }
 
+    /// The base URL, when it is certain to be ours: it was set, or the names of this proxy were.
+    /// A token that was issued for it was issued for us.
+    pub fn own_url(&self, conn: &Conn, head: &Parts) -> Option<String> {
+        let certain = self.public_url.is_some() || !self.hosts.iter().any(|own| own == "*");
+        certain.then(|| self.base_url(conn, head))
+    }
+
     /// The base URL of this request's endpoint: the setting, or what the client called us.
     pub fn base_url(&self, conn: &Conn, head: &Parts) -> String {
         if let Some(url) = &self.public_url {

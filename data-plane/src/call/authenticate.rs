@@ -4,30 +4,49 @@
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Uri};
 use weir_model::bounds;
 use weir_model::principal::Principal;
 use weir_model::reason::{Reason, Refusal};
 use weir_model::snapshot::GroupView;
 
-use crate::keys::Keys;
+use super::endpoint::Endpoint;
+use super::inbound::Conn;
+use crate::authorization::metadata;
+use crate::gateway::Gateway;
 
-/// Verifies the caller of a request.
+/// Finds out who calls an endpoint.
 ///
 /// # Errors
-/// `Unauthenticated` without a usable `Authorization` header, else what [`Keys::verify`] says.
+/// `Unauthenticated` without a usable `Authorization` header, else what [`crate::keys::Keys::verify`] says.
 /// Answer those of status 401 with [`challenge`].
-pub async fn verify(
-    headers: &HeaderMap,
-    group: &GroupView,
-    keys: &Keys,
+pub async fn caller(
+    gateway: &Gateway,
+    (conn, head): (&Conn, &Parts),
+    endpoint: &Endpoint,
     now: i64,
 ) -> Result<Arc<Principal>, Refusal> {
+    let Some(token) = token(&head.headers)? else { return nobody(&endpoint.group) };
+    let resource = gateway.site.own_url(conn, head);
+    let resource = resource.map(|base| metadata::resource_url(&base, head.uri.path()));
+    gateway.keys.verify(token, (&endpoint.group, resource.as_deref()), now).await
+}
+
+/// Who calls without a token.
+fn nobody(group: &GroupView) -> Result<Arc<Principal>, Refusal> {
+    if group.spec.anonymous {
+        return Ok(Arc::new(Principal::anonymous()));
+    }
+    Err(Refusal::new(Reason::Unauthenticated, "no Authorization header"))
+}
+
+/// The bearer token of a request; none without an `Authorization` header.
+fn token(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let mut all = headers.get_all(AUTHORIZATION).iter();
     match (all.next(), all.next()) {
-        (None, _) if group.spec.anonymous => Ok(Arc::new(Principal::anonymous())),
-        (None, _) => Err(Refusal::new(Reason::Unauthenticated, "no Authorization header")),
-        (Some(value), None) => keys.verify(bearer(value)?, group, now).await,
+        (None, _) => Ok(None),
+        (Some(value), None) => bearer(value).map(Some),
         (Some(_), Some(_)) => {
             let detail = "more than one Authorization header";
             Err(Refusal::new(Reason::InvalidRequest, detail).hint("Send one Authorization header."))
@@ -182,43 +201,31 @@ mod tests {
         assert_eq!(text(Reason::UnknownTarget, None), None);
     }
 
-    /// An issuer's web that nobody may ask: tokens here never get that far.
-    #[derive(Debug)]
-    struct Nowhere;
-
-    #[async_trait::async_trait]
-    impl crate::keys::Fetch for Nowhere {
-        async fn get_json(&self, url: &str, _: bool) -> Result<bytes::Bytes, String> {
-            panic!("{url} was fetched");
-        }
-    }
-
-    #[tokio::test]
-    async fn one_header_says_who_calls() {
-        let keys = Keys::new(Arc::new(Nowhere));
-        let world = World::new().group("acme").account("acme", "ci");
-        let (closed, token) = (world.snapshot(), World::token("acme", "ci"));
+    #[test]
+    fn one_header_says_who_calls() {
+        let world = World::new().group("acme");
+        let closed = world.snapshot();
         let open = world.group_with("acme", |group| group.anonymous = true).snapshot();
-        let good = format!("Bearer {token}");
-        // headers, closed group, group that lets anonymous callers in
-        type Found = Result<&'static str, Reason>;
-        let cases: [(&[&str], Found, Found); 5] = [
-            (&[], Err(Reason::Unauthenticated), Ok("anonymous")),
-            (&[&good], Ok("account:ci"), Ok("account:ci")),
-            (&[&good, &good], Err(Reason::InvalidRequest), Err(Reason::InvalidRequest)),
-            (&["Bearer nonsense"], Err(Reason::TokenInvalid), Err(Reason::TokenInvalid)),
-            (&["Basic YTpi"], Err(Reason::Unauthenticated), Err(Reason::Unauthenticated)),
+        // headers, and what comes of them
+        type Found = Result<Option<&'static str>, Reason>;
+        let cases: [(&[&str], Found); 5] = [
+            (&[], Ok(None)),
+            (&["Bearer abc"], Ok(Some("abc"))),
+            (&["Bearer abc", "Bearer abc"], Err(Reason::InvalidRequest)),
+            (&["Bearer a b"], Err(Reason::TokenInvalid)),
+            (&["Basic YTpi"], Err(Reason::Unauthenticated)),
         ];
-        for (values, in_closed, in_open) in cases {
+        for (values, expect) in cases {
             let mut headers = HeaderMap::new();
             for value in values {
-                headers.append(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+                headers.append(AUTHORIZATION, HeaderValue::from_static(value));
             }
-            for (snapshot, expect) in [(&closed, in_closed), (&open, in_open)] {
-                let got = verify(&headers, &snapshot.groups["acme"], &keys, 0).await;
-                let got = got.map(|who| who.id()).map_err(|refusal| refusal.reason);
-                assert_eq!(got, expect.map(str::to_owned), "{values:?}");
-            }
+            assert_eq!(token(&headers).map_err(|refusal| refusal.reason), expect, "{values:?}");
         }
+        let who = |snapshot: &weir_model::snapshot::Snapshot| {
+            nobody(&snapshot.groups["acme"]).map(|who| who.id()).map_err(|refusal| refusal.reason)
+        };
+        assert_eq!(who(&closed), Err(Reason::Unauthenticated));
+        assert_eq!(who(&open), Ok("anonymous".to_owned()));
     }
 }

@@ -22,6 +22,7 @@ use weir_model::reason::{Reason, Refusal};
 use weir_model::resource::{IdentityProvider, KeySource};
 
 use super::jwks::{self, Header, Key};
+use super::metrics::{FetchResult, KeyMetrics};
 use crate::upstream::fetch::Fetcher;
 
 /// Gets small JSON documents from issuers.
@@ -71,10 +72,19 @@ pub(super) struct Source {
     from: KeySource,
     allow_private: bool,
     fetch: Arc<dyn Fetch>,
+    metrics: KeyMetrics,
     current: ArcSwapOption<KeySet>,
+    described: ArcSwapOption<Described>,
     times: Mutex<Times>,
     /// Held by the one that fetches.
     turn: tokio::sync::Mutex<()>,
+}
+
+/// What an issuer said about itself.
+#[derive(Debug)]
+struct Described {
+    document: Arc<Value>,
+    at: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -176,11 +186,14 @@ impl Source {
         times.tried = Some(Instant::now());
         match result {
             Ok(set) => {
+                let same = self.current.load().as_ref().is_some_and(|c| c.digest == set.digest);
+                self.metrics.fetch(if same { FetchResult::Same } else { FetchResult::Changed });
                 times.fetched = Some(Instant::now());
                 times.failure = None;
                 self.current.store(Some(Arc::new(set)));
             }
             Err(why) => {
+                self.metrics.fetch(FetchResult::Failed);
                 tracing::warn!(issuer = self.issuer, why, "an issuer's keys cannot be fetched");
                 times.failure = Some(why);
             }
@@ -204,19 +217,50 @@ impl Source {
         body.map_err(|why| format!("{url}: {why}"))
     }
 
-    /// `jwks_uri` of the OpenID configuration, else of RFC 8414 metadata.
+    /// `jwks_uri` of the issuer's own description.
     async fn discover(&self) -> Result<String, String> {
+        let document = self.fetch_description().await?;
+        let jwks = document["jwks_uri"].as_str();
+        jwks.map(str::to_owned).ok_or_else(|| format!("{} names no jwks_uri", self.issuer))
+    }
+
+    /// The issuer's description, fetched unless there is a fresh one. An old one is better than
+    /// none when the issuer does not answer.
+    pub(super) async fn describe(&self) -> Result<Arc<Value>, String> {
+        let age = Duration::from_secs(bounds::JWKS_REFRESH_SECS);
+        let kept = |age: Duration| {
+            let described = self.described.load_full()?;
+            (described.at.elapsed() < age).then(|| Arc::clone(&described.document))
+        };
+        if let Some(document) = kept(age) {
+            return Ok(document);
+        }
+        let _turn = self.turn.lock().await;
+        if let Some(document) = kept(age) {
+            return Ok(document);
+        }
+        let stale = Duration::from_secs(bounds::JWKS_STALE_SECS);
+        self.fetch_description().await.or_else(|why| kept(stale).ok_or(why))
+    }
+
+    /// The OpenID configuration, else RFC 8414 metadata.
+    async fn fetch_description(&self) -> Result<Arc<Value>, String> {
         let mut failures = Vec::new();
         for url in discovery_urls(&self.issuer) {
             match self.metadata(&url).await {
-                Ok(jwks) => return Ok(jwks),
+                Ok(document) => {
+                    let (document, at) = (Arc::new(document), Instant::now());
+                    let described = Described { document: Arc::clone(&document), at };
+                    self.described.store(Some(Arc::new(described)));
+                    return Ok(document);
+                }
                 Err(why) => failures.push(why),
             }
         }
         Err(failures.join("; "))
     }
 
-    async fn metadata(&self, url: &str) -> Result<String, String> {
+    async fn metadata(&self, url: &str) -> Result<Value, String> {
         let body = self.get(url).await?;
         let document: Value =
             serde_json::from_slice(&body).map_err(|_| format!("{url}: it is no JSON"))?;
@@ -224,8 +268,7 @@ impl Source {
         if document["issuer"].as_str() != Some(self.issuer.as_str()) {
             return Err(format!("{url}: it names another issuer than the provider's document"));
         }
-        let jwks = document["jwks_uri"].as_str();
-        jwks.map(str::to_owned).ok_or_else(|| format!("{url}: it has no jwks_uri"))
+        Ok(document)
     }
 }
 
@@ -245,16 +288,17 @@ fn discovery_urls(issuer: &str) -> Vec<String> {
 #[derive(Debug)]
 pub(super) struct Sources {
     fetch: Arc<dyn Fetch>,
+    metrics: KeyMetrics,
     by_origin: Cache<Digest, Arc<Source>>,
 }
 
 impl Sources {
-    pub(super) fn new(fetch: Arc<dyn Fetch>) -> Self {
+    pub(super) fn new(fetch: Arc<dyn Fetch>, metrics: KeyMetrics) -> Self {
         let by_origin = Cache::builder()
             .max_capacity(bounds::JWKS_SOURCES_MAX)
             .time_to_idle(Duration::from_secs(bounds::JWKS_STALE_SECS))
             .build();
-        Self { fetch, by_origin }
+        Self { fetch, metrics, by_origin }
     }
 
     /// The source that a provider's document names. Other changes of the document keep it.
@@ -274,7 +318,9 @@ impl Sources {
                 from: provider.keys.clone(),
                 allow_private: provider.allow_private,
                 fetch: Arc::clone(&self.fetch),
+                metrics: self.metrics.clone(),
                 current: ArcSwapOption::empty(),
+                described: ArcSwapOption::empty(),
                 times: Mutex::default(),
                 turn: tokio::sync::Mutex::default(),
             })

@@ -147,14 +147,14 @@ impl Scene {
         web.put(JWKS, json!({"keys": pairs.iter().map(|p| p.public()).collect::<Vec<_>>()}));
         let metadata = json!({"issuer": ISSUER, "jwks_uri": JWKS});
         web.put(&format!("{ISSUER}/.well-known/openid-configuration"), metadata);
-        let keys = Keys::new(Arc::<Web>::clone(&web));
+        let keys = Keys::new(Arc::<Web>::clone(&web), KeyMetrics::default());
         Self { web, keys, snapshot: snapshot(documents) }
     }
     async fn verify(&self, token: &str) -> Result<Arc<Principal>, Refusal> {
         self.at(token, NOW).await
     }
     async fn at(&self, token: &str, now: i64) -> Result<Arc<Principal>, Refusal> {
-        self.keys.verify(token, &self.snapshot.groups["acme"], now).await
+        self.keys.verify(token, (&self.snapshot.groups["acme"], None), now).await
     }
     async fn reason(&self, token: &str) -> Option<Reason> {
         self.verify(token).await.err().map(|refusal| {
@@ -475,11 +475,118 @@ async fn a_remembered_token_obeys_the_clock_and_the_documents() {
 
     let narrower = provider("okta", "").replace("weir,", "");
     let narrower = snapshot(&narrower);
-    let refusal = scene.keys.verify(&token, &narrower.groups["acme"], NOW).await.unwrap_err();
+    let refusal = scene.keys.verify(&token, (&narrower.groups["acme"], None), NOW).await.unwrap_err();
     assert_eq!(refusal.reason, Reason::TokenAudience, "verified under other documents");
     assert_eq!(scene.web.asked(JWKS), 1, "but the keys are the same");
 
     let own = World::new().documents(&provider("okta", "").replace("weir,", ""));
     let own = own.group_with("acme", |g| g.audience = Some("weir".to_owned())).snapshot();
-    assert!(scene.keys.verify(&token, &own.groups["acme"], NOW).await.is_ok(), "the group's own");
+    assert!(scene.keys.verify(&token, (&own.groups["acme"], None), NOW).await.is_ok(), "the group's own");
+}
+
+/// Claims as the products send them, and what becomes of them.
+#[tokio::test]
+async fn presets_know_the_claims_of_their_products() {
+    let pair = Pair::ed("k1");
+    let cases = [
+        (
+            "generic",
+            json!({"groups": ["staff"], "roles": ["dev"], "scope": "a b", "azp": "cli"}),
+            ("alice", vec!["dev", "staff"], vec!["a", "b"], Some("cli")),
+        ),
+        (
+            "okta",
+            json!({"groups": ["Everyone"], "scp": ["mcp", "openid"], "cid": "0oa1",
+                   "roles": ["ignored"]}),
+            ("alice", vec!["Everyone"], vec!["mcp", "openid"], Some("0oa1")),
+        ),
+        (
+            "entra",
+            json!({"oid": "8f-1", "groups": ["g-1"], "roles": ["Task.Read"], "scp": "mcp.call",
+                   "azp": "app-1", "hasgroups": false}),
+            ("8f-1", vec!["Task.Read", "g-1"], vec!["mcp.call"], Some("app-1")),
+        ),
+        (
+            "auth0",
+            json!({"https://acme.example/roles": ["admin"], "https://acme.example/groups": ["g"],
+                   "https://acme.example/plan": ["gold"], "permissions": ["read:x"],
+                   "scope": "openid"}),
+            ("alice", vec!["admin", "g"], vec!["openid", "read:x"], None),
+        ),
+        (
+            "keycloak",
+            json!({"groups": ["/staff/eu"], "realm_access": {"roles": ["user"]},
+                   "resource_access": {"billing": {"roles": ["clerk"]}, "x": {}},
+                   "scope": "openid mcp", "azp": "cli"}),
+            ("alice", vec!["/staff/eu", "billing/clerk", "user"], vec!["mcp", "openid"],
+             Some("cli")),
+        ),
+    ];
+    for (preset, more, (subject, memberships, scopes, client)) in cases {
+        let scene = Scene::new(&[&pair], &provider("idp", &format!("  preset: {preset}\n")));
+        let mut claims = claims();
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let who = scene.verify(&pair.sign(&claims)).await.unwrap();
+        assert_eq!(&*who.subject, subject, "{preset}");
+        let words = |list: &[Arc<str>]| list.iter().map(|w| w.to_string()).collect::<Vec<_>>();
+        assert_eq!(words(&who.memberships), memberships, "{preset}");
+        assert_eq!(words(&who.scopes), scopes, "{preset}");
+        assert_eq!(who.credential.as_deref(), client, "{preset}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_without_its_groups_is_refused_unless_the_document_says_otherwise() {
+    let pair = Pair::ed("k1");
+    let elsewhere = json!({"_claim_names": {"groups": "src1"}, "oid": "o",
+        "_claim_sources": {"src1": {"endpoint": "https://graph.example/me"}}, "roles": ["r"]});
+    let implicit = json!({"hasgroups": true, "oid": "o", "roles": ["r"]});
+    let strict = Scene::new(&[&pair], &provider("idp", "  preset: entra\n"));
+    let lax = Scene::new(&[&pair], &provider("idp", "  preset: entra\n  overage: ignore\n"));
+    for more in [elsewhere, implicit] {
+        let mut claims = claims();
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let token = pair.sign(&claims);
+        let refusal = strict.verify(&token).await.unwrap_err();
+        assert_eq!(refusal.reason, Reason::TokenInvalid);
+        assert!(refusal.message().contains("groups out of the token"), "{}", refusal.message());
+        let who = lax.verify(&token).await.unwrap();
+        assert_eq!(who.memberships.iter().map(|m| &**m).collect::<Vec<_>>(), ["r"]);
+    }
+}
+
+#[tokio::test]
+async fn a_token_for_the_endpoint_itself_needs_no_audience_of_a_document() {
+    let pair = Pair::ed("k1");
+    let scene = Scene::new(&[&pair], &provider("okta", ""));
+    let url = "https://gw.example/acme/files/mcp";
+    let token = pair.sign(&with("aud", json!(url)));
+    let group = &scene.snapshot.groups["acme"];
+    for (resource, good) in
+        [(Some(url), true), (Some("https://gw.example/acme/mcp/x"), false), (None, false)]
+    {
+        // Twice: what is remembered must not be remembered for another endpoint.
+        for _ in 0..2 {
+            let got = scene.keys.verify(&token, (group, resource), NOW).await;
+            assert_eq!(got.is_ok(), good, "{resource:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_refused_for_good_is_not_judged_again_for_a_while() {
+    let (good, other) = (Pair::ed("k1"), Pair::ed("k1"));
+    let scene = Scene::new(&[&good], &provider("okta", ""));
+    let forged = other.sign(&claims());
+    for _ in 0..3 {
+        assert_eq!(scene.reason(&forged).await, Some(Reason::TokenInvalid));
+    }
+    assert_eq!(scene.keys.refused.iter().count(), 1);
+    // The issuer takes the other key up: the token is good once its refusal is forgotten.
+    scene.web.put(JWKS, json!({"keys": [other.public()]}));
+    let unknown = good.sign_as(&claims(), |header| header.kid = Some("k2".into()));
+    assert_eq!(scene.reason(&unknown).await, Some(Reason::TokenInvalid), "fetches the keys anew");
+    assert_eq!(scene.keys.refused.iter().count(), 1, "a key may yet come");
+    let later = NOW + i64::try_from(bounds::REFUSED_TOKEN_SECS).unwrap();
+    assert!(scene.at(&forged, later).await.is_ok());
 }

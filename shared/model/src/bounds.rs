@@ -155,6 +155,10 @@ pub const DECISIONS_MAX: u64 = 100_000;
 pub const LIMIT_BUCKETS_MAX: usize = 500_000;
 /// Cached verified tokens of one proxy.
 pub const VERIFIED_TOKENS_MAX: u64 = 50_000;
+/// Tokens that one proxy remembers as refused.
+pub const REFUSED_TOKENS_MAX: u64 = 10_000;
+/// Seconds for which a token is remembered as refused.
+pub const REFUSED_TOKEN_SECS: u64 = 10;
 /// Keys of one JWKS.
 pub const JWKS_KEYS_MAX: usize = 100;
 /// Keys of one JWKS that are tried on one token (only tokens without a key id need more than one).

@@ -210,6 +210,16 @@ impl Rules {
         self.cedar.concerns(question)
     }
 
+    /// Scopes that rules name with `@scope`, words of them, sorted: what a client may be asked for.
+    pub fn scopes(&self) -> Vec<&str> {
+        let named = self.cedar.all_obligations().filter(|(key, _)| key == "scope");
+        let mut all: Vec<&str> =
+            named.flat_map(|(_, value)| value.split_ascii_whitespace()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// What the roles and bindings mean, as Cedar text over [`SCHEMA`].
     pub fn cedar_of_roles(&self) -> &str {
         &self.translation

@@ -37,6 +37,23 @@ pub struct Principal {
     pub credential: Option<Arc<str>>,
     /// Seconds since the epoch after which the proof is no longer valid.
     pub expires: Option<i64>,
+    /// The very token or certificate that proved it; none for API tokens (whose id is in
+    /// `credential`) and anonymous callers. No rule can read it.
+    #[serde(skip)]
+    pub token: Option<Arc<Presented>>,
+}
+
+/// By what one token or certificate can be told from all others: what a revocation names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presented {
+    /// Of the whole token as it came, or of the certificate's DER.
+    pub sha256: Digest,
+    /// `jti` (Entra: `uti`).
+    pub id: Option<String>,
+    /// `sid`: the session at the issuer.
+    pub session: Option<String>,
+    /// `iat`, seconds since the epoch.
+    pub issued: Option<i64>,
 }
 
 impl Principal {
@@ -50,6 +67,7 @@ impl Principal {
             scopes: Arc::default(),
             credential: None,
             expires: None,
+            token: None,
         }
     }
 

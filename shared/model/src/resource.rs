@@ -20,7 +20,8 @@ pub use access::{
 pub use document::{Document, FieldError, parse_documents};
 pub use group::{AuditClass, Group, PinRule, Region};
 pub use identity::{
-    Algorithm, ApiTokenEntry, ClaimNames, IdentityProvider, KeySource, ServiceAccount,
+    Algorithm, ApiTokenEntry, ClaimNames, ClaimOverrides, IdentityProvider, KeySource, Overage,
+    Preset, ServiceAccount,
 };
 pub use server::{HttpUpstream, Server, ServerVersion, StdioUpstream, TrafficShare, Upstream};
 pub use set::ResourceSet;

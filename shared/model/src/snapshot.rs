@@ -22,7 +22,7 @@ use crate::id::{Digest, Name, Revision};
 use crate::policy::Rules;
 use crate::principal::Principal;
 use crate::resource::{
-    Credential, FieldError, Group, IdentityProvider, Limit, ObservedEra, ResourceKey, ResourceSet,
+    ClaimNames, Credential, FieldError, Group, IdentityProvider, Limit, ObservedEra, ResourceKey, ResourceSet,
     SecretRef, Server, ServerVersion,
 };
 use crate::secret::Secret;
@@ -128,6 +128,8 @@ pub struct ProviderView {
     pub name: Name,
     /// What its document says.
     pub spec: Arc<IdentityProvider>,
+    /// Which claims of its tokens say what.
+    pub claims: ClaimNames,
     /// Of the document: keys the cache of its key set.
     pub digest: Digest,
 }

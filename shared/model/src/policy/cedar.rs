@@ -122,6 +122,10 @@ impl Cedar {
         &self.rules[at].id
     }
 
+    pub(super) fn all_obligations(&self) -> impl Iterator<Item = &(String, String)> {
+        self.rules.iter().flat_map(|rule| &rule.obligations)
+    }
+
     pub(super) fn obligations(&self, at: usize) -> &[(String, String)] {
         &self.rules[at].obligations
     }

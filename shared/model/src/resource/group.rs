@@ -39,10 +39,14 @@ pub struct Group {
     /// Lets callers without a token in as the principal `anonymous`. They still need a binding.
     #[serde(default)]
     pub anonymous: bool,
-    /// The documents' own name for this endpoint as an OAuth resource, where it differs from the
-    /// URL that clients use. Tokens must be issued for it (RFC 8707).
+    /// An audience that tokens of every provider of the group may have, besides those of the
+    /// providers' documents and the URL of the endpoint itself (RFC 8707).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audience: Option<String>,
+    /// Scopes that clients are told to ask for when they log in. What a rule names with `@scope`
+    /// they are told when they need it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
     /// Seconds for which proxies may serve this group without hearing from the control plane;
     /// none means for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -18,9 +18,15 @@ pub struct IdentityProvider {
     /// Accepted signature algorithms; never symmetric, never `none`.
     #[serde(default = "Algorithm::usual")]
     pub algorithms: Vec<Algorithm>,
-    /// Which claims say what.
+    /// Which product it is: says which claims mean what, where `claims` does not.
     #[serde(default)]
-    pub claims: ClaimNames,
+    pub preset: Preset,
+    /// Which claims say what, where that differs from the preset.
+    #[serde(default, skip_serializing_if = "ClaimOverrides::is_empty")]
+    pub claims: ClaimOverrides,
+    /// What happens to a token whose groups the provider left out because there are too many.
+    #[serde(default)]
+    pub overage: Overage,
     /// Seconds of clock skew that are forgiven, at most 300.
     #[serde(default = "thirty")]
     pub leeway_secs: u64,
@@ -68,9 +74,63 @@ impl Algorithm {
     }
 }
 
-/// Which claims say what. A dotted path reaches into objects: `realm_access.roles`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+/// A product whose claims are known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Preset {
+    /// What most issuers agree on: `sub`, `groups` and `roles`, `scope` or `scp`.
+    #[default]
+    Generic,
+    /// Okta: `groups`, `scp`, `cid`.
+    Okta,
+    /// Microsoft Entra: `oid`, `groups` and app `roles`, `scp`, `azp` or `appid`.
+    Entra,
+    /// Auth0: claims under a namespace (`https://acme.example/roles`), `permissions` as scopes.
+    Auth0,
+    /// Keycloak: `groups`, realm roles by name and client roles as `client/role`.
+    Keycloak,
+}
+
+/// What happens to a token that lacks its groups.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overage {
+    /// It is refused: a rule that forbids something to a group could be missed.
+    #[default]
+    Refuse,
+    /// It counts with the memberships that it has (roles, mostly).
+    Ignore,
+}
+
+/// Claims that differ from the preset. A list replaces the preset's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClaimOverrides {
+    /// The subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Claims whose strings are memberships.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memberships: Option<Vec<String>>,
+    /// Claims that hold scopes, as an array or as words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Vec<String>>,
+    /// Claims that name the OAuth client; the first present counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<Vec<String>>,
+}
+
+impl ClaimOverrides {
+    /// True when nothing differs.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Which claims say what. A name is looked for as it is, then as a dotted path into objects
+/// (`realm_access.roles`). `*/roles` is every claim whose name ends so (a namespace in front); a
+/// `*` between dots is every member, whose name is put in front of what is found: `client/role`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimNames {
     /// The subject.
     pub subject: String,
@@ -82,14 +142,51 @@ pub struct ClaimNames {
     pub client: Vec<String>,
 }
 
-impl Default for ClaimNames {
-    fn default() -> Self {
+impl Preset {
+    /// The claims of the product.
+    pub fn claims(self) -> ClaimNames {
+        let (subject, memberships, scopes, client): (_, &[&str], &[&str], &[&str]) = match self {
+            Self::Generic => (
+                "sub",
+                &["groups", "roles"],
+                &["scope", "scp"],
+                &["azp", "client_id", "cid"],
+            ),
+            Self::Okta => ("sub", &["groups"], &["scp"], &["cid"]),
+            Self::Entra => ("oid", &["groups", "roles", "wids"], &["scp"], &["azp", "appid"]),
+            Self::Auth0 => (
+                "sub",
+                &["groups", "roles", "*/groups", "*/roles"],
+                &["scope", "permissions"],
+                &["azp", "client_id"],
+            ),
+            Self::Keycloak => (
+                "sub",
+                &["groups", "realm_access.roles", "resource_access.*.roles"],
+                &["scope"],
+                &["azp", "client_id"],
+            ),
+        };
         let words = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
-        Self {
-            subject: "sub".to_owned(),
-            memberships: words(&["groups", "roles"]),
-            scopes: words(&["scope", "scp"]),
-            client: words(&["azp", "client_id", "cid"]),
+        ClaimNames {
+            subject: subject.to_owned(),
+            memberships: words(memberships),
+            scopes: words(scopes),
+            client: words(client),
+        }
+    }
+}
+
+impl IdentityProvider {
+    /// Which claims say what: the preset's, and what the document says instead.
+    pub fn claim_names(&self) -> ClaimNames {
+        let preset = self.preset.claims();
+        let own = self.claims.clone();
+        ClaimNames {
+            subject: own.subject.unwrap_or(preset.subject),
+            memberships: own.memberships.unwrap_or(preset.memberships),
+            scopes: own.scopes.unwrap_or(preset.scopes),
+            client: own.client.unwrap_or(preset.client),
         }
     }
 }

@@ -150,7 +150,12 @@ fn provider() -> impl Strategy<Value = IdentityProvider> {
         audiences: vec!["https://weir.example/acme".to_owned()],
         keys: crate::resource::KeySource::Discovery,
         algorithms: crate::resource::Algorithm::usual(),
-        claims: crate::resource::ClaimNames::default(),
+        preset: crate::resource::Preset::Keycloak,
+        claims: crate::resource::ClaimOverrides {
+            subject: Some("email".to_owned()),
+            ..crate::resource::ClaimOverrides::default()
+        },
+        overage: crate::resource::Overage::Refuse,
         leeway_secs,
         allow_private,
     })

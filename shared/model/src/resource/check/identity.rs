@@ -38,13 +38,16 @@ pub(super) fn provider(f: &mut Findings, spec: &IdentityProvider) {
 }
 
 fn claims(f: &mut Findings, spec: &IdentityProvider) {
-    f.add_if("spec.claims.subject", text::attribute(&spec.claims.subject));
+    if let Some(subject) = &spec.claims.subject {
+        f.add_if("spec.claims.subject", text::attribute(subject));
+    }
     let lists = [
         ("memberships", &spec.claims.memberships),
         ("scopes", &spec.claims.scopes),
         ("client", &spec.claims.client),
     ];
     for (name, list) in lists {
+        let Some(list) = list else { continue };
         let path = format!("spec.claims.{name}");
         f.count(&path, list.len(), (0, CLAIMS_MAX));
         for (i, claim) in list.iter().enumerate() {

@@ -7,6 +7,8 @@ use crate::resource::{Group, Region};
 
 /// Origins of one group.
 const ORIGINS_MAX: usize = 100;
+/// Scopes that clients are told to ask for.
+const SCOPES_MAX: usize = 64;
 /// Regions of one group.
 const REGIONS_MAX: usize = 100;
 
@@ -28,6 +30,11 @@ pub(super) fn group(f: &mut Findings, spec: &Group) {
     }
     if let Some(audience) = &spec.audience {
         f.add_if("spec.audience", self::audience(audience));
+    }
+    f.count("spec.scopes", spec.scopes.len(), (0, SCOPES_MAX));
+    f.unique(&spec.scopes, |i| format!("spec.scopes[{i}]"));
+    for (i, scope) in spec.scopes.iter().enumerate() {
+        f.add_if(format!("spec.scopes[{i}]"), text::scope(scope));
     }
     if spec.stale_after_secs == Some(0) {
         f.add("spec.staleAfterSecs", "must be at least 1; leave it out for no limit");

@@ -96,6 +96,16 @@ pub(super) fn attribute(text: &str) -> Option<String> {
         .then(|| format!("must be at most {ATTRIBUTE_BYTES_MAX} bytes long"))
 }
 
+/// What is wrong with an OAuth scope (RFC 6749, section 3.3).
+pub(super) fn scope(text: &str) -> Option<String> {
+    let fits = |b: u8| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+    if text == "offline_access" {
+        return Some("must not be offline_access: clients ask for that by themselves".to_owned());
+    }
+    (text.is_empty() || text.len() > ATTRIBUTE_BYTES_MAX || !text.bytes().all(fits))
+        .then(|| "must be one word of printable ASCII without quotes".to_owned())
+}
+
 /// What a pattern is matched against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Matches {

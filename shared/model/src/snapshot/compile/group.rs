@@ -92,6 +92,7 @@ fn providers(input: &Input<'_>, group: &Name) -> Vec<ProviderView> {
         .map(|(resource, name, spec)| ProviderView {
             name,
             spec: Arc::new(spec.clone()),
+            claims: spec.claim_names(),
             digest: resource.digest,
         })
         .collect()
@@ -231,6 +232,7 @@ fn views<'a>(
             scopes: Arc::clone(&scopes),
             credential: Some(entry.id.as_str().into()),
             expires: entry.expires,
+            token: None,
         };
         let principal = Arc::new(principal);
         (entry.sha256, TokenView { id: entry.id.clone(), expires: entry.expires, principal })
