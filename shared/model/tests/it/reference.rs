@@ -48,11 +48,11 @@ fn every_field_is_on_the_page() {
     // Members that are left out when empty are in the list of what is known instead.
     for (kind, known) in [
         ("Region", "displayName, url"),
-        ("Group", "displayName, regions, audit, pin, origins, anonymous, audience, staleAfterSecs"),
+        ("Group", "displayName, regions, audit, pin, origins, anonymous, audience, scopes, staleAfterSecs"),
         ("Server", "displayName, versions, traffic"),
         (
             "IdentityProvider",
-            "issuer, audiences, keys, algorithms, claims, leewaySecs, allowPrivate",
+            "issuer, audiences, keys, algorithms, preset, claims, overage, leewaySecs, allowPrivate",
         ),
         ("ServiceAccount", "displayName, memberships, scopes, tokens"),
         ("Role", "rules"),
