@@ -15,11 +15,11 @@ use weir_runtime::clock::SharedClock;
 use weir_runtime::drain::Watch;
 
 use crate::authorization::metadata;
+use crate::call::authenticate;
 use crate::call::client::{Client, reported_name};
 use crate::call::endpoint::{self, Endpoint};
 use crate::call::inbound::Conn;
 use crate::call::sight::Sight;
-use crate::call::authenticate;
 use crate::config::State;
 use crate::decisions::Decisions;
 use crate::hop::Hop;

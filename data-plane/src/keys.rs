@@ -252,8 +252,7 @@ fn cache_key(token: &str, group: &GroupView, resource: Option<&str>) -> Digest {
     let audience = group.spec.audience.as_deref().unwrap_or("");
     let resource = resource.unwrap_or("");
     let more = [audience.len() as u64, resource.len() as u64].map(u64::to_be_bytes).concat();
-    let mut parts: Vec<&[u8]> =
-        vec![&sizes, name, &more, audience.as_bytes(), resource.as_bytes()];
+    let mut parts: Vec<&[u8]> = vec![&sizes, name, &more, audience.as_bytes(), resource.as_bytes()];
     parts.extend(group.providers.iter().map(|provider| provider.digest.0.as_slice()));
     parts.push(token.as_bytes());
     Digest::of_parts(&parts)

@@ -130,9 +130,9 @@ impl Claims {
 
     fn check_audience(&self, spec: &IdentityProvider, own: &[&str]) -> Result<(), Refusal> {
         let fits = |value: &Value| {
-            value.as_str().is_some_and(|text| {
-                spec.audiences.iter().any(|a| a == text) || own.contains(&text)
-            })
+            value
+                .as_str()
+                .is_some_and(|text| spec.audiences.iter().any(|a| a == text) || own.contains(&text))
         };
         let wrong = |detail: &str| Refusal::new(Reason::TokenAudience, detail);
         match self.0.get("aud") {

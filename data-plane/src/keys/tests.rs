@@ -475,13 +475,17 @@ async fn a_remembered_token_obeys_the_clock_and_the_documents() {
 
     let narrower = provider("okta", "").replace("weir,", "");
     let narrower = snapshot(&narrower);
-    let refusal = scene.keys.verify(&token, (&narrower.groups["acme"], None), NOW).await.unwrap_err();
+    let refusal =
+        scene.keys.verify(&token, (&narrower.groups["acme"], None), NOW).await.unwrap_err();
     assert_eq!(refusal.reason, Reason::TokenAudience, "verified under other documents");
     assert_eq!(scene.web.asked(JWKS), 1, "but the keys are the same");
 
     let own = World::new().documents(&provider("okta", "").replace("weir,", ""));
     let own = own.group_with("acme", |g| g.audience = Some("weir".to_owned())).snapshot();
-    assert!(scene.keys.verify(&token, (&own.groups["acme"], None), NOW).await.is_ok(), "the group's own");
+    assert!(
+        scene.keys.verify(&token, (&own.groups["acme"], None), NOW).await.is_ok(),
+        "the group's own"
+    );
 }
 
 /// Claims as the products send them, and what becomes of them.
@@ -518,8 +522,12 @@ async fn presets_know_the_claims_of_their_products() {
             json!({"groups": ["/staff/eu"], "realm_access": {"roles": ["user"]},
                    "resource_access": {"billing": {"roles": ["clerk"]}, "x": {}},
                    "scope": "openid mcp", "azp": "cli"}),
-            ("alice", vec!["/staff/eu", "billing/clerk", "user"], vec!["mcp", "openid"],
-             Some("cli")),
+            (
+                "alice",
+                vec!["/staff/eu", "billing/clerk", "user"],
+                vec!["mcp", "openid"],
+                Some("cli"),
+            ),
         ),
     ];
     for (preset, more, (subject, memberships, scopes, client)) in cases {

@@ -22,8 +22,8 @@ use crate::id::{Digest, Name, Revision};
 use crate::policy::Rules;
 use crate::principal::Principal;
 use crate::resource::{
-    ClaimNames, Credential, FieldError, Group, IdentityProvider, Limit, ObservedEra, ResourceKey, ResourceSet,
-    SecretRef, Server, ServerVersion,
+    ClaimNames, Credential, FieldError, Group, IdentityProvider, Limit, ObservedEra, ResourceKey,
+    ResourceSet, SecretRef, Server, ServerVersion,
 };
 use crate::secret::Secret;
 

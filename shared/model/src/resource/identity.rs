@@ -146,12 +146,9 @@ impl Preset {
     /// The claims of the product.
     pub fn claims(self) -> ClaimNames {
         let (subject, memberships, scopes, client): (_, &[&str], &[&str], &[&str]) = match self {
-            Self::Generic => (
-                "sub",
-                &["groups", "roles"],
-                &["scope", "scp"],
-                &["azp", "client_id", "cid"],
-            ),
+            Self::Generic => {
+                ("sub", &["groups", "roles"], &["scope", "scp"], &["azp", "client_id", "cid"])
+            }
             Self::Okta => ("sub", &["groups"], &["scp"], &["cid"]),
             Self::Entra => ("oid", &["groups", "roles", "wids"], &["scp"], &["azp", "appid"]),
             Self::Auth0 => (

@@ -48,7 +48,10 @@ fn every_field_is_on_the_page() {
     // Members that are left out when empty are in the list of what is known instead.
     for (kind, known) in [
         ("Region", "displayName, url"),
-        ("Group", "displayName, regions, audit, pin, origins, anonymous, audience, scopes, staleAfterSecs"),
+        (
+            "Group",
+            "displayName, regions, audit, pin, origins, anonymous, audience, scopes, staleAfterSecs",
+        ),
         ("Server", "displayName, versions, traffic"),
         (
             "IdentityProvider",
