@@ -129,6 +129,7 @@ impl Gateway {
         Sight {
             group: Arc::clone(&endpoint.group),
             who: Arc::clone(who),
+            identity: who.digest(),
             context: Arc::new(context),
             decisions: Arc::clone(&self.decisions),
         }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use weir_model::id::Name;
+use weir_model::id::{Digest, Name};
 use weir_model::policy::{Action, Decision, Question, Rules};
 use weir_model::reason::{Reason, Refusal};
 
@@ -62,7 +62,7 @@ impl From<Denial> for Refusal {
     }
 }
 
-/// Decides a question.
+/// Decides a question; `who` is the digest of its principal.
 ///
 /// # Errors
 /// A [`Denial`] with `UnknownTarget` (`UnknownEndpoint` for a server as a whole), or
@@ -71,8 +71,9 @@ pub fn decide(
     decisions: &Decisions,
     rules: &Rules,
     question: &Question<'_>,
+    who: &Digest,
 ) -> Result<Permit, Denial> {
-    let decision = decisions.decide(rules, question);
+    let decision = decisions.decide(rules, question, who);
     if decision.allowed {
         return Ok(Permit {
             action: question.action,
@@ -86,8 +87,13 @@ pub fn decide(
 }
 
 /// True when a list may show the target: when it might be allowed, whatever the arguments.
-pub fn may_see(decisions: &Decisions, rules: &Rules, question: &Question<'_>) -> bool {
-    decisions.decide(rules, &Question { arguments: None, ..*question }).allowed
+pub fn may_see(
+    decisions: &Decisions,
+    rules: &Rules,
+    question: &Question<'_>,
+    who: &Digest,
+) -> bool {
+    decisions.decide(rules, &Question { arguments: None, ..*question }, who).allowed
 }
 
 fn deny(action: Action, decision: &Decision) -> Denial {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use weir_model::id::Name;
+use weir_model::id::{Digest, Name};
 use weir_model::policy::{Action, Context, Question};
 use weir_model::principal::Principal;
 use weir_model::reason::{Reason, Refusal};
@@ -22,6 +22,8 @@ pub struct Sight {
     pub group: Arc<GroupView>,
     /// Who looks.
     pub who: Arc<Principal>,
+    /// [`Principal::digest`] of it.
+    pub identity: Digest,
     /// Where and when.
     pub context: Arc<Context>,
     /// Decisions made before.
@@ -32,7 +34,7 @@ impl Sight {
     /// True when the rules might allow it, whatever the arguments will be.
     pub fn may(&self, server: &Name, action: Action, target: &str, hints: Hints) -> bool {
         let question = self.question(server, action, target, hints);
-        authorize::may_see(&self.decisions, &self.group.rules, &question)
+        authorize::may_see(&self.decisions, &self.group.rules, &question, &self.identity)
     }
 
     /// The decision; without `arguments`, whether it might be allowed.
@@ -47,7 +49,7 @@ impl Sight {
         arguments: Option<&Value>,
     ) -> Result<Permit, Denial> {
         let question = Question { arguments, ..self.question(server, action, target, hints) };
-        authorize::decide(&self.decisions, &self.group.rules, &question)
+        authorize::decide(&self.decisions, &self.group.rules, &question, &self.identity)
     }
 
     /// The permit for a call whose target was found to be visible.

@@ -1,4 +1,5 @@
-//! What decisions cost, by kind: `cargo bench -p weir-model --bench decide`.
+//! What decisions cost, by kind, beside the same by Cedar alone:
+//! `cargo bench -p weir-model --bench decide`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench")]
 
 use std::hint::black_box;
@@ -38,10 +39,18 @@ fn measure(what: &str, snapshot: &Snapshot, server: &str, tool: &str, arguments:
         arguments,
         context: &Context::default(),
     };
-    (0..1_000).for_each(|_| drop(black_box(rules.decide(&question))));
-    let start = Instant::now();
-    (0..ROUNDS).for_each(|_| drop(black_box(rules.decide(&question))));
-    println!("{what}: {:?}", start.elapsed() / ROUNDS);
+    let per_round = |round: &dyn Fn()| {
+        (0..1_000).for_each(|_| round());
+        let start = Instant::now();
+        (0..ROUNDS).for_each(|_| round());
+        start.elapsed() / ROUNDS
+    };
+    let whole = per_round(&|| drop(black_box(rules.decide(&question))));
+    let by_cedar = per_round(&|| drop(black_box(rules.decide_by_cedar(&question))));
+    let finished = rules
+        .residual(&question)
+        .map(|residual| per_round(&|| drop(black_box(rules.finish(&residual, &question)))));
+    println!("{what}: {whole:?}; finishing a residual {finished:?}; by Cedar {by_cedar:?}");
 }
 
 fn main() {
@@ -69,4 +78,20 @@ fn main() {
     measure("200 policies, none concerns the server", &both, "s7-a", "get_x", Some(&arguments));
     measure("200 policies, one reads an argument", &both, "s7-x", "get_x", Some(&arguments));
     measure("200 policies, one, arguments open", &both, "s7-x", "get_x", None);
+    for at in 0..20 {
+        let cedar = format!(
+            r#"forbid(principal, action == Action::"CallTool", resource)
+               when {{ principal.memberships.contains("team-{at}")
+                       && resource.server like "red-*" && context.hour > 18 }};"#
+        );
+        world = world.policy("acme", &format!("w{at}"), &cedar);
+    }
+    let wide = world.snapshot();
+    measure(
+        "20 of the whole group, one reads an argument",
+        &wide,
+        "s7-x",
+        "get_x",
+        Some(&arguments),
+    );
 }

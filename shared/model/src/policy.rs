@@ -12,6 +12,7 @@ mod cedar;
 mod clock;
 mod facts;
 mod guard;
+mod native;
 mod pattern;
 mod reads;
 mod roles;
@@ -170,13 +171,43 @@ impl Rules {
     /// Decides. With `arguments: None` a rule that reads them counts as it would help the caller
     /// (a conditional permit may allow, a conditional forbid may not deny): "might be allowed".
     pub fn decide(&self, question: &Question<'_>) -> Decision {
-        let mut question = *question;
-        if !question.action.has_arguments() {
-            question.arguments = Some(&serde_json::Value::Null);
+        let question = without_strange_arguments(question);
+        self.told(self.granted(&question), self.cedar.answer(&question))
+    }
+
+    /// Decides with Cedar alone, past the evaluator of our own: the same answer, for tests and for
+    /// comparisons.
+    #[doc(hidden)]
+    pub fn decide_by_cedar(&self, question: &Question<'_>) -> Decision {
+        let question = without_strange_arguments(question);
+        self.told(self.granted(&question), self.cedar.by_cedar(&question))
+    }
+
+    /// Everything that can be decided before arguments and context are known; none when that is
+    /// nothing. The question says whether there will be arguments.
+    pub fn residual(&self, question: &Question<'_>) -> Option<Residual> {
+        let question = without_strange_arguments(question);
+        let residue = self.cedar.residue(&question)?;
+        Some(Residual { granted: self.granted(&question), residue })
+    }
+
+    /// Decides a question that differs at most in arguments and context from the one that the
+    /// residual was made of: the same answer as [`Rules::decide`].
+    pub fn finish(&self, residual: &Residual, question: &Question<'_>) -> Decision {
+        let question = without_strange_arguments(question);
+        match self.cedar.finish(&residual.residue, &question) {
+            Some(answer) => self.told(residual.granted.clone(), answer),
+            None => self.told(residual.granted.clone(), self.cedar.by_cedar(&question)),
         }
+    }
+
+    fn granted(&self, question: &Question<'_>) -> Vec<Arc<str>> {
         let mut granted = Vec::new();
-        self.grants.collect(&question, &mut granted);
-        let mut answer = self.cedar.answer(&question);
+        self.grants.collect(question, &mut granted);
+        granted
+    }
+
+    fn told(&self, granted: Vec<Arc<str>>, mut answer: cedar::Answer) -> Decision {
         let mut decision = Decision {
             reads_arguments: answer.reads_arguments,
             reads_context: answer.reads_context,
@@ -223,6 +254,34 @@ impl Rules {
     /// What the roles and bindings mean, as Cedar text over [`SCHEMA`].
     pub fn cedar_of_roles(&self) -> &str {
         &self.translation
+    }
+}
+
+/// Only some requests have arguments; for others there is nothing that they could still say.
+fn without_strange_arguments<'a>(question: &Question<'a>) -> Question<'a> {
+    let mut question = *question;
+    if !question.action.has_arguments() {
+        question.arguments = Some(&serde_json::Value::Null);
+    }
+    question
+}
+
+/// A decision as far as it can be made without arguments and context. See [`Rules::residual`].
+#[derive(Debug)]
+pub struct Residual {
+    granted: Vec<Arc<str>>,
+    residue: cedar::Residue,
+}
+
+impl Residual {
+    /// True when arguments and context cannot change the decision any more.
+    pub fn is_closed(&self) -> bool {
+        self.residue.is_closed()
+    }
+
+    /// Parts of conditions that it holds: what it takes in memory, about 100 bytes each.
+    pub fn size(&self) -> usize {
+        self.residue.size()
     }
 }
 

@@ -76,15 +76,12 @@ impl Tags {
         match value {
             Value::String(s) => text.push((path, Expr::new_string(s.clone()))),
             Value::Bool(b) => flag.push((path, Expr::new_bool(*b))),
-            // Beyond 2^53 a float is no longer the number that was written.
-            Value::Number(n) if n.is_f64() && n.as_f64().is_none_or(|f| f.abs() > EXACT_MAX) => {}
-            Value::Number(n) => {
-                let written = n.to_string();
-                if let Some(whole) = whole(&written) {
+            Value::Number(_) => {
+                if let Some(whole) = long(value) {
                     number.push((path.clone(), Expr::new_long(whole)));
                 }
-                if let Some(fraction) = fraction(&written) {
-                    decimal.push((path, Expr::new_decimal(fraction)));
+                if let Some(scaled) = self::decimal(value) {
+                    decimal.push((path, Expr::new_decimal(written(scaled))));
                 }
             }
             Value::Array(items) => {
@@ -139,9 +136,69 @@ fn escape(name: &str) -> String {
     }
 }
 
-/// The value at a path that a rule names: a JSON pointer without its first slash.
-fn look_up<'a>(given: &'a Value, path: &str) -> Option<&'a Value> {
-    given.pointer(&format!("/{path}"))
+/// The value at a path that a rule names: a JSON pointer without its first slash. A path that is
+/// not written as paths are laid out leads nowhere.
+pub(super) fn look_up<'a>(given: &'a Value, path: &str) -> Option<&'a Value> {
+    let mut value = given;
+    for part in path.split('/') {
+        value = match value {
+            Value::Object(members) if part.contains('~') => members.get(&unescape(part)?)?,
+            Value::Object(members) => members.get(part)?,
+            Value::Array(items) => items.get(position(part)?)?,
+            _ => return None,
+        };
+    }
+    Some(value)
+}
+
+fn unescape(part: &str) -> Option<String> {
+    let name = part.replace("~1", "/").replace("~0", "~");
+    (escape(&name) == part).then_some(name)
+}
+
+fn position(part: &str) -> Option<usize> {
+    let canonical = part == "0" || !part.starts_with(['0', '+']);
+    if canonical { part.parse().ok() } else { None }
+}
+
+/// True when rules that need every path may be asked.
+pub(super) fn affordable(given: &Value) -> bool {
+    fn count(value: &Value, left: &mut usize) -> bool {
+        let (mut members, mut items) = (None, None);
+        match value {
+            Value::Object(map) => members = Some(map.values()),
+            Value::Array(list) => items = Some(list.iter()),
+            _ => {}
+        }
+        let mut below = members.into_iter().flatten().chain(items.into_iter().flatten());
+        below.all(|child| {
+            let Some(rest) = left.checked_sub(1) else { return false };
+            *left = rest;
+            count(child, left)
+        })
+    }
+    count(given, &mut { bounds::ARGUMENT_PATHS_MAX })
+}
+
+/// A number that is whole, as rules read it.
+pub(super) fn long(value: &Value) -> Option<i64> {
+    let number = value.as_number()?;
+    if number.is_f64() { exact(number).and_then(|text| whole(&text)) } else { number.as_i64() }
+}
+
+/// A number with at most four decimal places, as rules read it: in ten-thousandths.
+pub(super) fn decimal(value: &Value) -> Option<i64> {
+    let number = value.as_number()?;
+    if number.is_f64() {
+        return exact(number).and_then(|text| scaled(&text));
+    }
+    number.as_i64()?.checked_mul(10_000)
+}
+
+/// Beyond 2^53 a float is no longer the number that was written.
+fn exact(number: &serde_json::Number) -> Option<String> {
+    number.as_f64().filter(|float| float.abs() <= EXACT_MAX)?;
+    Some(number.to_string())
 }
 
 /// The number as a whole one, when it is one, however it is written: `3`, `3.0`, `3e2`.
@@ -154,13 +211,17 @@ fn whole(written: &str) -> Option<i64> {
     i64::try_from(digits.checked_mul(factor)?).ok()
 }
 
-/// The number as Cedar's `decimal`, when it is one.
-fn fraction(written: &str) -> Option<String> {
+/// The number in ten-thousandths, when it is Cedar's `decimal`.
+pub(super) fn scaled(written: &str) -> Option<i64> {
     let (digits, scale) = split(written)?;
     let factor = 10_i128.checked_pow(u32::try_from(scale.checked_add(4)?).ok()?)?;
-    let scaled = i64::try_from(digits.checked_mul(factor)?).ok()?;
+    i64::try_from(digits.checked_mul(factor)?).ok()
+}
+
+/// Ten-thousandths as Cedar writes its `decimal`.
+fn written(scaled: i64) -> String {
     let (sign, size) = (if scaled < 0 { "-" } else { "" }, scaled.unsigned_abs());
-    Some(format!("{sign}{}.{:04}", size / 10_000, size % 10_000))
+    format!("{sign}{}.{:04}", size / 10_000, size % 10_000)
 }
 
 /// A JSON number as digits times a power of ten, without trailing zeros in the digits.
@@ -208,7 +269,7 @@ mod tests {
         ];
         for (written, long, decimal) in cases {
             assert_eq!(whole(written), long, "{written}");
-            assert_eq!(fraction(written).as_deref(), decimal, "{written}");
+            assert_eq!(scaled(written).map(super::written).as_deref(), decimal, "{written}");
         }
     }
 
@@ -221,6 +282,12 @@ mod tests {
         assert_eq!(tags.paths, ["a", "a/b", "a~1b", "c~0d", "c~0d/0", "c~0d/1", "c~0d/1/e"]);
         assert_eq!(look_up(&given, "a~1b"), Some(&serde_json::json!(1)));
         assert_eq!(look_up(&given, "a/b"), Some(&serde_json::json!(2)));
+        for path in &tags.paths {
+            assert!(look_up(&given, path).is_some(), "{path}");
+        }
+        for path in ["c~d", "c~0d/00", "c~0d/+1", "c~0d/01", "c~0d/2", "", "a/", "/a", "a~2b"] {
+            assert_eq!(look_up(&given, path), None, "{path}");
+        }
     }
 
     #[test]
@@ -233,6 +300,9 @@ mod tests {
         let all = read("context.arguments.paths.contains(\"rows\")");
         let refused = entities(&given, Wanted(&[&all]), &mut Vec::new()).unwrap_err();
         assert!(refused.contains("paths"), "{refused}");
+        assert!(!affordable(&given));
+        let most = serde_json::json!({ "rows": vec![1; bounds::ARGUMENT_PATHS_MAX - 1] });
+        assert!(affordable(&most) && entities(&most, Wanted(&[&all]), &mut Vec::new()).is_ok());
         let some = read("context.arguments.number.hasTag(\"rows/7\")");
         assert!(entities(&given, Wanted(&[&some]), &mut Vec::new()).is_ok());
     }

@@ -13,6 +13,7 @@ use miette::Diagnostic;
 
 use super::facts::{Facts, target_id};
 use super::guard;
+use super::native::{self, Expr, Scene};
 use super::reads::{Reads, Wanted};
 use super::scope::{Place, Scope};
 use super::weaken::{self, Open};
@@ -52,7 +53,17 @@ struct Rule {
     /// Of a permit: target left open, too.
     reach: Option<Policy>,
     reach_differs: bool,
+    /// The three of them, where they need no Cedar.
+    tests: Tests,
     obligations: Vec<(String, String)>,
+}
+
+/// Conditions that are evaluated without Cedar.
+#[derive(Debug)]
+struct Tests {
+    full: Option<Arc<Expr>>,
+    may: Option<Arc<Expr>>,
+    reach: Option<Arc<Expr>>,
 }
 
 /// What a failed policy adds to an answer.
@@ -69,10 +80,53 @@ type Shelf = [Slice; 4];
 /// Policies that one kind of question meets.
 #[derive(Debug, Default)]
 struct Slice {
-    full: PolicySet,
-    may: PolicySet,
+    /// All, for Cedar.
+    all: Sets,
+    /// Those that only Cedar can evaluate.
+    foreign: Option<Sets>,
+    own: Vec<Own>,
     reads: Reads,
     filled: bool,
+}
+
+/// Policies as they are, and with part of the question left open.
+#[derive(Debug, Default)]
+struct Sets {
+    full: PolicySet,
+    may: PolicySet,
+}
+
+/// A policy of a slice that needs no Cedar.
+#[derive(Debug)]
+struct Own {
+    at: usize,
+    full: Arc<Expr>,
+    may: Arc<Expr>,
+}
+
+/// What is left of the policies that concern a question when everything but its arguments and its
+/// context is known.
+#[derive(Debug)]
+pub(super) struct Residue {
+    permits: Vec<usize>,
+    forbids: Vec<usize>,
+    open: Vec<(usize, Expr)>,
+    /// All paths of the arguments are wanted, so that there may not be too many.
+    paths: bool,
+    reads_arguments: bool,
+    reads_context: bool,
+}
+
+impl Residue {
+    /// True when nothing that is still to come can change the answer.
+    pub(super) fn is_closed(&self) -> bool {
+        self.open.is_empty() && !self.paths
+    }
+
+    /// Parts of conditions that are kept.
+    pub(super) fn size(&self) -> usize {
+        self.open.iter().map(|(_, left)| left.size()).sum()
+    }
 }
 
 /// What the Cedar policies say to a question.
@@ -140,24 +194,26 @@ impl Cedar {
                     }
                     Place::Target(_, id) => self.targets.entry((action, id.clone())).or_default(),
                 };
-                slice.add(&rule.full, &rule.may, &rule.reads);
+                let tests = (rule.tests.full.as_ref(), rule.tests.may.as_ref());
+                slice.add((&rule.full, &rule.may), tests, (self.rules.len(), &rule.reads));
             }
         }
         // A permit of anything on a server reaches the server; a forbid has to say so itself.
         let using = Action::UseServer.index();
         let reach = match &rule.reach {
-            Some(reach) => Some(reach),
-            None if rule.scope.actions[using] => Some(&rule.may),
+            Some(reach) => Some((reach, rule.tests.reach.as_ref())),
+            None if rule.scope.actions[using] => Some((&rule.may, rule.tests.may.as_ref())),
             None => None,
         };
-        if let Some(reach) = reach {
+        if let Some((reach, test)) = reach {
             let shelf = match &rule.scope.place {
                 Place::Group => &mut self.whole,
                 Place::Server(server) | Place::Target(server, _) => {
                     self.servers.entry(server.clone()).or_default()
                 }
             };
-            shelf[using].add(&rule.full, reach, &rule.reads);
+            let tests = (rule.tests.full.as_ref(), test);
+            shelf[using].add((&rule.full, reach), tests, (self.rules.len(), &rule.reads));
         }
         self.by_id.insert(PolicyId::new(&*rule.id), self.rules.len());
         self.rules.push(rule);
@@ -182,30 +238,120 @@ impl Cedar {
     }
 
     pub(super) fn answer(&self, question: &Question<'_>) -> Answer {
-        let mut answer = Answer::default();
         if self.rules.is_empty() {
-            return answer;
+            return Answer::default();
         }
         let slices: Vec<&Slice> = self.slices(question).into_iter().flatten().collect();
         if slices.is_empty() {
-            return answer;
+            return Answer::default();
+        }
+        self.natively(question, &slices).unwrap_or_else(|| self.by_cedar(question))
+    }
+
+    /// Answers without Cedar, apart from policies that need it; none where something fails.
+    fn natively(&self, question: &Question<'_>, slices: &[&Slice]) -> Option<Answer> {
+        let reads: Vec<&Reads> = slices.iter().map(|slice| &slice.reads).collect();
+        let wanted = Wanted(&reads);
+        let mut answer = self.open_answer(question, wanted);
+        if answer.reads_arguments && wanted.paths().is_none() && !affordable(question) {
+            return None;
+        }
+        let open = open_part(question);
+        let scene = Scene { question, group: self.group.as_ref() };
+        for own in slices.iter().flat_map(|slice| &slice.own) {
+            let test = if open.is_some() { &own.may } else { &own.full };
+            if native::holds(test, scene).ok()? {
+                self.side(&mut answer, own.at).push(own.at);
+            }
+        }
+        if slices.iter().any(|slice| slice.foreign.is_some()) {
+            let facts = Facts::new(question, self.group.as_ref(), wanted).ok()?;
+            for sets in slices.iter().filter_map(|slice| slice.foreign.as_ref()) {
+                self.ask(sets.pick(open), &facts, open, &mut answer);
+            }
+        }
+        Some(answer)
+    }
+
+    /// Where a satisfied policy counts.
+    fn side<'a>(&self, answer: &'a mut Answer, at: usize) -> &'a mut Vec<usize> {
+        match self.rules[at].effect {
+            Effect::Permit => &mut answer.permits,
+            Effect::Forbid => &mut answer.forbids,
+        }
+    }
+
+    fn open_answer(&self, question: &Question<'_>, wanted: Wanted<'_>) -> Answer {
+        Answer {
+            reads_context: wanted.any(|reads| &reads.context),
+            reads_arguments: wanted.arguments() && question.action.has_arguments(),
+            ..Answer::default()
+        }
+    }
+
+    /// What is left when everything but arguments and context is known; none when Cedar is needed.
+    pub(super) fn residue(&self, question: &Question<'_>) -> Option<Residue> {
+        let slices: Vec<&Slice> = self.slices(question).into_iter().flatten().collect();
+        if slices.iter().any(|slice| slice.foreign.is_some()) {
+            return None;
         }
         let reads: Vec<&Reads> = slices.iter().map(|slice| &slice.reads).collect();
         let wanted = Wanted(&reads);
-        answer.reads_context = wanted.any(|reads| &reads.context);
-        answer.reads_arguments = wanted.arguments() && question.action.has_arguments();
-        let open = match question.action {
-            Action::UseServer => Some(Open::Target),
-            _ => question.arguments.is_none().then_some(Open::Arguments),
+        let mut answer = self.open_answer(question, wanted);
+        let paths = answer.reads_arguments && wanted.paths().is_none();
+        let paths = paths && question.arguments.is_some();
+        let scene = Scene { question, group: self.group.as_ref() };
+        let mut open = Vec::new();
+        for own in slices.iter().flat_map(|slice| &slice.own) {
+            let test = if open_part(question).is_some() { &own.may } else { &own.full };
+            let left = native::fold(test, scene);
+            match left.known() {
+                Some(true) => self.side(&mut answer, own.at).push(own.at),
+                Some(false) => {}
+                None => open.push((own.at, left)),
+            }
+        }
+        Some(Residue {
+            permits: answer.permits,
+            forbids: answer.forbids,
+            open,
+            paths,
+            reads_arguments: answer.reads_arguments,
+            reads_context: answer.reads_context,
+        })
+    }
+
+    /// The answer to a question that the residue is of; none where something fails.
+    pub(super) fn finish(&self, residue: &Residue, question: &Question<'_>) -> Option<Answer> {
+        if residue.paths && !affordable(question) {
+            return None;
+        }
+        let mut answer = Answer {
+            permits: residue.permits.clone(),
+            forbids: residue.forbids.clone(),
+            reads_arguments: residue.reads_arguments,
+            reads_context: residue.reads_context,
+            ..Answer::default()
         };
+        let scene = Scene { question, group: self.group.as_ref() };
+        for (at, left) in &residue.open {
+            if native::holds(left, scene).ok()? {
+                self.side(&mut answer, *at).push(*at);
+            }
+        }
+        Some(answer)
+    }
+
+    /// Answers with Cedar alone.
+    pub(super) fn by_cedar(&self, question: &Question<'_>) -> Answer {
+        let slices: Vec<&Slice> = self.slices(question).into_iter().flatten().collect();
+        let reads: Vec<&Reads> = slices.iter().map(|slice| &slice.reads).collect();
+        let wanted = Wanted(&reads);
+        let mut answer = self.open_answer(question, wanted);
+        let open = open_part(question);
         match Facts::new(question, self.group.as_ref(), wanted) {
             Ok(facts) => slices.iter().for_each(|slice| {
-                self.ask(
-                    if open.is_some() { &slice.may } else { &slice.full },
-                    &facts,
-                    open,
-                    &mut answer,
-                );
+                self.ask(slice.all.pick(open), &facts, open, &mut answer);
             }),
             Err(why) => answer.fault = Some(why),
         }
@@ -231,6 +377,19 @@ impl Cedar {
     }
 }
 
+/// What the question leaves open.
+fn open_part(question: &Question<'_>) -> Option<Open> {
+    match question.action {
+        Action::UseServer => Some(Open::Target),
+        _ => question.arguments.is_none().then_some(Open::Arguments),
+    }
+}
+
+/// False when the arguments have more paths than rules may ask for.
+fn affordable(question: &Question<'_>) -> bool {
+    question.arguments.is_none_or(super::arguments::affordable)
+}
+
 impl Rule {
     /// What it means when the policy fails. What was rewritten may fail where the full policy
     /// would not get to (see [`weaken`]); a permit of something else on a server that fails says
@@ -251,12 +410,33 @@ impl Rule {
     }
 }
 
-impl Slice {
-    fn add(&mut self, full: &Policy, may: &Policy, reads: &Reads) {
-        self.filled = true;
+impl Sets {
+    fn pick(&self, open: Option<Open>) -> &PolicySet {
+        if open.is_some() { &self.may } else { &self.full }
+    }
+
+    fn add(&mut self, full: &Policy, may: &Policy) {
         // Ids are unique within the group, so this cannot fail.
         let added = self.full.add(full.clone()).is_ok() && self.may.add(may.clone()).is_ok();
         debug_assert!(added, "two policies with one id");
+    }
+}
+
+impl Slice {
+    fn add(
+        &mut self,
+        (full, may): (&Policy, &Policy),
+        tests: (Option<&Arc<Expr>>, Option<&Arc<Expr>>),
+        (at, reads): (usize, &Reads),
+    ) {
+        self.filled = true;
+        self.all.add(full, may);
+        match tests {
+            (Some(full), Some(may)) => {
+                self.own.push(Own { at, full: Arc::clone(full), may: Arc::clone(may) });
+            }
+            _ => self.foreign.get_or_insert_default().add(full, may),
+        }
         self.reads.merge(reads);
     }
 }
@@ -375,8 +555,10 @@ fn compile_policy(
     let reach_differs = reaching["conditions"] != json["conditions"];
     let reads = Reads::of_policy(json);
     let full = policy.new_id(cedar_id.clone());
-    let may =
-        if reads.arguments { read(weaken::weaken(json, Open::Arguments))? } else { full.clone() };
+    let open = weaken::weaken(json, Open::Arguments);
+    let test = |json: &serde_json::Value| native::of_policy(json).map(Arc::new);
+    let tests = Tests { full: test(json), may: test(&open), reach: test(&reaching) };
+    let may = if reads.arguments { read(open)? } else { full.clone() };
     let reach = match policy.effect() {
         Effect::Permit => Some(read(reaching)?),
         Effect::Forbid => None,
@@ -387,7 +569,7 @@ fn compile_policy(
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect();
     let (id, effect) = (id.into(), policy.effect());
-    Ok(Rule { id, effect, scope, reads, full, may, reach, reach_differs, obligations })
+    Ok(Rule { id, effect, scope, reads, full, may, reach, reach_differs, tests, obligations })
 }
 
 /// Every message of a diagnostic with its place in the text, without quoting the text.

@@ -101,12 +101,22 @@ impl<'a> Attributes<'a> {
     }
 }
 
+/// As rules read it.
+pub(super) fn proof(proof: Proof) -> &'static str {
+    match proof {
+        Proof::Jwt => "jwt",
+        Proof::ApiToken => "api_token",
+        Proof::Certificate => "certificate",
+        Proof::Anonymous => "anonymous",
+    }
+}
+
 fn caller(who: &Principal, wanted: Wanted<'_>, into: &mut Vec<Entity>) -> Result<EntityUid, Fault> {
-    let (kind, proof) = match who.proof {
-        Proof::Jwt => (&TYPES.user, "jwt"),
-        Proof::ApiToken => (&TYPES.account, "api_token"),
-        Proof::Certificate => (&TYPES.certificate, "certificate"),
-        Proof::Anonymous => (&TYPES.anonymous, "anonymous"),
+    let kind = match who.proof {
+        Proof::Jwt => &TYPES.user,
+        Proof::ApiToken => &TYPES.account,
+        Proof::Certificate => &TYPES.certificate,
+        Proof::Anonymous => &TYPES.anonymous,
     };
     let uid = uid(kind, &who.subject);
     if wanted.any(|reads| &reads.principal) {
@@ -118,7 +128,7 @@ fn caller(who: &Principal, wanted: Wanted<'_>, into: &mut Vec<Entity>) -> Result
         attributes.add("memberships", || words(&who.memberships));
         attributes.add("scopes", || words(&who.scopes));
         attributes.add("provider", || text(who.provider.as_ref().map_or("", Name::as_str)));
-        attributes.add("proof", || text(proof));
+        attributes.add("proof", || text(proof(who.proof)));
         attributes.add("credential", || text(who.credential.as_deref().unwrap_or("")));
         into.push(entity(uid.clone(), attributes, None)?);
     }

@@ -46,6 +46,17 @@ impl Pattern {
         Ok(Self(Form::Parts(first, parts.into(), last)))
     }
 
+    /// From the texts between the wildcards; without a wildcard there is one text.
+    pub(super) fn of_segments(mut segments: Vec<String>) -> Self {
+        let last: Box<str> = segments.pop().unwrap_or_default().into();
+        if segments.is_empty() {
+            return Self(Form::Exact(last));
+        }
+        let first: Box<str> = segments.remove(0).into();
+        segments.retain(|part| !part.is_empty());
+        Self(Form::Parts(first, segments.into_iter().map(Into::into).collect(), last))
+    }
+
     /// True when `text` fits.
     pub fn matches(&self, text: &str) -> bool {
         match &self.0 {

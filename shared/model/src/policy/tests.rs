@@ -4,4 +4,4 @@ mod bad_input;
 mod decisions;
 mod documented;
 mod oracle;
-mod world;
+pub(super) mod world;

@@ -393,6 +393,11 @@ proptest! {
     fn rules_decide_like_one_big_cedar(docs in docs(), asked in proptest::collection::vec(ask(), 1..24)) {
         let rules = docs.compile();
         let oracle = Oracle::new(&docs, &rules);
+        let elsewhere = [
+            (json!({}), "region=eu hour=3 peer=10.0.0.1"),
+            (json!({"n": 2, "o": {"s": "e"}}), "weekday=6"),
+            (json!({"n": i64::MAX}), "peer=192.0.2.1 client=x"),
+        ];
         for mut ask in asked {
             if ask.action == Action::ReadResource {
                 ask.arguments = Some(json!({}));
@@ -404,9 +409,28 @@ proptest! {
                 failed: !decision.errors.is_empty(),
             };
             prop_assert_eq!(&got, &oracle.decide(&ask), "{:?}", ask);
+            prop_assert_eq!(&ask.put(|q| rules.decide_by_cedar(q)), &decision, "{:?}", ask);
+            // What is left of one call finishes every other.
+            if let Some(residual) = ask.put(|q| rules.residual(q)) {
+                for (arguments, place) in &elsewhere {
+                    let other = Ask {
+                        arguments: if ask.action.has_arguments() { Some(arguments.clone()) } else { ask.arguments.clone() },
+                        context: super::world::context(place),
+                        ..ask.clone()
+                    };
+                    let finished = other.put(|q| rules.finish(&residual, q));
+                    prop_assert_eq!(&finished, &other.of(&rules), "{:?}", other);
+                    prop_assert_eq!(&finished, &other.put(|q| rules.decide_by_cedar(q)), "{:?}", other);
+                    if residual.is_closed() {
+                        prop_assert_eq!(&finished, &decision, "{:?}", other);
+                    }
+                }
+            }
 
             // What is allowed with arguments might be allowed without them.
-            let open = Ask { arguments: None, ..ask.clone() }.of(&rules);
+            let open = Ask { arguments: None, ..ask.clone() };
+            prop_assert_eq!(&open.put(|q| rules.decide_by_cedar(q)), &open.of(&rules), "{:?}", open);
+            let open = open.of(&rules);
             prop_assert!(open.allowed || !decision.allowed, "{:?}", ask);
             if !decision.reads_arguments {
                 prop_assert_eq!(&open, &decision, "{:?}", ask);
@@ -417,7 +441,9 @@ proptest! {
             }
 
             // Who may do something on a server may use the server, unless a rule forbids that.
-            let using = Ask { action: Action::UseServer, target: String::new(), ..ask.clone() }.of(&rules);
+            let using = Ask { action: Action::UseServer, target: String::new(), ..ask.clone() };
+            prop_assert_eq!(&using.put(|q| rules.decide_by_cedar(q)), &using.of(&rules), "{:?}", using);
+            let using = using.of(&rules);
             if decision.allowed && !using.allowed {
                 let forbidden = !using.rules.is_empty() || !using.errors.is_empty();
                 prop_assert!(forbidden, "{:?}: {:?}", ask, using);

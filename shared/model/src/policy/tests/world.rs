@@ -11,7 +11,7 @@ use crate::principal::{Principal, Proof};
 use crate::resource::{Policy, Role, RoleBinding, Rule, Subject};
 use crate::snapshot::Hints;
 
-pub(super) fn name(text: &str) -> Name {
+pub(in crate::policy) fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
@@ -27,7 +27,7 @@ fn sorted(list: &str) -> Arc<[Arc<str>]> {
 
 /// Documents of one group.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Docs {
+pub(in crate::policy) struct Docs {
     pub roles: Vec<(Name, Role)>,
     pub bindings: Vec<(Name, RoleBinding)>,
     pub policies: Vec<(Name, Policy)>,
@@ -35,7 +35,12 @@ pub(super) struct Docs {
 
 impl Docs {
     /// `rule("billing", "refund*", "", "")`: comma-separated patterns.
-    pub(super) fn rule(servers: &str, tools: &str, resources: &str, prompts: &str) -> Rule {
+    pub(in crate::policy) fn rule(
+        servers: &str,
+        tools: &str,
+        resources: &str,
+        prompts: &str,
+    ) -> Rule {
         Rule {
             servers: words(servers),
             tools: words(tools),
@@ -43,27 +48,32 @@ impl Docs {
             prompts: words(prompts),
         }
     }
-    pub(super) fn role(mut self, role: &str, rules: Vec<Rule>) -> Self {
+    pub(in crate::policy) fn role(mut self, role: &str, rules: Vec<Rule>) -> Self {
         self.roles.push((name(role), Role { rules }));
         self
     }
-    pub(super) fn bind(mut self, binding: &str, role: &str, subjects: Vec<Subject>) -> Self {
+    pub(in crate::policy) fn bind(
+        mut self,
+        binding: &str,
+        role: &str,
+        subjects: Vec<Subject>,
+    ) -> Self {
         self.bindings.push((name(binding), RoleBinding { role: name(role), subjects }));
         self
     }
-    pub(super) fn policy(mut self, policy: &str, cedar: &str) -> Self {
+    pub(in crate::policy) fn policy(mut self, policy: &str, cedar: &str) -> Self {
         self.policies.push((name(policy), Policy { cedar: cedar.to_owned() }));
         self
     }
     /// A role that grants everything to everybody who proved who they are.
-    pub(super) fn open(self) -> Self {
+    pub(in crate::policy) fn open(self) -> Self {
         self.role("all", vec![Self::rule("*", "*", "*", "*")]).bind(
             "everyone",
             "all",
             vec![Subject::Authenticated(true)],
         )
     }
-    pub(super) fn try_compile(&self) -> (Rules, Vec<(RuleSource, String)>) {
+    pub(in crate::policy) fn try_compile(&self) -> (Rules, Vec<(RuleSource, String)>) {
         let group = name("acme");
         Rules::compile(&RuleSources {
             group: Some(&group),
@@ -72,7 +82,7 @@ impl Docs {
             policies: self.policies.iter().map(|(n, r)| (n, r)).collect(),
         })
     }
-    pub(super) fn compile(&self) -> Rules {
+    pub(in crate::policy) fn compile(&self) -> Rules {
         let (rules, errors) = self.try_compile();
         assert!(errors.is_empty(), "{errors:?}");
         rules
@@ -81,7 +91,7 @@ impl Docs {
 
 /// An owned question.
 #[derive(Debug, Clone)]
-pub(super) struct Ask {
+pub(in crate::policy) struct Ask {
     pub principal: Principal,
     pub action: Action,
     pub server: Name,
@@ -94,7 +104,7 @@ pub(super) struct Ask {
 impl Ask {
     /// `ask("user:alice groups=a,b", "call billing/refund {...}", "hour=9 peer=10.0.0.1")`.
     /// Without arguments the call carries `{}`; `?` instead of them leaves them open.
-    pub(super) fn new(who: &str, what: &str, place: &str) -> Self {
+    pub(in crate::policy) fn new(who: &str, what: &str, place: &str) -> Self {
         let mut parts = what.splitn(3, ' ');
         let (verb, target) = (parts.next().unwrap(), parts.next().unwrap());
         let action = match verb {
@@ -124,8 +134,11 @@ impl Ask {
             context: context(place),
         }
     }
-    pub(super) fn of(&self, rules: &Rules) -> Decision {
-        rules.decide(&Question {
+    pub(in crate::policy) fn of(&self, rules: &Rules) -> Decision {
+        self.put(|question| rules.decide(question))
+    }
+    pub(in crate::policy) fn put<T>(&self, to: impl FnOnce(&Question<'_>) -> T) -> T {
+        to(&Question {
             principal: &self.principal,
             action: self.action,
             server: &self.server,
@@ -138,7 +151,7 @@ impl Ask {
 }
 
 /// `user:alice groups=a,b scopes=x provider=okta client=cli`, `account:ci`, `anonymous`.
-pub(super) fn caller(text: &str) -> Principal {
+pub(in crate::policy) fn caller(text: &str) -> Principal {
     let mut parts = text.split(' ');
     let who = parts.next().unwrap();
     let mut principal = Principal::anonymous();
@@ -165,7 +178,7 @@ pub(super) fn caller(text: &str) -> Principal {
 }
 
 /// `region=eu hour=9 weekday=1 date=2026-11-23 peer=10.0.0.1 client=cursor`.
-pub(super) fn context(text: &str) -> Context {
+pub(in crate::policy) fn context(text: &str) -> Context {
     // Monday, 2026-11-23, 00:00 UTC.
     let (mut day, mut hour) = (1_795_392_000_i64, 12_i64);
     let mut context = Context { revision: "2025-11-25".to_owned(), ..Context::default() };
