@@ -323,6 +323,15 @@ pub struct Dev {
     /// Address for operators; port 0 picks a free one.
     #[arg(long, default_value = "127.0.0.1:7778", value_name = "ADDRESS")]
     pub admin_listen: SocketAddr,
+    /// Address for health and metrics of the proxy; none without.
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics_listen: Option<SocketAddr>,
+    /// Address for health and metrics of the control plane; none without.
+    #[arg(long, value_name = "ADDRESS")]
+    pub control_metrics_listen: Option<SocketAddr>,
+    /// OpenTelemetry collector for traces and metrics: `http://127.0.0.1:4317`.
+    #[arg(long, value_name = "URL")]
+    pub otlp: Option<String>,
     /// What is logged: warn, info, data_plane=debug, ...
     #[arg(long, default_value = "info", value_name = "FILTER")]
     pub log: String,

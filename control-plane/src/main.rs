@@ -10,8 +10,12 @@ use control_plane::app::{self, Bound, Parts};
 use control_plane::settings::{ENV_PREFIX, Settings};
 use weir_runtime::clock::SystemClock;
 use weir_runtime::metrics::Metrics;
+use weir_runtime::otlp::{self, Identity};
 use weir_runtime::ready::Ready;
 use weir_runtime::{drain, settings, signals, telemetry, tls};
+
+/// What the last telemetry may take at the end.
+const FLUSH: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Weir's control plane.
 #[derive(Debug, Parser)]
@@ -64,6 +68,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let metrics = Metrics::new();
     metrics.observe_runtime("control", &tokio::runtime::Handle::current());
     let audit = app::open_audit(&settings, metrics.clone())?;
+    let identity = Identity::new("weir-control-plane", &settings.name, &[]);
+    let exporter = otlp::start(&settings.telemetry.otlp, identity, &metrics)?;
     let parts = Parts {
         store: app::open_store(&settings)?,
         vault: app::open_vault(&settings)?,
@@ -79,6 +85,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     bootstrap(&settings, &bound).await?;
     tracing::info!(addresses = ?bound.addresses(), "serving");
     let served = bound.serve().await;
+    if let Some(exporter) = exporter {
+        exporter.finish(FLUSH).await;
+    }
     for left in audit.close(patience).await {
         tracing::error!(sink = left.sink, records = left.records, "audit records are left");
     }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use weir_model::bounds;
+use weir_runtime::otlp::OtlpSettings;
 use weir_runtime::settings::Masked;
 use weir_runtime::telemetry::LogSettings;
 
@@ -42,6 +43,8 @@ pub struct Settings {
     pub drain_ms: u64,
     /// Logs.
     pub log: LogSettings,
+    /// What a collector is told.
+    pub telemetry: Telemetry,
 }
 
 /// The REST listener.
@@ -162,6 +165,14 @@ fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 
+/// Metrics for a collector.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// The collector.
+    pub otlp: OtlpSettings,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -175,6 +186,7 @@ impl Default for Settings {
             audit: Audit::default(),
             drain_ms: bounds::DRAIN_MS,
             log: LogSettings::default(),
+            telemetry: Telemetry::default(),
         }
     }
 }
@@ -259,6 +271,9 @@ impl Settings {
             if etcd.certificate.is_some() != etcd.key.is_some() {
                 say("store.etcd.key", "certificate and key go together");
             }
+        }
+        for (field, message) in self.telemetry.otlp.problems() {
+            say(field, message);
         }
         if self.drain_ms > 600_000 {
             say("drain_ms", "at most 600000");

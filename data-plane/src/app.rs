@@ -18,6 +18,7 @@ use weir_runtime::admin::{self, Admin};
 use weir_runtime::clock::SharedClock;
 use weir_runtime::drain::Drain;
 use weir_runtime::metrics::Metrics;
+use weir_runtime::otlp::Spans;
 use weir_runtime::ready::Ready;
 use weir_runtime::task;
 use weir_runtime::telemetry::LogLevel;
@@ -31,6 +32,7 @@ use crate::limits::Limits;
 use crate::listener::Listener;
 use crate::metrics::CallMetrics;
 use crate::settings::Settings;
+use crate::traces::Traces;
 use crate::upstream::fetch::Fetcher;
 use crate::upstream::{self, Commands, Upstreams};
 
@@ -57,6 +59,8 @@ pub struct Parts {
     pub clock: SharedClock,
     /// The runtime of the admin listener.
     pub control: Handle,
+    /// Where spans go; none where nobody collects them.
+    pub spans: Option<Spans>,
 }
 
 /// A proxy that has its sockets and does not serve yet.
@@ -132,6 +136,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         hop,
         sealer: Default::default(),
         metrics: CallMetrics::register(&parts.metrics),
+        traces: traces(settings, parts.spans),
         clock: parts.clock,
         drain: watch.clone(),
     });
@@ -171,6 +176,11 @@ async fn bind_hop(
     let own = listener.as_ref().map(hop::Listener::address).transpose()?;
     let advertised = settings.hop.advertise.clone().or(own.map(|own| own.to_string()));
     Ok((listener, Hop::new(parts.identity.clone(), advertised, &parts.metrics)))
+}
+
+fn traces(settings: &Settings, spans: Option<Spans>) -> Traces {
+    let Some(spans) = spans else { return Traces::default() };
+    Traces::new(spans, settings.telemetry.traces.clone(), settings.region.clone())
 }
 
 /// A proxy without any configuration would refuse whatever comes.

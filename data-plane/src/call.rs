@@ -143,6 +143,7 @@ where
     record.on(&target);
 
     let arguments = validate::arguments(&call, &target, client.modern())?;
+    record.valid();
     let permit = sight.permit(&target, &arguments)?;
     record.under(&permit);
 

@@ -28,6 +28,7 @@ use crate::limits::Limits;
 use crate::metrics::CallMetrics;
 use crate::sessions::{Ended, InFlight, Streams};
 use crate::site::Site;
+use crate::traces::Traces;
 use crate::upstream::Upstreams;
 
 /// What every call shares.
@@ -59,6 +60,8 @@ pub struct Gateway {
     pub sealer: SealerCell,
     /// Counters of calls.
     pub metrics: CallMetrics,
+    /// Traces of calls.
+    pub traces: Traces,
     /// The time.
     pub clock: SharedClock,
     /// The end.

@@ -25,4 +25,5 @@ mod metrics;
 pub mod sessions;
 pub mod settings;
 pub mod site;
+pub mod traces;
 pub mod upstream;

@@ -18,6 +18,7 @@ use weir_audit::Origin;
 use weir_model::secret::Secret;
 use weir_runtime::clock::SystemClock;
 use weir_runtime::metrics::Metrics;
+use weir_runtime::otlp::{self, Exporter, Identity};
 use weir_runtime::ready::Ready;
 use weir_runtime::{drain, settings, signals, task, telemetry, tls};
 
@@ -26,6 +27,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Observations that wait for the stream to the control plane.
 const REPORTS: usize = 256;
+/// What the last telemetry may take at the end.
+const FLUSH: Duration = Duration::from_secs(5);
 
 /// Weir's data plane: a regional proxy.
 #[derive(Debug, Parser)]
@@ -99,6 +102,9 @@ async fn serve(mut settings: Settings, traffic: Handle) -> anyhow::Result<()> {
     metrics.observe_runtime("control", &Handle::current());
     let origin = Origin { node: node.node.to_string(), region: settings.region.clone() };
     let audit = app::open_audit(&settings, origin, metrics.clone())?;
+    let (name, region) = (node.node.to_string(), settings.region.clone());
+    let identity = Identity::new("weir-data-plane", &name, &[("weir.region", &region)]);
+    let exporter = otlp::start(&settings.telemetry.otlp, identity, &metrics)?;
     let parts = Parts {
         config: Arc::clone(config.state()),
         identity: Some(config.identity()),
@@ -110,8 +116,12 @@ async fn serve(mut settings: Settings, traffic: Handle) -> anyhow::Result<()> {
         reload: reload.subscribe(),
         clock: SystemClock::shared(),
         control: Handle::current(),
+        spans: exporter.as_ref().map(Exporter::spans),
     };
     let served = traffic.spawn(serve_traffic(settings, parts, config)).await?;
+    if let Some(exporter) = exporter {
+        exporter.finish(FLUSH).await;
+    }
     for left in audit.close(patience).await {
         tracing::error!(sink = left.sink, records = left.records, "audit records are left");
     }

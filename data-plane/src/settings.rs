@@ -10,7 +10,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use weir_model::bounds;
 use weir_model::id::Name;
+use weir_runtime::otlp::OtlpSettings;
 use weir_runtime::telemetry::LogSettings;
+
+use crate::traces::Sampling;
 
 /// Prefix of the environment variables.
 pub const ENV_PREFIX: &str = "WEIR_DP";
@@ -49,6 +52,8 @@ pub struct Settings {
     pub drain_ms: u64,
     /// Logs.
     pub log: LogSettings,
+    /// What a collector is told.
+    pub telemetry: Telemetry,
 }
 
 /// The traffic listener.
@@ -113,6 +118,16 @@ pub struct Audit {
     pub kafka: Option<weir_audit::kafka::KafkaSettings>,
 }
 
+/// Traces and metrics for a collector.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// The collector.
+    pub otlp: OtlpSettings,
+    /// Which calls are recorded as traces.
+    pub traces: Sampling,
+}
+
 /// How servers are reached.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -141,6 +156,7 @@ impl Default for Settings {
             threads: 0,
             drain_ms: bounds::DRAIN_MS,
             log: LogSettings::default(),
+            telemetry: Telemetry::default(),
         }
     }
 }
@@ -222,6 +238,10 @@ impl Settings {
             tracing::warn!("the admin listener is not on loopback and has no authentication");
         }
         self.hop.check(&mut say);
+        let telemetry = self.telemetry.otlp.problems().into_iter();
+        for (field, message) in telemetry.chain(self.telemetry.traces.problems()) {
+            say(field, message);
+        }
         if self.drain_ms > 600_000 {
             say("drain_ms", "at most 600000");
         }

@@ -15,6 +15,7 @@ use weir_model::id::Name;
 use weir_model::sync::Timing;
 use weir_runtime::clock::SystemClock;
 use weir_runtime::metrics::Metrics;
+use weir_runtime::otlp::{self, Exporter, Identity};
 use weir_runtime::ready::Ready;
 use weir_runtime::task;
 
@@ -42,6 +43,7 @@ pub(super) struct Planes {
     control: JoinHandle<anyhow::Result<()>>,
     data: JoinHandle<anyhow::Result<()>>,
     audits: [Pipeline; 2],
+    exporter: Option<Exporter>,
 }
 
 pub(super) async fn start(args: &Dev, around: Surroundings) -> anyhow::Result<Planes> {
@@ -64,12 +66,12 @@ pub(super) async fn start(args: &Dev, around: Surroundings) -> anyhow::Result<Pl
     let config = Config::open(options, &around.drain.watch()).await.context("proxy")?;
     // One that had joined before did not need it.
     enrolment.revoke(&pending.id).await?;
-    let (data, data_audit) = data(args, &around, &config).await?;
+    let (data, data_audit, exporter) = data(args, &around, &config).await?;
     let traffic = data.addresses().traffic;
     follow(&data, config, &around);
     let data = tokio::spawn(data.serve());
     let audits = [data_audit, control_audit];
-    Ok(Planes { traffic, rest, newest, operators, control, data, audits })
+    Ok(Planes { traffic, rest, newest, operators, control, data, audits, exporter })
 }
 
 /// Lets the proxy follow the control plane, and report what servers offer.
@@ -90,7 +92,7 @@ async fn control(
     let mut settings = Settings { name: NODE.to_owned(), ..Settings::default() };
     settings.listen.address = args.admin_listen;
     settings.listen.plain = true;
-    settings.admin.address = None;
+    settings.admin.address = args.control_metrics_listen;
     settings.sync.address = None;
     settings.store.path = args.data_dir.join("control/store");
     settings.vault.keys_file = args.data_dir.join("control/vault-keys");
@@ -116,13 +118,13 @@ async fn data(
     args: &Dev,
     around: &Surroundings,
     config: &Config,
-) -> anyhow::Result<(data_plane::app::Bound, Pipeline)> {
+) -> anyhow::Result<(data_plane::app::Bound, Pipeline, Option<Exporter>)> {
     use data_plane::{app, settings::Settings};
     let data_dir = args.data_dir.join("node");
     let mut settings = Settings { region: NODE.to_owned(), data_dir, ..Settings::default() };
     settings.listen.address = args.listen;
     settings.listen.plain = true;
-    settings.admin.address = None;
+    settings.admin.address = args.metrics_listen;
     // Whoever may write documents here may run programs here anyway.
     settings.upstream.commands = vec!["*".to_owned()];
     if !args.listen.ip().is_loopback() {
@@ -132,6 +134,11 @@ async fn data(
     settings.audit.dir = Some(args.data_dir.join("audit"));
     let origin = Origin { node: NODE.to_owned(), region: NODE.to_owned() };
     let audit = app::open_audit(&settings, origin, metrics.clone())?;
+    settings.telemetry.otlp.endpoint = args.otlp.clone();
+    // Somebody who asks for traces of a trial wants to see them all.
+    settings.telemetry.traces.share = 1.0;
+    let identity = Identity::new("weir-dev", NODE, &[]);
+    let exporter = otlp::start(&settings.telemetry.otlp, identity, &metrics)?;
     let parts = app::Parts {
         config: Arc::clone(config.state()),
         identity: Some(config.identity()),
@@ -143,15 +150,19 @@ async fn data(
         reload: around.reload.subscribe(),
         clock: SystemClock::shared(),
         control: tokio::runtime::Handle::current(),
+        spans: exporter.as_ref().map(Exporter::spans),
     };
     let bound = app::build(&settings, parts).await.context("proxy")?;
-    Ok((bound, audit))
+    Ok((bound, audit, exporter))
 }
 
 impl Planes {
     /// Waits for the end of both, then for the last audit records.
     pub(super) async fn finished(self, patience: Duration) -> anyhow::Result<()> {
         let ended = (self.data.await, self.control.await);
+        if let Some(exporter) = self.exporter {
+            exporter.finish(patience).await;
+        }
         for audit in &self.audits {
             for left in audit.close(patience).await {
                 tracing::error!(sink = left.sink, records = left.records, "audit records are left");

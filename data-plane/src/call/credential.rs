@@ -9,6 +9,7 @@ use weir_model::bounds;
 use weir_model::reason::{Reason, Refusal};
 use weir_model::resource::{Credential, HeaderCredential};
 use weir_model::snapshot::{GroupView, Snapshot, VersionView};
+use weir_runtime::traceparent::TraceParent;
 
 use super::authorize::Permit;
 use super::inbound::Call;
@@ -107,40 +108,11 @@ pub fn deadline(version: &VersionView) -> Instant {
 }
 
 /// The W3C trace parent of the caller: from `_meta` where it is, else from the header.
-pub fn traceparent(call: &Call<'_>) -> Option<String> {
+pub fn traceparent(call: &Call<'_>) -> Option<TraceParent> {
     let meta = call.message().and_then(|m| m.params()).and_then(|p| p.meta.as_ref());
     let of_meta = meta.and_then(|raw| {
         let members = Members::parse(utf8(raw)).ok()?;
-        members.text("traceparent").map(std::borrow::Cow::into_owned)
+        TraceParent::parse(&members.text("traceparent")?)
     });
-    let parent = match of_meta {
-        Some(parent) => parent,
-        None => headers::single(call.headers, "traceparent").ok()??.to_owned(),
-    };
-    is_traceparent(&parent).then_some(parent)
-}
-
-fn is_traceparent(text: &str) -> bool {
-    let mut parts = text.split('-');
-    let mut hex = |length: usize| {
-        parts.next().is_some_and(|p| {
-            p.len() == length && p.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-        })
-    };
-    hex(2) && hex(32) && hex(16) && hex(2) && parts.next().is_none()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_trace_parents_are_trace_parents() {
-        assert!(is_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
-        for bad in
-            ["", "00-4bf9-00f0-01", "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"]
-        {
-            assert!(!is_traceparent(bad), "{bad}");
-        }
-    }
+    of_meta.or_else(|| TraceParent::parse(headers::single(call.headers, "traceparent").ok()??))
 }

@@ -131,6 +131,9 @@ pub async fn send(
         }
     };
     record.facts.upstream_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    if matches!(answer, Ok(Answer::Stream(_))) {
+        record.streams();
+    }
     answer
 }
 
@@ -170,7 +173,8 @@ async fn request(
         },
     };
     let version = outgoing.target().version.name.clone();
-    let (outbound, ticket) = outgoing.into_outbound(scope, method);
+    let (mut outbound, ticket) = outgoing.into_outbound(scope, method);
+    outbound.traceparent = record.sends(super::credential::traceparent(scope.call));
     let exchange = tokio::select! {
         exchange = gateway.upstreams.call(outbound) => exchange?,
         () = cancelled(cancellable.as_ref()) => return Err(Reason::Cancelled.into()),
@@ -399,7 +403,7 @@ impl Outgoing {
             credentials,
             session: client.session.as_ref().and_then(|s| s.upstream.clone()),
             deadline,
-            traceparent: super::credential::traceparent(scope.call),
+            traceparent: None,
             version: target.version,
         };
         (outbound, held)

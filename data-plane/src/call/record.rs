@@ -11,6 +11,7 @@ use weir_model::principal::Principal;
 use weir_model::reason::Reason;
 use weir_model::resource::AuditClass;
 use weir_model::snapshot::Snapshot;
+use weir_runtime::traceparent::TraceParent;
 
 use super::authorize::Permit;
 use super::client::Client;
@@ -21,6 +22,7 @@ use super::{Gateway, Stop};
 use crate::mcp::envelope::utf8;
 use crate::mcp::members::Members;
 use crate::metrics::CallMetrics;
+use crate::traces::{Mark, Trace};
 
 /// An open record. Dropping it writes what is known, as left by the client.
 #[derive(Debug)]
@@ -30,6 +32,7 @@ pub struct Record {
     pub facts: Box<Facts>,
     started: Instant,
     metrics: CallMetrics,
+    trace: Option<Box<Trace>>,
 }
 
 /// Longest self-reported name that is kept.
@@ -50,8 +53,9 @@ impl Record {
         // fill the trail of those that do.
         let class = endpoint.map_or(AuditClass::Counted, |e| e.group.spec.audit);
         let slot = gateway.audit.reserve(class)?;
+        let random = uuid::Uuid::new_v4();
         let facts = Box::new(Facts {
-            request_id: uuid::Uuid::new_v4().simple().to_string(),
+            request_id: random.simple().to_string(),
             time_ms: gateway.clock.now_ms(),
             region: gateway.site.region.clone(),
             peer: Some(conn.peer.ip().to_string()),
@@ -61,14 +65,20 @@ impl Record {
             ..Facts::default()
         });
         let metrics = gateway.metrics.clone();
-        Ok(Self { slot: Some(slot), facts, started: Instant::now(), metrics })
+        let trace = gateway.traces.begin(*random.as_bytes());
+        Ok(Self { slot: Some(slot), facts, started: Instant::now(), metrics, trace })
     }
 
     /// What was called.
     pub fn called(&mut self, call: &Call<'_>) {
         self.facts.request_bytes = call.body.len() as u64;
-        self.facts.trace_id = super::credential::traceparent(call)
-            .and_then(|parent| parent.split('-').nth(1).map(str::to_owned));
+        let parent = super::credential::traceparent(call);
+        self.facts.trace_id = parent.map(|parent| parent.trace.to_string());
+        if let Some(trace) = &mut self.trace {
+            trace.under(parent);
+            self.facts.trace_id = Some(trace.id().to_string());
+        }
+        self.mark(Mark::Read);
         if let Some(message) = call.message() {
             self.facts.method = Some(match message.method() {
                 Some(method) => method.chars().take(CLIENT_CHARS_MAX).collect(),
@@ -91,6 +101,7 @@ impl Record {
         self.facts.principal = Some(who.id());
         self.facts.proof = Some(who.proof);
         self.facts.credential = who.credential.as_deref().map(str::to_owned);
+        self.mark(Mark::Authenticated);
     }
 
     /// With which client.
@@ -105,12 +116,48 @@ impl Record {
         self.facts.version = Some(target.version.name.clone());
         self.facts.target = target.name.clone();
         self.facts.definition = target.tool.as_ref().map(|tool| tool.digest);
+        self.mark(Mark::Resolved);
+    }
+
+    /// The arguments are what the definition asks for.
+    pub fn valid(&mut self) {
+        self.mark(Mark::Validated);
     }
 
     /// By which rules.
     pub fn under(&mut self, permit: &Permit) {
         self.facts.allowed = Some(true);
         self.facts.rules = permit.rules().iter().map(ToString::to_string).collect();
+        self.mark(Mark::Decided);
+    }
+
+    /// The server's turn begins. Gives the parent that it works under, where the caller or we
+    /// have a trace.
+    pub fn sends(&mut self, callers: Option<TraceParent>) -> Option<String> {
+        self.mark(Mark::Sent);
+        let ours = self.trace.as_mut().map(|trace| trace.outgoing(&self.facts));
+        ours.or(callers).map(|parent| parent.to_string())
+    }
+
+    /// The answer comes bit by bit.
+    pub fn streams(&mut self) {
+        if let Some(trace) = &mut self.trace {
+            trace.streams();
+        }
+    }
+
+    fn mark(&mut self, mark: Mark) {
+        if let Some(trace) = &mut self.trace {
+            trace.mark(mark, self.started);
+        }
+    }
+
+    /// Tells what measures and traces that the call is over.
+    fn observed(&self) {
+        self.metrics.ended(&self.facts);
+        if let Some(trace) = &self.trace {
+            trace.ended(&self.facts);
+        }
     }
 
     /// Why not.
@@ -135,7 +182,7 @@ impl Record {
         self.facts.outcome = outcome;
         self.facts.response_bytes += response_bytes;
         self.facts.duration_us = self.elapsed_us();
-        self.metrics.ended(&self.facts);
+        self.observed();
         match self.slot.take() {
             Some(slot) => slot.finish(std::mem::take(&mut *self.facts)).await,
             None => Ok(()),
@@ -148,7 +195,7 @@ impl Drop for Record {
         if let Some(mut slot) = self.slot.take() {
             self.facts.outcome = Outcome::Aborted;
             self.facts.duration_us = self.elapsed_us();
-            self.metrics.ended(&self.facts);
+            self.observed();
             slot.note(&self.facts);
         }
     }

@@ -19,6 +19,7 @@ mod records;
 mod refusals;
 mod sockets;
 mod verbs;
+mod traced;
 
 use serde_json::json;
 use weir_model::resource::{DefinitionKind, Rule, Subject};

@@ -22,6 +22,7 @@ use weir_model::testing::World;
 use weir_runtime::clock::SystemClock;
 use weir_runtime::drain::{self, Drain};
 use weir_runtime::metrics::Metrics;
+use weir_runtime::otlp::{Spans, span::Span};
 use weir_runtime::ready::Ready;
 use weir_runtime::testing::eventually;
 
@@ -35,6 +36,8 @@ pub struct Proxy {
     pub gateway: Arc<Gateway>,
     pub log: MemoryLog,
     pub drain: Drain,
+    /// Spans of calls that are recorded.
+    pub traced: tokio::sync::Mutex<tokio::sync::mpsc::Receiver<Vec<Span>>>,
     pub served: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
 
@@ -56,6 +59,8 @@ impl Proxy {
         let (drain, _) = drain::new(Duration::from_millis(settings.drain_ms));
         let config = Arc::new(State::new(snapshot));
         let (_, reload) = tokio::sync::watch::channel(0);
+        let (spans, traced) = Spans::to_test(64);
+        let spans = Some(spans);
         let parts = Parts {
             config: Arc::clone(&config),
             identity: None,
@@ -67,6 +72,7 @@ impl Proxy {
             reload,
             clock: SystemClock::shared(),
             control: tokio::runtime::Handle::current(),
+            spans,
         };
         let bound = app::build(&settings, parts).await.unwrap();
         let addresses = bound.addresses();
@@ -77,6 +83,7 @@ impl Proxy {
             gateway: Arc::clone(bound.gateway()),
             log,
             drain,
+            traced: tokio::sync::Mutex::new(traced),
             served: tokio::spawn(bound.serve()),
         }
     }

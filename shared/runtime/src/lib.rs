@@ -2,7 +2,8 @@
 //!
 //! In reading order: [`settings`] and [`telemetry`] come up first; [`ready`], [`drain`],
 //! [`signals`] and [`task`] say when the process serves and how it ends; [`metrics`] and
-//! [`admin`] show it from outside; [`tls`] has the one TLS stack; [`clock`] and [`backoff`] are
+//! [`admin`] show it from outside, [`otlp`] tells a collector; [`traceparent`] is what joins
+//! traces over processes; [`tls`] has the one TLS stack; [`clock`] and [`backoff`] are
 //! time that tests can hold.
 //!
 //! Invariants: nothing here knows MCP, groups, policy or the store, and nothing here reads the
@@ -14,6 +15,7 @@ pub mod build_info;
 pub mod clock;
 pub mod drain;
 pub mod metrics;
+pub mod otlp;
 pub mod ready;
 pub mod settings;
 pub mod signals;
@@ -22,3 +24,4 @@ pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tls;
+pub mod traceparent;

@@ -8,11 +8,13 @@
 mod process;
 mod runtime;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -37,8 +39,19 @@ pub struct Metrics {
 #[derive(Debug)]
 struct Registered {
     registry: Registry,
-    names: BTreeSet<String>,
+    /// Names of the semantic conventions, which are not ours to put a prefix on.
+    conventional: Registry,
+    described: BTreeMap<String, Described>,
     runtimes: Option<Arc<runtime::Runtimes>>,
+}
+
+/// What a metric says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// A sentence.
+    pub help: String,
+    /// `counter`, `gauge`, `histogram`.
+    pub kind: String,
 }
 
 impl Default for Metrics {
@@ -52,7 +65,8 @@ impl Metrics {
     pub fn new() -> Self {
         let registered = Registered {
             registry: Registry::with_prefix("weir"),
-            names: BTreeSet::new(),
+            conventional: Registry::default(),
+            described: BTreeMap::new(),
             runtimes: None,
         };
         let metrics = Self { shared: Arc::new(Mutex::new(registered)) };
@@ -69,12 +83,26 @@ impl Metrics {
     ///
     /// Names are snake case without prefix and without `_total`; each is registered once.
     pub fn register<M: Metric + Clone>(&self, name: &str, help: &str, metric: M) -> M {
-        let mut registered = self.shared.lock();
         debug_assert!(well_formed(name), "metric name `{name}`");
-        let new = registered.names.insert(name.to_owned());
-        debug_assert!(new, "metric `{name}` is registered twice");
+        let mut registered = self.shared.lock();
+        registered.describe(&format!("weir_{name}"), help, metric.metric_type());
         registered.registry.register(name, help, metric.clone());
         metric
+    }
+
+    /// Registers a metric of the OpenTelemetry semantic conventions: its dots as underscores and
+    /// its unit behind it, `mcp_server_operation_duration_seconds`.
+    pub fn conventional<M: Metric + Clone>(&self, name: &str, help: &str, metric: M) -> M {
+        debug_assert!(well_formed(name), "metric name `{name}`");
+        let mut registered = self.shared.lock();
+        registered.describe(name, help, metric.metric_type());
+        registered.conventional.register(name, help, metric.clone());
+        metric
+    }
+
+    /// What was registered so far, by the name in the text; collectors are not in it.
+    pub fn described(&self) -> BTreeMap<String, Described> {
+        self.shared.lock().described.clone()
     }
 
     /// A counter; `_total` is added to its name.
@@ -114,9 +142,20 @@ impl Metrics {
     /// Everything in the OpenMetrics text format.
     pub fn render(&self) -> String {
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.shared.lock().registry)
-            .expect("writing to a string cannot fail");
+        let registered = self.shared.lock();
+        for registry in [&registered.registry, &registered.conventional] {
+            encode_registry(&mut text, registry).expect("writing to a string cannot fail");
+        }
+        encode_eof(&mut text).expect("writing to a string cannot fail");
         text
+    }
+}
+
+impl Registered {
+    fn describe(&mut self, name: &str, help: &str, kind: MetricType) {
+        let described = Described { help: help.to_owned(), kind: kind.as_str().to_owned() };
+        let new = self.described.insert(name.to_owned(), described).is_none();
+        debug_assert!(new, "metric `{name}` is registered twice");
     }
 }
 
