@@ -18,8 +18,8 @@ mod proxy;
 mod records;
 mod refusals;
 mod sockets;
-mod verbs;
 mod traced;
+mod verbs;
 
 use serde_json::json;
 use weir_model::resource::{DefinitionKind, Rule, Subject};
