@@ -50,6 +50,8 @@ pub enum Command {
     /// The audit trail.
     #[command(subcommand)]
     Audit(Audit),
+    /// Connect an MCP host on standard input and output to a gateway.
+    Connect(Connect),
     /// Run both planes in this process, on embedded parts.
     Dev(Dev),
 }
@@ -307,6 +309,43 @@ pub enum RecordFormat {
     /// As written (OCSF), a line each.
     Json,
 }
+
+/// See [`Command::Connect`].
+#[derive(Debug, Clone, Args)]
+#[command(after_help = CONNECT_ENVIRONMENT)]
+pub struct Connect {
+    /// Endpoints of the gateway, one per region: https://HOST/GROUP/mcp. The one that answers
+    /// quickest is used, the next one when it fails.
+    #[arg(required = true, value_name = "URL")]
+    pub urls: Vec<String>,
+    /// Sign in now, then end. A host need not wait for the browser later.
+    #[arg(long, conflicts_with = "sign_out")]
+    pub sign_in: bool,
+    /// Forget the tokens of these endpoints, then end.
+    #[arg(long)]
+    pub sign_out: bool,
+    /// OAuth client that is registered with the authorization server.
+    #[arg(long, value_name = "ID")]
+    pub client_id: Option<String>,
+    /// URL of a client id metadata document, for authorization servers that take one.
+    #[arg(long, value_name = "URL")]
+    pub client_metadata: Option<String>,
+    /// Scopes to ask for instead of those that the endpoint names.
+    #[arg(long, value_name = "SCOPES")]
+    pub scope: Option<String>,
+    /// Port of 127.0.0.1 that the browser comes back to; 0 picks a free one.
+    #[arg(long, default_value_t = 0, value_name = "PORT")]
+    pub callback_port: u16,
+    /// Do not open a browser; the address to open is on standard error.
+    #[arg(long)]
+    pub no_browser: bool,
+    /// What is logged on standard error: warn, info, weir=debug, ...
+    #[arg(long, default_value = "warn", value_name = "FILTER")]
+    pub log: String,
+}
+
+const CONNECT_ENVIRONMENT: &str = "Environment: WEIR_AGENT_TOKEN is used instead of signing in; \
+WEIR_CLIENT_SECRET belongs to --client-id; BROWSER opens addresses";
 
 /// See [`Command::Dev`].
 #[derive(Debug, Clone, Args)]

@@ -128,7 +128,8 @@ impl Client {
     }
 }
 
-fn trusting(file: &std::path::Path) -> anyhow::Result<rustls::ClientConfig> {
+/// A TLS client that trusts the authorities of a file and nobody else.
+pub(crate) fn trusting(file: &std::path::Path) -> anyhow::Result<rustls::ClientConfig> {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject as _;
     let mut roots = rustls::RootCertStore::empty();

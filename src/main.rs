@@ -49,6 +49,10 @@ fn run(cli: Cli) -> anyhow::Result<String> {
             weir::dev::run(&args, &mut std::io::stdout())?;
             Ok(String::new())
         }
+        Command::Connect(args) => {
+            weir::connect::run(&args, cli.server.ca)?;
+            Ok(String::new())
+        }
         command => {
             let client = Client::new(cli.server.find()?)?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

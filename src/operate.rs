@@ -34,7 +34,9 @@ pub async fn run(client: &Client, command: Command) -> anyhow::Result<String> {
         Command::Operator(Operator::Revoke { id }) => operators::revoke(client, &id).await,
         Command::EnrolToken(args) => tokens::enrol(client, args).await,
         Command::Pin(args) => pin(client, args).await,
-        Command::Audit(_) | Command::Dev(_) => anyhow::bail!("this needs no control plane"),
+        Command::Audit(_) | Command::Connect(_) | Command::Dev(_) => {
+            anyhow::bail!("this needs no control plane")
+        }
     }
 }
 

@@ -73,9 +73,33 @@ impl ServerFlags {
 
 /// `weir/config.yaml` below the user's folder for configuration.
 fn config_file() -> Option<PathBuf> {
+    Some(config_folder()?.join("config.yaml"))
+}
+
+/// `weir` below the user's folder for configuration.
+pub fn config_folder() -> Option<PathBuf> {
     let folder = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".config"));
-    Some(folder.or_else(home)?.join("weir/config.yaml"))
+    Some(folder.or_else(home)?.join("weir"))
+}
+
+/// An agent's token, `WEIR_AGENT_TOKEN`.
+pub fn agent_token() -> Option<Secret<String>> {
+    text("WEIR_AGENT_TOKEN").map(Secret::new)
+}
+
+/// The secret of the OAuth client that `--client-id` names, `WEIR_CLIENT_SECRET`.
+pub fn client_secret() -> Option<Secret<String>> {
+    text("WEIR_CLIENT_SECRET").map(Secret::new)
+}
+
+/// The program that opens URLs, `BROWSER`.
+pub fn browser() -> Option<String> {
+    text("BROWSER")
+}
+
+fn text(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 fn read(path: &Path) -> anyhow::Result<ConfigFile> {

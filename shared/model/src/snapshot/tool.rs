@@ -60,6 +60,16 @@ pub struct ParamHeader {
     pub kind: ParamType,
 }
 
+impl ParamHeader {
+    /// What an input schema declares.
+    ///
+    /// # Errors
+    /// Why a tool with this schema must not be listed.
+    pub fn declared(schema: &serde_json::Value) -> Result<Vec<Self>, String> {
+        super::headers::read(schema)
+    }
+}
+
 /// Types that a header can mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
