@@ -55,7 +55,7 @@ pub struct Observed {
     pub changed: bool,
     /// Definitions that wait for an operator.
     pub waiting: usize,
-    /// Definitions that were left out, and why.
+    /// Definitions that were left out or that clients are not shown, and why.
     pub dropped: Vec<String>,
 }
 
@@ -104,7 +104,8 @@ impl Observer {
     /// # Errors
     /// See [`ObserveError`]; nothing that is served has changed then.
     pub async fn offer(&self, of: Version<'_>, offer: Offer) -> Result<Observed, ObserveError> {
-        let (offer, dropped) = merge::within_bounds(offer);
+        let (offer, mut dropped) = merge::within_bounds(offer);
+        dropped.extend(merge::hidden(&offer));
         let texts: BTreeMap<Digest, String> =
             offer.definitions.iter().map(|o| (digest(o), o.json.clone())).collect();
         let decide = |set: &ResourceSet, existing: Option<&Catalog>| {

@@ -34,6 +34,7 @@ use crate::metrics::CallMetrics;
 use crate::settings::Settings;
 use crate::traces::Traces;
 use crate::upstream::fetch::Fetcher;
+use crate::upstream::metrics::UpstreamMetrics;
 use crate::upstream::{self, Commands, Upstreams};
 
 /// What a proxy is given by whoever runs it.
@@ -122,12 +123,14 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     };
     parts.metrics.collector(ConfigMetrics(Arc::clone(&parts.config)));
     let upstreams = upstream::Settings { extra_roots: roots.clone(), commands: commands(settings) };
+    let upstreams = Upstreams::new(upstreams)?;
+    parts.metrics.collector(UpstreamMetrics::new(upstreams.clone(), Arc::clone(&parts.config)));
     let gateway = Arc::new(Gateway {
         config: Arc::clone(&parts.config),
         keys: Keys::new(Arc::new(Fetcher::new(&roots)?), KeyMetrics::register(&parts.metrics)),
         decisions: Arc::default(),
         limits: Limits::default(),
-        upstreams: Upstreams::new(upstreams)?,
+        upstreams,
         audit: parts.audit,
         site: settings.site(),
         ended: Default::default(),

@@ -12,9 +12,11 @@ pub mod fetch;
 pub mod guard;
 mod handshake;
 mod headers;
+mod health;
 mod hop;
 mod http;
 mod link;
+pub mod metrics;
 mod mux;
 pub mod observe;
 mod raw;
@@ -154,11 +156,11 @@ impl Upstreams {
         match &outbound.version.spec.upstream {
             Upstream::Http(http) => {
                 let remote = self.inner.remote(&outbound.version, http)?;
-                Box::pin(remote.call(&outbound)).await
+                remote.health.guard(Box::pin(remote.call(&outbound))).await
             }
             Upstream::Stdio(stdio) => {
                 let program = self.inner.program(&outbound.version, stdio)?;
-                Box::pin(program.call(&outbound)).await
+                program.health.guard(Box::pin(program.call(&outbound))).await
             }
         }
     }
@@ -241,11 +243,11 @@ impl Upstreams {
         match &outbound.version.spec.upstream {
             Upstream::Http(http) => {
                 let remote = self.inner.remote(&outbound.version, http)?;
-                Box::pin(remote.describe(outbound)).await
+                remote.health.note(Box::pin(remote.describe(outbound)).await)
             }
             Upstream::Stdio(stdio) => {
                 let program = self.inner.program(&outbound.version, stdio)?;
-                Box::pin(program.describe(outbound)).await
+                program.health.note(Box::pin(program.describe(outbound)).await)
             }
         }
     }
@@ -429,6 +431,24 @@ pub struct Exchange {
     pub session: Option<String>,
     /// In order; ends after `Result` or `Error`, or with a refusal.
     pub messages: Messages,
+}
+
+impl Exchange {
+    /// The final result or error; what comes before it is left out.
+    pub(crate) async fn last(self) -> Result<Message, Refusal> {
+        let mut stream = match self.messages {
+            Messages::One(message) => return Ok(message),
+            Messages::Stream(stream) => stream,
+        };
+        loop {
+            match stream.recv().await {
+                Some(Ok(message @ (Message::Result(_) | Message::Error(_)))) => return Ok(message),
+                Some(Ok(_)) => {}
+                Some(Err(refusal)) => return Err(refusal),
+                None => return Err(refuse::closed("the stream ended before its answer")),
+            }
+        }
+    }
 }
 
 /// The messages of an exchange.

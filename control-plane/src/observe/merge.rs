@@ -31,6 +31,18 @@ pub fn within_bounds(mut offer: Offer) -> (Offer, Vec<String>) {
     (offer, dropped)
 }
 
+/// Tools that are kept and pinned like others, but that clients over HTTP must not be shown: their
+/// schema asks for mirrored headers that cannot be.
+pub fn hidden(offer: &Offer) -> Vec<String> {
+    let tools = offer.definitions.iter().filter(|one| one.kind == DefinitionKind::Tool);
+    let complaints = tools.filter_map(|one| {
+        let why = weir_model::snapshot::param_headers(&one.json).err()?;
+        let name: String = one.name.chars().take(64).collect();
+        Some(format!("Tool {name:?} is hidden: {why}"))
+    });
+    complaints.collect()
+}
+
 fn complaint(
     offered: &Offered,
     seen: &mut HashSet<Identity>,
@@ -206,5 +218,15 @@ mod tests {
         let (kept, dropped) = within_bounds(offer(&[("a", "x"), ("a", "y"), (&long, "x")]));
         assert_eq!(kept.definitions.len(), 1);
         assert_eq!(dropped.len(), 2, "{dropped:?}");
+    }
+
+    #[test]
+    fn tools_that_clients_are_not_shown_are_named() {
+        let mut offer = offer(&[("good", "x"), ("bad", "x")]);
+        let schema = r#"{"type":"object","items":{"x-mcp-header":"Region"}}"#;
+        offer.definitions[1].json = format!(r#"{{"name":"bad","inputSchema":{schema}}}"#);
+        let told = hidden(&offer);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with(r#"Tool "bad" is hidden"#), "{told:?}");
     }
 }

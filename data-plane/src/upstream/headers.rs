@@ -24,8 +24,9 @@ fn encoded(value: &str) -> HeaderValue {
     HeaderValue::from_str(&mcp::headers::encode(value)).expect("visible ASCII")
 }
 
-/// Adds the mirrored headers of a request to a modern server.
-pub(crate) fn mirror(outbound: &Outbound, headers: &mut HeaderMap) {
+/// Adds the mirrored headers of a request to a modern server; `declared` are the arguments that the
+/// tool wants mirrored.
+pub(crate) fn mirror(outbound: &Outbound, declared: &[ParamHeader], headers: &mut HeaderMap) {
     headers.insert(METHOD, encoded(&outbound.method));
     if let Some(name) = &outbound.name {
         headers.insert(NAME, encoded(name));
@@ -33,10 +34,9 @@ pub(crate) fn mirror(outbound: &Outbound, headers: &mut HeaderMap) {
     for (name, value) in &outbound.param_headers {
         headers.insert(name.clone(), value.clone());
     }
-    let declared = outbound.tool.as_ref().and_then(|tool| tool.param_headers.as_ref().ok());
     let params = outbound.params.as_deref().unwrap_or_default();
     let arguments = raw::member(params, "arguments").map(|raw| raw.get().as_bytes());
-    for header in declared.into_iter().flatten() {
+    for header in declared {
         let Ok(name) = HeaderName::from_bytes(header.header.as_bytes()) else { continue };
         // What the client sent for a declared parameter is replaced by what the body says.
         match arguments.and_then(|arguments| mirrored(header, arguments)) {

@@ -10,6 +10,7 @@ mod modern;
 mod pair;
 mod post;
 mod probe;
+mod refresh;
 mod relay;
 mod session;
 mod transparent;
@@ -29,8 +30,10 @@ use weir_model::snapshot::{UpstreamKey, VersionView};
 
 use super::client::HttpClient;
 use super::era::{Known, Remembered, Verdict};
+use super::health::Health;
 use super::{Channel, Exchange, Outbound, Wire, hop, refuse};
 use pair::Pair;
+use refresh::Declared;
 use session::Sessions;
 
 /// Why an attempt gave no exchange.
@@ -40,6 +43,8 @@ pub(crate) enum Failure {
     Refused(Refusal),
     /// The server answered as one of the other era would; it did not execute the request.
     Contradiction(Refusal),
+    /// The server wants other mirrored headers; it did not execute the request.
+    Mismatch(Refusal),
     /// The server does not know the session; it did not execute the request.
     SessionLost(Refusal),
     /// The request never left.
@@ -57,6 +62,7 @@ impl Failure {
         match self {
             Self::Refused(refusal)
             | Self::Contradiction(refusal)
+            | Self::Mismatch(refusal)
             | Self::SessionLost(refusal)
             | Self::Unsent(refusal)
             | Self::Cut(refusal) => refusal,
@@ -85,10 +91,13 @@ impl From<post::Broken> for Failure {
 pub(crate) struct Remote {
     pub(crate) key: UpstreamKey,
     pub(crate) spec: HttpUpstream,
+    pub(crate) health: Health,
     uri: Uri,
     client: HttpClient,
     known: Known,
     sessions: Sessions,
+    /// Mirrored headers that tools want, where that is not what is pinned.
+    declared: Declared,
     /// The server is one of HTTP+SSE.
     paired: Remembered,
     /// Sessions over HTTP+SSE of clients that see through to them.
@@ -117,10 +126,12 @@ impl Remote {
         Ok(Self {
             key,
             spec,
+            health: Health::default(),
             uri,
             client,
             known: Known::default(),
             sessions: Sessions::default(),
+            declared: Declared::default(),
             paired: Remembered::default(),
             pairs: Mutex::default(),
             changes,
@@ -144,6 +155,7 @@ impl Remote {
                         self.known.contradicted();
                         true
                     }
+                    Failure::Mismatch(_) => self.refresh(outbound).await?,
                     Failure::SessionLost(_) => true,
                     // Nobody listens there; a second attempt at once only doubles the wait.
                     Failure::Unsent(_) => false,
@@ -205,6 +217,11 @@ impl Remote {
             // Nobody may be watching.
             let _ = self.changes.send(self.key.clone());
         }
+    }
+
+    /// Sessions that are open.
+    pub(crate) fn session_count(&self) -> usize {
+        self.sessions.count() + self.pairs.lock().len()
     }
 
     /// When it was last called.

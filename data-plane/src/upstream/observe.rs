@@ -17,8 +17,8 @@ use weir_model::bounds;
 use weir_model::id::{Digest, Name};
 use weir_model::observation::{Observation, Offer, Seen};
 use weir_model::reason::{Reason, Refusal};
-use weir_model::resource::ServerVersion;
-use weir_model::snapshot::{Snapshot, UpstreamKey, VersionView};
+use weir_model::resource::{DefinitionKind, ServerVersion};
+use weir_model::snapshot::{Snapshot, UpstreamKey, VersionView, param_headers};
 use weir_runtime::drain::Watch;
 
 use super::{Exchange, Messages, Upstreams};
@@ -273,6 +273,9 @@ impl Eye {
         let new = told.offer != Some(digest) || !pinned || told.quiet >= AGAIN;
         let up = told.down.take().is_some();
         if new {
+            if told.offer != Some(digest) {
+                tell_hidden(key, &offer);
+            }
             told.offer = Some(digest);
             told.quiet = 0;
             return self.send(key, Seen::Offer(offer)).await;
@@ -307,6 +310,16 @@ impl Eye {
         // Between four and six fifths.
         let random = u32::try_from(uuid::Uuid::new_v4().as_u128() % 401).unwrap_or(200);
         base.mul_f64(f64::from(800 + random) / 1000.0)
+    }
+}
+
+/// Says in the log which tools no client is shown, and why.
+fn tell_hidden(key: &UpstreamKey, offer: &Offer) {
+    let tools = offer.definitions.iter().filter(|one| one.kind == DefinitionKind::Tool);
+    for tool in tools {
+        if let Err(why) = param_headers(&tool.json) {
+            tracing::warn!(server = %key, tool = ?tool.name, why, "a tool is hidden from clients");
+        }
     }
 }
 

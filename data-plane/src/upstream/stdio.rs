@@ -23,6 +23,7 @@ use weir_model::snapshot::{UpstreamKey, VersionView};
 use super::adapt::{self, MODERN};
 use super::envelope::Id;
 use super::era::Known;
+use super::health::Health;
 use super::hop::{Hop, repeatable};
 use super::link::{self, Carried, Link as _};
 use super::mux::Use;
@@ -40,6 +41,7 @@ const SHARED_IDLE: Duration = Duration::from_secs(1_800);
 pub(crate) struct Program {
     pub(crate) key: UpstreamKey,
     pub(crate) spec: StdioUpstream,
+    pub(crate) health: Health,
     known: Known,
     shared: tokio::sync::Mutex<Option<Arc<Child>>>,
     own: Mutex<HashMap<String, Arc<Seat>>>,
@@ -63,6 +65,7 @@ impl Program {
         Self {
             key,
             spec,
+            health: Health::default(),
             known: Known::default(),
             shared: tokio::sync::Mutex::default(),
             own: Mutex::default(),
@@ -200,6 +203,12 @@ impl Program {
 
     fn next_id(&self) -> Bytes {
         self.ids.fetch_add(1, Ordering::Relaxed).to_string().into()
+    }
+
+    /// Children that callers hold, and the shared one.
+    pub(crate) fn child_count(&self) -> usize {
+        let shared = self.shared.try_lock().map_or(1, |held| usize::from(held.is_some()));
+        self.own.lock().len() + self.sessions.lock().len() + shared
     }
 
     /// When it was last called.

@@ -11,6 +11,7 @@ mod compile;
 mod headers;
 mod tool;
 
+pub use headers::param_headers;
 pub use tool::{Hints, ParamHeader, ParamType, ToolView};
 
 use std::collections::{BTreeMap, HashMap};

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::super::adapt::{self, MODERN};
 use super::super::handshake::Listed;
 use super::super::hop::Hop;
-use super::super::{Exchange, Messages, Outbound, envelope, headers};
+use super::super::{Exchange, Messages, Outbound, envelope, headers, refuse};
 use super::answer::{any_error, by_status, own_error};
 use super::post::{Answer, Body, Post};
 use super::relay::Relay;
@@ -26,7 +26,8 @@ impl Remote {
         hop.token = adapted.token;
         let mut head = HeaderMap::new();
         head.insert(headers::VERSION, HeaderValue::from_static(MODERN));
-        headers::mirror(outbound, &mut head);
+        let declared = self.declared.of(outbound);
+        headers::mirror(outbound, &declared, &mut head);
         headers::trace(outbound, &mut head);
         let body = envelope::request(&hop.raw_id, &outbound.method, adapted.params.as_deref());
         let answer = self
@@ -56,7 +57,12 @@ impl Remote {
             }
             Body::Json(body) if status.is_success() => Ok(self.whole_answer(&hop, &body)?),
             Body::Json(body) => {
-                if let Some((-32022, error)) = any_error(&body)
+                let error = any_error(&body);
+                if let Some((-32020, _)) = &error {
+                    let refusal = refuse::protocol("the server finds other headers than it wants");
+                    return Err(Failure::Mismatch(refusal));
+                }
+                if let Some((-32022, error)) = error
                     && Listed::of_error(&error).is_some_and(|listed| !listed.modern)
                 {
                     return Err(Failure::Contradiction(unexpected(status)));

@@ -133,6 +133,11 @@ impl Sessions {
         own.filter_map(|(_, slot)| slot.session.try_lock().ok()?.take()).collect()
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.slots.lock().len()
+    }
+
     fn take(&self, gone: impl Fn(&Session) -> bool) -> Vec<Arc<Session>> {
         let mut taken = Vec::new();
         self.slots.lock().retain(|_, slot| {

@@ -16,7 +16,7 @@ use weir_model::snapshot::VersionView;
 
 use crate::call::credential::Headers;
 use crate::upstream::handshake::Description;
-use crate::upstream::{Front, Message, Messages, Outbound, Upstreams, adapt, raw, refuse};
+use crate::upstream::{Front, Message, Outbound, Upstreams, adapt, raw, refuse};
 
 /// How long one question may take, whatever the server's own limit for calls.
 const QUESTION: Duration = Duration::from_secs(30);
@@ -191,18 +191,7 @@ impl List {
 /// The result of a question; none when the server does not know the method.
 async fn answer(upstreams: &Upstreams, question: Outbound) -> Result<Option<Bytes>, Refusal> {
     let method = question.method.clone();
-    let exchange = upstreams.call(question).await?;
-    let last = match exchange.messages {
-        Messages::One(message) => message,
-        Messages::Stream(mut stream) => loop {
-            match stream.recv().await {
-                Some(Ok(message @ (Message::Result(_) | Message::Error(_)))) => break message,
-                Some(Ok(_)) => {}
-                Some(Err(refusal)) => return Err(refusal),
-                None => return Err(refuse::closed("the stream ended before its answer")),
-            }
-        },
-    };
+    let last = upstreams.call(question).await?.last().await?;
     match last {
         Message::Result(result) => Ok(Some(result)),
         Message::Error(error) => {

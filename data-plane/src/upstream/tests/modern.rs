@@ -240,3 +240,72 @@ async fn reads_are_repeated_once_and_calls_are_not() {
         assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), want, "{method}");
     }
 }
+
+/// A server whose tool wants `region` mirrored as the header of that name since it was pinned.
+async fn moved(header: &'static str) -> Fake {
+    let name = format!("mcp-param-{header}").to_ascii_lowercase();
+    server(move |asked| match asked.rpc() {
+        "tools/list" if asked.body["params"]["cursor"] == "2" => {
+            let schema = format!(
+                r#"{{"type":"object","properties":{{"region":{{"type":"string","x-mcp-header":"{header}"}}}}}}"#
+            );
+            let tool = format!(r#"{{"name":"t","inputSchema":{schema}}}"#);
+            Reply::result(asked, &format!(r#"{{"resultType":"complete","tools":[{tool}]}}"#))
+        }
+        "tools/list" => {
+            Reply::result(asked, r#"{"resultType":"complete","tools":[],"nextCursor":"2"}"#)
+        }
+        _ if asked.header(&name) != Some("eu") => {
+            Reply::error(400, &asked.body["id"], -32020, "Header mismatch")
+        }
+        _ => Reply::result(asked, "{}"),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_tool_that_wants_other_headers_is_read_anew_once() {
+    let fake = moved("Zone").await;
+    let mut outbound = testing::outbound(&fake.url, "tools/call");
+    outbound.name = Some("t".to_owned());
+    outbound.params = json(r#"{"name":"t","arguments":{"region":"eu"}}"#);
+    let upstreams = upstreams();
+    let mut changes = upstreams.changes();
+    assert_eq!(result(&upstreams, outbound.clone()).await, "{}");
+    assert_eq!(changes.try_recv().expect("told"), outbound.version.key, "so that it is looked at");
+    // What was read is remembered.
+    assert_eq!(result(&upstreams, outbound.clone()).await, "{}");
+    assert_eq!((fake.seen("tools/call").len(), fake.seen("tools/list").len()), (3, 2));
+
+    // A server that is not content with what it said itself is not asked for ever.
+    let fake = server(|asked| match asked.rpc() {
+        "tools/list" => {
+            Reply::result(asked, r#"{"tools":[{"name":"t","inputSchema":{"type":"object"}}]}"#)
+        }
+        _ => Reply::error(400, &asked.body["id"], -32020, "Header mismatch"),
+    })
+    .await;
+    let version = testing::http(&fake.url);
+    let other = Outbound { version, ..outbound.clone() };
+    assert_eq!(reason(&upstreams, other).await, Reason::UpstreamProtocol);
+    assert_eq!(fake.seen("tools/call").len(), 2);
+
+    // A header that no client may send makes the tool unusable.
+    let fake = moved("bad header").await;
+    let other = Outbound { version: testing::http(&fake.url), ..outbound };
+    assert_eq!(reason(&upstreams, other).await, Reason::UpstreamProtocol);
+    assert_eq!(fake.seen("tools/call").len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_left_alone_for_a_while() {
+    let fake = server(|_| Reply::status(503)).await;
+    let upstreams = upstreams();
+    for _ in 0..8 {
+        let refusal = upstreams.call(call(&fake)).await.expect_err("refused");
+        assert_eq!(refusal.reason, Reason::UpstreamUnreachable);
+    }
+    assert_eq!(fake.seen("tools/call").len(), 5, "the rest was refused here");
+    let refusal = upstreams.call(call(&fake)).await.expect_err("refused");
+    assert!(refusal.retry_after_secs.is_some());
+}

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::tool::{ParamHeader, ParamType};
@@ -15,6 +16,20 @@ const ANNOTATION: &str = "x-mcp-header";
 const PREFIX: &str = "mcp-param-";
 /// Longest name of a header.
 const NAME_BYTES_MAX: usize = 128;
+
+/// The arguments that the published definition of a tool wants mirrored into headers; none when it
+/// has no input schema that could be read.
+///
+/// # Errors
+/// Why clients over HTTP must not be shown the tool.
+pub fn param_headers(definition: &str) -> Result<Vec<ParamHeader>, String> {
+    #[derive(Deserialize)]
+    struct Definition {
+        #[serde(default, rename = "inputSchema")]
+        schema: Value,
+    }
+    serde_json::from_str::<Definition>(definition).map_or(Ok(Vec::new()), |tool| read(&tool.schema))
+}
 
 /// The annotations of an input schema.
 ///
