@@ -2,7 +2,7 @@
 # running; `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test conformance lint fmt
+.PHONY: help build demo bench test conformance lint fmt
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ demo: ## one governed call end to end, told for people (KEEP=1 keeps it running)
 
 test: ## all checks against real etcd and Kafka; ends with "N passed, N failed"
 	@./deploy/test/run.sh
+
+bench: ## the table of targets on a release build; reports go to target/bench
+	@./loadtest/bench.sh
 
 conformance: ## the MCP conformance suite, without and through the gateway, check by check
 	@./deploy/test/conformance.sh

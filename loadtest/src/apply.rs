@@ -14,7 +14,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
-use crate::scenario::{Target, Work};
+use crate::plan::{Target, Work};
 use crate::target::Connection;
 
 /// What to measure.
@@ -51,7 +51,7 @@ pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<f64>> {
     let started = Instant::now();
     for target in &plan.targets {
         loop {
-            match Connection::open(target).await {
+            match Connection::open(target, target.era).await {
                 Ok(connection) => break connections.push(connection),
                 Err(error) => ensure!(started.elapsed() < PATIENCE, "{error:#}"),
             }

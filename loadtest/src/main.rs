@@ -1,4 +1,4 @@
-//! `weir-loadtest run | upstream | floor`; see the library for what each is.
+//! `weir-loadtest run | compare | apply | upstream | floor | token`; see the library.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
-use weir_loadtest::{
-    apply, driver, floor, report,
-    scenario::{Scenario, Target},
-    upstream,
-};
+use weir_loadtest::era::Era;
+use weir_loadtest::plan::{Plan, Target, Work};
+use weir_loadtest::report::{self, Report};
+use weir_loadtest::target::Connection;
+use weir_loadtest::{apply, floor, issuer, run, upstream};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -26,13 +26,34 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs a scenario and prints a Markdown table.
-    Run {
-        /// The scenario.
-        scenario: PathBuf,
-        /// Writes the rows as JSON too.
+    /// Runs a plan and prints its tables as Markdown.
+    Run(RunArgs),
+    /// Compares two runs by their JSON reports.
+    Compare {
+        /// The report before.
+        old: PathBuf,
+        /// The report after.
+        new: PathBuf,
+    },
+    /// Makes an issuer's key, writes its JWKS to a file, and prints tokens, one a line.
+    Token {
+        /// Where the JWKS goes.
         #[arg(long)]
-        json: Option<PathBuf>,
+        jwks: PathBuf,
+        #[command(flatten)]
+        claims: issuer::Claims,
+    },
+    /// Tries a `tools/list` once; ends with status 1 unless it is as it should be.
+    Wait {
+        /// The endpoint.
+        #[arg(long)]
+        url: String,
+        /// Bearer token.
+        #[arg(long)]
+        token: Option<String>,
+        /// How many tools there must be.
+        #[arg(long)]
+        tools: usize,
     },
     /// Measures the time from an apply to its being in force, and prints percentiles.
     Apply(ApplyArgs),
@@ -54,6 +75,27 @@ enum Command {
         #[arg(long)]
         to: hyper::Uri,
     },
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArgs {
+    /// The plan.
+    plan: PathBuf,
+    /// Only scenarios whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+    /// Instead of the plan's number of rounds.
+    #[arg(long)]
+    rounds: Option<u32>,
+    /// Writes the report as JSON too.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Writes the report as an HTML page too.
+    #[arg(long)]
+    html: Option<PathBuf>,
+    /// Ends with status 1 when a goal is missed or an answer was wrong.
+    #[arg(long)]
+    strict: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -89,7 +131,17 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match args.command {
-            Command::Run { scenario, json } => run(&scenario, json).await,
+            Command::Run(args) => measure(args).await,
+            Command::Wait { url, token, tools } => wait(url, token, tools).await,
+            Command::Compare { old, new } => {
+                let table = report::compare(&read(&old)?, &read(&new)?);
+                Ok(std::io::stdout().write_all(table.as_bytes())?)
+            }
+            Command::Token { jwks, claims } => {
+                let issued = issuer::issue(&claims)?;
+                std::fs::write(&jwks, issued.keys).with_context(|| jwks.display().to_string())?;
+                Ok(writeln!(std::io::stdout(), "{}", issued.tokens.join("\n"))?)
+            }
             Command::Apply(args) => measure_apply(args).await,
             Command::Upstream { listen, tools } => {
                 upstream::serve(TcpListener::bind(listen).await?, tools).await
@@ -101,36 +153,56 @@ fn main() -> anyhow::Result<()> {
     })
 }
 
-async fn run(path: &std::path::Path, json: Option<PathBuf>) -> anyhow::Result<()> {
-    let scenario = Scenario::read(path)?;
-    let mut rounds: Vec<Vec<driver::Round>> = scenario.targets.iter().map(|_| vec![]).collect();
-    // Targets take turns within a round, so that a slow minute of the machine hits all of them.
-    for _ in 0..scenario.rounds {
-        for (target, rounds) in scenario.targets.iter().zip(&mut rounds) {
-            rounds.push(driver::run(target, &scenario.work, &scenario.pace).await?);
-        }
+async fn measure(args: RunArgs) -> anyhow::Result<()> {
+    let mut plan = Plan::read(&args.plan)?;
+    if let Some(rounds) = args.rounds {
+        plan.rounds = rounds.clamp(1, 50);
+        plan.scenarios.iter_mut().for_each(|scenario| scenario.rounds = None);
     }
-    let named = scenario.targets.iter().zip(&rounds);
-    let rows: Vec<_> = named.map(|(t, r)| report::Row::of(&t.name, r)).collect();
-    std::io::stdout().write_all(report::markdown(&scenario.name, &rows).as_bytes())?;
-    if let Some(file) = json {
-        let text = serde_json::to_string_pretty(&rows)?;
-        std::fs::write(&file, text).with_context(|| file.display().to_string())?;
+    let report = run::run(&plan, args.only.as_deref(), std::io::stderr()).await?;
+    std::io::stdout().write_all(report.markdown().as_bytes())?;
+    let put = |file: &PathBuf, text: String| {
+        std::fs::write(file, text).with_context(|| file.display().to_string())
+    };
+    if let Some(file) = &args.json {
+        put(file, serde_json::to_string_pretty(&report)?)?;
     }
+    if let Some(file) = &args.html {
+        put(file, report::html::page(&report))?;
+    }
+    let wrong = report.tables.iter().flat_map(|table| &table.rows).any(|row| row.failed > 0);
+    let missed = report.verdicts.iter().any(|verdict| !verdict.met);
+    anyhow::ensure!(!args.strict || !(wrong || missed), "a goal was missed or an answer was wrong");
+    Ok(())
+}
+
+fn read(path: &std::path::Path) -> anyhow::Result<Report> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    serde_json::from_str(&text).with_context(|| format!("{} is no report", path.display()))
+}
+
+fn target(url: &str, token: Option<&str>) -> Target {
+    Target {
+        name: url.to_owned(),
+        url: url.to_owned(),
+        sse_url: None,
+        token: token.map(str::to_owned),
+        tool_prefix: String::new(),
+        era: Era::default(),
+        pids: String::new(),
+    }
+}
+
+async fn wait(url: String, token: Option<String>, tools: usize) -> anyhow::Result<()> {
+    let target = target(&url, token.as_deref());
+    let mut connection = Connection::open(&target, target.era).await?;
+    connection.run(&Work::List { tools: Some(tools) }, "").await?;
     Ok(())
 }
 
 async fn measure_apply(args: ApplyArgs) -> anyhow::Result<()> {
-    let target = |url: &String| Target {
-        name: url.clone(),
-        url: url.clone(),
-        token: Some(args.agent_token.clone()),
-        tool_prefix: String::new(),
-        modern: false,
-        pids: vec![],
-    };
     let plan = apply::Plan {
-        targets: args.mcp.iter().map(target).collect(),
+        targets: args.mcp.iter().map(|url| target(url, Some(&args.agent_token))).collect(),
         rest: args.rest.trim_end_matches('/').to_owned(),
         operator_token: args.operator_token,
         group: args.group,

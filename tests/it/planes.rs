@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use weir_loadtest::scenario::{Target, Work};
+use weir_loadtest::era::Era;
+use weir_loadtest::plan::{Target, Work};
 use weir_loadtest::target::Connection;
 use weir_runtime::testing::eventually;
 
@@ -158,12 +159,14 @@ impl Proxy {
             name: self.name.clone(),
             url: format!("http://{}/acme/bench/mcp", self.listen),
             token: Some(token.to_owned()),
+            sse_url: None,
             tool_prefix: String::new(),
-            modern: false,
-            pids: vec![],
+            era: Era::default(),
+            pids: String::new(),
         };
-        let mut connection = Connection::open(&target).await?;
-        connection.run(&Work::Call { tool: "echo".to_owned(), bytes: 10 }, "hello").await
+        let mut connection = Connection::open(&target, target.era).await?;
+        connection.run(&Work::Call { tool: "echo".to_owned(), bytes: 10 }, "hello").await?;
+        Ok(())
     }
 
     #[track_caller]
