@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -31,6 +32,7 @@ use crate::keys::{KeyMetrics, Keys};
 use crate::limits::Limits;
 use crate::listener::Listener;
 use crate::metrics::CallMetrics;
+use crate::replay::Replays;
 use crate::settings::Settings;
 use crate::traces::Traces;
 use crate::upstream::fetch::Fetcher;
@@ -136,6 +138,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         ended: Default::default(),
         in_flight: Default::default(),
         streams: Default::default(),
+        replays: Replays::new(Duration::from_millis(settings.listen.resume_ms)),
         hop,
         sealer: Default::default(),
         metrics: CallMetrics::register(&parts.metrics),

@@ -19,6 +19,7 @@ pub mod relay;
 pub mod reserve;
 pub mod resolve;
 pub mod respond;
+pub mod resume;
 pub mod sight;
 pub mod stop;
 pub mod validate;
@@ -126,6 +127,7 @@ where
     let client = client::identify(&call, &who, endpoint, sealing)?;
     reply.modern = Some(client.modern());
     record.with(&client);
+    reply.again = resume::of(gateway, head, endpoint, (&client, &who), sealer.as_ref());
     if let Wants::Batch(items) = call.wants {
         return batch::accept(items, &client);
     }
@@ -133,8 +135,9 @@ where
     let sight = gateway.sight(endpoint, &who, &client, (conn, now));
     let scope = Scope { call: &call, client: &client, endpoint, sight: &sight, sealing };
     let scene = Scene { call: &call, who: &who, client: &client, endpoint, sight: &sight };
-    let target = match resolve::find(scene)? {
+    let target = match resume::find(gateway, scope, resolve::find(scene)?).await? {
         Target::Upstream(target) => target,
+        Target::Again(rest) => return Ok(Answer::Again(rest)),
         Target::Here(here) => {
             let _ticket = reserve::take_here(&gateway.limits, &endpoint.group, &who)?;
             return Ok(local::answer(gateway, scope, here)?);

@@ -26,6 +26,7 @@ use crate::hop::Hop;
 use crate::keys::Keys;
 use crate::limits::Limits;
 use crate::metrics::CallMetrics;
+use crate::replay::Replays;
 use crate::sessions::{Ended, InFlight, Streams};
 use crate::site::Site;
 use crate::traces::Traces;
@@ -56,6 +57,8 @@ pub struct Gateway {
     pub streams: Streams,
     /// The way to other proxies, and what this one holds for them.
     pub hop: Hop,
+    /// Streams that clients may ask for again.
+    pub replays: Replays,
     /// The sealer of the snapshot in force.
     pub sealer: SealerCell,
     /// Counters of calls.

@@ -22,6 +22,7 @@ pub mod limits;
 pub mod listener;
 pub mod mcp;
 mod metrics;
+pub mod replay;
 pub mod sessions;
 pub mod settings;
 pub mod site;

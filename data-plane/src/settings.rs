@@ -66,6 +66,8 @@ pub struct Listen {
     pub tls: Option<Tls>,
     /// Allows plain HTTP on other addresses than loopback (behind a load balancer that encrypts).
     pub plain: bool,
+    /// Milliseconds that a stream of a client with a session waits for it to come back.
+    pub resume_ms: u64,
 }
 
 /// PEM files of a listener, looked at again when they change.
@@ -185,7 +187,7 @@ impl Hop {
 impl Default for Listen {
     fn default() -> Self {
         let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7410);
-        Self { address, tls: None, plain: false }
+        Self { address, tls: None, plain: false, resume_ms: bounds::RESUME_MS }
     }
 }
 

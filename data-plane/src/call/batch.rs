@@ -19,6 +19,7 @@ use super::endpoint::Endpoint;
 use super::inbound::Conn;
 use super::record::Record;
 use super::respond::{self, Answer, Body};
+use super::resume::Once;
 use super::{Arrived, Gateway, Stop};
 use crate::mcp::batch::{self, Item};
 use crate::mcp::revision::Revision;
@@ -48,10 +49,12 @@ pub(super) struct Shared {
 impl Shared {
     /// Copies what arrived.
     pub(super) fn of(gateway: &Arc<Gateway>, arrived: Arrived<'_>) -> Self {
+        let mut head = arrived.head.clone();
+        head.extensions.insert(Once);
         Self {
             gateway: Arc::clone(gateway),
             conn: arrived.conn.clone(),
-            head: arrived.head.clone(),
+            head,
             snapshot: Arc::clone(arrived.snapshot),
             endpoint: arrived.endpoint.clone(),
         }

@@ -25,6 +25,7 @@ use super::resolve::Errand;
 use super::respond::Answer;
 use super::sight::Sight;
 use super::validate;
+use super::watched::Watched;
 use crate::mcp::adapt::Adapt;
 use crate::mcp::discover::About;
 use crate::mcp::envelope::utf8;
@@ -173,6 +174,7 @@ async fn request(
         },
     };
     let version = outgoing.target().version.name.clone();
+    let watch = Watched::call(scope, gateway, outgoing.target());
     let (mut outbound, ticket) = outgoing.into_outbound(scope, method);
     outbound.traceparent = record.sends(super::credential::traceparent(scope.call));
     let exchange = tokio::select! {
@@ -208,7 +210,7 @@ async fn request(
         Kind::Listen => {
             Flow::open(messages, scope, gateway)?.beginning_with(first).ending_with(finish)
         }
-        _ => Flow::answer(first, messages, finish, (scope, gateway)),
+        _ => Flow::answer(first, messages, finish, (scope, gateway)).watching(watch),
     };
     Ok(Answer::Stream(Box::new(flow.holding(ticket, cancellable))))
 }

@@ -21,7 +21,7 @@ use super::record::Record;
 use super::reserve::Held;
 use super::respond::{self, Answer};
 use super::watched::Watched;
-use crate::mcp::sse;
+use crate::mcp::sse::{self, Frame};
 use crate::sessions::Cancellable;
 use crate::upstream::{Exchange, Message, Messages};
 
@@ -36,7 +36,8 @@ pub struct Flow {
     asks: bool,
     primed: bool,
     drain: Watch,
-    /// Of streams that belong to no call.
+    /// Belongs to no call: ends with a drain.
+    endless: bool,
     watch: Option<Watched>,
     /// The result with which such a stream ends in good order.
     farewell: Option<Bytes>,
@@ -55,7 +56,7 @@ enum Event {
 
 /// What a turn of the loop gives.
 enum Step {
-    Send(Bytes),
+    Send(Frame),
     Last(Bytes, Outcome),
     End(Outcome),
 }
@@ -76,6 +77,7 @@ impl Flow {
             asks: through && !scope.client.modern(),
             primed: false,
             drain: gateway.drain.clone(),
+            endless: false,
             watch: None,
             farewell: None,
             cancellable: None,
@@ -119,6 +121,7 @@ impl Flow {
             asks: !scope.client.modern(),
             primed: false,
             drain: gateway.drain.clone(),
+            endless: true,
             watch: Some(Watched::new(scope, gateway)?),
             farewell: listen.map(|id| farewell(id.raw())),
             cancellable: None,
@@ -140,6 +143,13 @@ impl Flow {
     pub fn holding(mut self, ticket: Held, cancellable: Option<Cancellable>) -> Self {
         self.ticket = Some(ticket);
         self.cancellable = cancellable;
+        self
+    }
+
+    /// Ends when its call would not be allowed any more.
+    #[must_use]
+    pub fn watching(mut self, watch: Watched) -> Self {
+        self.watch.get_or_insert(watch);
         self
     }
 
@@ -178,7 +188,8 @@ impl Flow {
                 Event::Message(Some(Ok(_))) | Event::Quiet => continue,
                 Event::Message(Some(Err(refusal))) => refusal,
                 Event::Message(None) => Reason::UpstreamClosed.into(),
-                Event::Cancelled | Event::Over => Reason::Cancelled.into(),
+                Event::Cancelled => Reason::Cancelled.into(),
+                Event::Over => Reason::Denied.into(),
             };
             return Err(refusal.into());
         }
@@ -189,7 +200,7 @@ impl Flow {
         mut self,
         id: Bytes,
         record: Record,
-    ) -> impl futures_util::Stream<Item = Bytes> + Send {
+    ) -> impl futures_util::Stream<Item = Frame> + Send {
         self.reply = Some((id, record));
         futures_util::stream::unfold(self, |mut flow| async move {
             let frame = flow.next().await?;
@@ -197,7 +208,7 @@ impl Flow {
         })
     }
 
-    async fn next(&mut self) -> Option<Bytes> {
+    async fn next(&mut self) -> Option<Frame> {
         if self.done {
             return None;
         }
@@ -206,14 +217,16 @@ impl Flow {
             let frame = match self.step(event) {
                 None => continue,
                 Some(Step::Send(frame)) => frame,
-                Some(Step::Last(frame, outcome)) => self.close(frame, outcome).await,
+                Some(Step::Last(frame, outcome)) => {
+                    Frame::Message(self.close(frame, outcome).await)
+                }
                 Some(Step::End(outcome)) => {
                     self.close(Bytes::new(), outcome).await;
                     return None;
                 }
             };
             if let Some((_, record)) = &mut self.reply {
-                record.facts.response_bytes += frame.len() as u64;
+                record.facts.response_bytes += frame.bytes();
             }
             return Some(frame);
         }
@@ -223,7 +236,7 @@ impl Flow {
         if let Some(first) = self.first.take() {
             return Event::Message(Some(Ok(first)));
         }
-        let endless = self.watch.is_some();
+        let endless = self.endless;
         tokio::select! {
             biased;
             message = self.messages.recv() => Event::Message(message),
@@ -236,8 +249,12 @@ impl Flow {
 
     fn step(&mut self, event: Event) -> Option<Step> {
         Some(match event {
-            Event::Quiet => Step::Send(sse::KEEP_ALIVE),
+            Event::Quiet => Step::Send(Frame::Comment),
             Event::Cancelled => self.refused(&Reason::Cancelled.into()),
+            Event::Over if !self.endless => self.refused(&Refusal::new(
+                Reason::Denied,
+                "the right to this call was withdrawn while it ran",
+            )),
             Event::Over => match &self.farewell {
                 Some(raw) => Step::Last(self.envelope("result", raw), Outcome::Success),
                 None => Step::End(Outcome::Success),
@@ -255,9 +272,9 @@ impl Flow {
     fn message(&mut self, message: Message) -> Option<Step> {
         Some(match message {
             Message::Notification(raw) | Message::Response(raw) => {
-                Step::Send(sse::message(&[&raw]))
+                Step::Send(Frame::Message(sse::message(&[&raw])))
             }
-            Message::Request(raw) if self.asks => Step::Send(sse::message(&[&raw])),
+            Message::Request(raw) if self.asks => Step::Send(Frame::Message(sse::message(&[&raw]))),
             Message::Request(_) if self.finish.is_none() => return None,
             Message::Request(_) => self.refused(&Refusal::new(
                 Reason::CannotBridge,
@@ -265,7 +282,7 @@ impl Flow {
             )),
             Message::Prime { id, retry_ms } => {
                 self.primed = true;
-                Step::Send(sse::prime(id.as_deref(), retry_ms))
+                Step::Send(Frame::Prime { id, retry_ms })
             }
             Message::Result(raw) => match self.finish.as_ref().map(|f| f.result(raw)) {
                 Some(Ok((raw, outcome))) => Step::Last(self.envelope("result", &raw), outcome),

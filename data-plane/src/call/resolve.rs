@@ -18,6 +18,7 @@ use super::Stop;
 use super::client::Client;
 use super::endpoint::Endpoint;
 use super::inbound::{Call, Wants};
+use super::resume::Rest;
 use super::sight::Sight;
 use crate::mcp::adapt;
 use crate::mcp::envelope::{Message, Params, Reference, utf8};
@@ -35,6 +36,8 @@ pub enum Target {
     Here(Here),
     /// One server does.
     Upstream(Box<Upstream>),
+    /// A stream goes on.
+    Again(Rest),
 }
 
 /// What the gateway answers itself.

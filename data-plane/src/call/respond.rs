@@ -21,8 +21,10 @@ use weir_model::reason::{Reason, Refusal};
 use super::Stop;
 use super::record::Record;
 use super::relay::Flow;
+use super::resume::{Again, Rest};
 use crate::mcp::batch::Item;
 use crate::mcp::session;
+use crate::replay::{self, Frames};
 
 /// How to answer, as far as it is known yet.
 #[derive(Debug, Default)]
@@ -35,6 +37,8 @@ pub struct Reply {
     pub request_bytes: u64,
     /// The client takes no stream: it gets the last message alone.
     pub whole: bool,
+    /// The client may ask for its streams again.
+    pub again: Option<Again>,
     /// `WWW-Authenticate`, should the caller turn out to lack something.
     pub challenge: Option<HeaderValue>,
 }
@@ -60,6 +64,8 @@ pub enum Answer {
     },
     /// A stream.
     Stream(Box<Flow>),
+    /// The rest of a stream that the client had before.
+    Again(Rest),
     /// Each item is a call of its own, with its own answer.
     Batch(Vec<Item>),
     /// Taken note of.
@@ -131,6 +137,11 @@ pub async fn finish(
             put(&mut response, "x-request-id", request_id);
             return response;
         }
+        Ok(Answer::Again(rest)) => {
+            let mut response = events(rest.into_stream(record));
+            put(&mut response, "x-request-id", request_id);
+            return response;
+        }
         Ok(answer) => answered(answer, &reply),
         Err(stop) => {
             tracing::info!(
@@ -172,15 +183,19 @@ fn answered(answer: Answer, reply: &Reply) -> (Response<Body>, Outcome) {
             (json(status, enveloped(id, "error", &raw)), Outcome::ProtocolError(code))
         }
         Answer::Ended => (empty(StatusCode::NO_CONTENT), Outcome::Success),
-        Answer::Accepted | Answer::Stream(_) | Answer::Batch(_) => {
+        Answer::Accepted | Answer::Stream(_) | Answer::Again(_) | Answer::Batch(_) => {
             (empty(StatusCode::ACCEPTED), Outcome::Success)
         }
     }
 }
 
 fn stream(flow: Flow, reply: Reply, record: Record) -> Response<Body> {
-    let id = reply.id.unwrap_or_else(|| Bytes::from_static(b"null"));
-    events(Box::pin(flow.into_stream(id, record)))
+    let id = reply.id.clone().unwrap_or_else(|| Bytes::from_static(b"null"));
+    let frames: Frames = Box::pin(flow.into_stream(id, record));
+    events(match reply.again {
+        Some(again) => again.track(frames, reply.id),
+        None => replay::plain(frames),
+    })
 }
 
 /// An answer that is a stream of events.

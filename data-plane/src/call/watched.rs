@@ -1,5 +1,6 @@
-//! Streams that outlive the decision that let them be opened: counted per caller, ended with the
-//! caller's token, and asked about again whenever the configuration changes.
+//! Streams that outlive the decision that let them be opened: asked about again whenever the
+//! configuration changes. Those that belong to no call are also counted per caller, and end with
+//! the caller's token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use weir_model::snapshot::{GroupView, Hints};
 
 use super::Gateway;
 use super::forward::Scope;
+use super::resolve::Upstream;
 use super::sight::Sight;
 use crate::config::State;
 use crate::sessions::OpenStream;
@@ -22,12 +24,22 @@ use crate::sessions::OpenStream;
 /// What a stream is held against while it is open.
 #[derive(Debug)]
 pub struct Watched {
-    until: Instant,
+    until: Option<Instant>,
     revisions: watch::Receiver<Revision>,
     config: Arc<State>,
     sight: Sight,
     server: Option<Name>,
-    _counted: OpenStream,
+    /// What the call is about.
+    target: Option<Subject>,
+    _counted: Option<OpenStream>,
+}
+
+/// What a call was allowed.
+#[derive(Debug)]
+struct Subject {
+    action: Action,
+    name: String,
+    hints: Hints,
 }
 
 impl Watched {
@@ -41,20 +53,35 @@ impl Watched {
         let token = left.map(|secs| Duration::from_secs(secs.max(0).unsigned_abs()));
         let longest = Duration::from_millis(bounds::STREAM_MS);
         Ok(Self {
-            until: Instant::now() + token.map_or(longest, |token| token.min(longest)),
+            until: Some(Instant::now() + token.map_or(longest, |token| token.min(longest))),
             revisions: gateway.config.subscribe(),
             config: Arc::clone(&gateway.config),
             sight: scope.sight.clone(),
             server: scope.endpoint.server.clone(),
-            _counted: gateway.streams.open(&who.id())?,
+            target: None,
+            _counted: Some(gateway.streams.open(&who.id())?),
         })
+    }
+
+    /// The stream that answers a call on this target.
+    pub fn call(scope: Scope<'_>, gateway: &Gateway, target: &Upstream) -> Self {
+        let name = target.name.clone().unwrap_or_default();
+        Self {
+            until: None,
+            revisions: gateway.config.subscribe(),
+            config: Arc::clone(&gateway.config),
+            sight: scope.sight.clone(),
+            server: Some(target.server.name.clone()),
+            target: Some(Subject { action: target.action, name, hints: target.hints() }),
+            _counted: None,
+        }
     }
 
     /// Returns when the stream has to end.
     pub async fn over(&mut self) {
         loop {
             tokio::select! {
-                () = tokio::time::sleep_until(self.until) => return,
+                () = at(self.until) => return,
                 changed = self.revisions.changed() => if changed.is_err() {
                     return std::future::pending().await;
                 },
@@ -76,6 +103,20 @@ impl Watched {
         group.quarantined.is_none()
             && known(group, &self.sight.who)
             && self.server.as_ref().is_none_or(allowed)
+            && self.still_granted()
+    }
+
+    /// As far as it can be told without the arguments, which were judged when the call began.
+    fn still_granted(&self) -> bool {
+        let (Some(server), Some(subject)) = (&self.server, &self.target) else { return true };
+        self.sight.may(server, subject.action, &subject.name, subject.hints)
+    }
+}
+
+async fn at(end: Option<Instant>) {
+    match end {
+        Some(end) => tokio::time::sleep_until(end).await,
+        None => std::future::pending().await,
     }
 }
 

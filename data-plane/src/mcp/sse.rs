@@ -5,6 +5,40 @@ use bytes::{BufMut, Bytes, BytesMut};
 /// A comment that keeps intermediaries from closing an idle stream.
 pub const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
+/// A part of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// An event that carries a JSON-RPC message, whole, without an id.
+    Message(Bytes),
+    /// An event without a message, with the server's own id.
+    Prime {
+        /// To resume from.
+        id: Option<String>,
+        /// How long to wait before that.
+        retry_ms: Option<u64>,
+    },
+    /// A comment.
+    Comment,
+}
+
+impl Frame {
+    /// Bytes of the message, for records.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Message(event) => event.len() as u64,
+            Self::Prime { .. } | Self::Comment => 0,
+        }
+    }
+
+    /// On a stream that its client cannot ask for again: without ids.
+    pub fn plain(self) -> Bytes {
+        match self {
+            Self::Message(event) => event,
+            Self::Prime { .. } | Self::Comment => KEEP_ALIVE,
+        }
+    }
+}
+
 /// One event that carries a JSON-RPC message.
 ///
 /// JSON may contain line breaks between its members; each line becomes a `data` line of its own,

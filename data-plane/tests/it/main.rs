@@ -17,6 +17,7 @@ mod peer;
 mod proxy;
 mod records;
 mod refusals;
+mod resume;
 mod sockets;
 mod traced;
 mod verbs;

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use data_plane::app::{self, Parts};
-use data_plane::config::State;
+use data_plane::config::{Identity, State};
 use data_plane::gateway::Gateway;
 use data_plane::settings::Settings;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -18,13 +19,16 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use weir_audit::memory::MemoryLog;
 use weir_audit::{Builder, Origin};
+use weir_model::seal::NodeKey;
+use weir_model::secret::Secret;
 use weir_model::testing::World;
 use weir_runtime::clock::SystemClock;
 use weir_runtime::drain::{self, Drain};
 use weir_runtime::metrics::Metrics;
 use weir_runtime::otlp::{Spans, span::Span};
 use weir_runtime::ready::Ready;
-use weir_runtime::testing::eventually;
+use weir_runtime::testing::{Ca, eventually};
+use weir_runtime::tls::{certificates, private_key};
 
 /// Longest wait for something that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,6 +51,34 @@ impl Proxy {
     }
 
     pub async fn with(world: &World, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::built(world, None, change).await
+    }
+
+    /// An enrolled node that other nodes of the same authority reach.
+    pub async fn node(
+        world: &World,
+        ca: &Ca,
+        name: &str,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
+        let issued = ca.client("node", &format!("spiffe://weir/region/test/node/{name}"));
+        let first = |pem: &str| certificates(pem.as_bytes(), "test").unwrap().remove(0).to_vec();
+        let key = private_key(issued.key.as_bytes(), "test").unwrap();
+        let key = Secret::new(key.secret_der().to_vec());
+        let (own, authority) = (first(&issued.chain), first(&ca.pem()));
+        let identity = Identity::new(own, key, authority, NodeKey::generate()).unwrap();
+        Self::built(world, Some(identity), |settings| {
+            settings.hop.address = Some(([127, 0, 0, 1], 0).into());
+            change(settings);
+        })
+        .await
+    }
+
+    async fn built(
+        world: &World,
+        identity: Option<Identity>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let mut settings = Settings::default();
         settings.listen.address = ([127, 0, 0, 1], 0).into();
         settings.admin.address = Some(([127, 0, 0, 1], 0).into());
@@ -63,7 +95,7 @@ impl Proxy {
         let spans = Some(spans);
         let parts = Parts {
             config: Arc::clone(&config),
-            identity: None,
+            identity: identity.map(|identity| Arc::new(ArcSwap::from_pointee(identity))),
             audit,
             metrics,
             ready: Ready::new(),

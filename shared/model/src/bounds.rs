@@ -133,6 +133,19 @@ pub const HTTP2_STREAMS_MAX: u32 = 256;
 pub const STREAMS_PER_PRINCIPAL_MAX: usize = 64;
 /// Messages buffered between an upstream stream and a slow client.
 pub const STREAM_QUEUE_MESSAGES: usize = 64;
+/// Bytes of events that a stream keeps for a client that may ask for them again, and as many that
+/// it takes ahead of a slow one.
+pub const REPLAY_BYTES_MAX: usize = 256 * 1024;
+/// The same of all streams of one proxy; beyond it only what was not sent yet is kept.
+pub const REPLAY_TOTAL_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Streams of one principal on one proxy that can be asked for again.
+pub const REPLAYS_PER_PRINCIPAL_MAX: usize = 64;
+/// Milliseconds that a stream waits for its client to come back; then its call is cancelled.
+pub const RESUME_MS: u64 = 30_000;
+/// Milliseconds that a stream which was sent to its end is kept, should the end have got lost.
+pub const REPLAY_LINGER_MS: u64 = 10_000;
+/// Milliseconds that clients are told to wait before they come back.
+pub const SSE_RETRY_MS: u64 = 1_000;
 /// Calls in flight on one stdio child.
 pub const CHILD_CALLS_MAX: usize = 256;
 /// Child processes of one proxy.
