@@ -19,6 +19,7 @@ mod link;
 pub mod metrics;
 mod mux;
 pub mod observe;
+mod origin;
 mod raw;
 mod refuse;
 pub mod sse;

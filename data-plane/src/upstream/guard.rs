@@ -3,7 +3,7 @@
 //! URLs of servers, issuers and key sets come from operators and from documents that others
 //! publish. The connector resolves a name once, keeps the addresses that are allowed, and connects
 //! to exactly those, so that a second look-up cannot swap the address after the check. Redirects
-//! are never followed by the clients that are built on it.
+//! to another origin are never followed by the clients that are built on it.
 
 use std::future::Future;
 use std::io;

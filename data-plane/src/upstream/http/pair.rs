@@ -18,7 +18,7 @@ use super::super::client::HttpClient;
 use super::super::hop::Hop;
 use super::super::link::{self, Carried, Link};
 use super::super::mux::{Mux, Use};
-use super::super::{Exchange, Message, Messages, Outbound, adapt, handshake, refuse};
+use super::super::{Exchange, Message, Messages, Outbound, adapt, handshake, origin, refuse};
 use super::post::{Body, Events, Post, send};
 use super::session::{Lease, Session};
 use super::{Failure, Remote};
@@ -132,7 +132,8 @@ impl Remote {
         let named = tokio::time::timeout_at(deadline.into(), endpoint_event(&mut events)).await;
         let silent = || refuse::protocol("the server's stream names no endpoint");
         let named = named.map_err(|_| Failure::Contradiction(silent()))??;
-        let endpoint = resolved(&self.uri, &named).map_err(refuse::protocol)?;
+        let wrong = |why| refuse::protocol(format!("the server's endpoint {why}"));
+        let endpoint = origin::within(&self.uri, &named).map_err(wrong)?;
         let mux = Arc::new(Mux::new(kind, self.key.clone(), self.changes.clone()));
         let stop = CancellationToken::new();
         let pair = Arc::new(Pair {
@@ -282,77 +283,4 @@ async fn read(mut events: Events, mux: Arc<Mux>, pair: Weak<Pair>, stop: Cancell
         () = stop.cancelled() => refuse::closed("the session was ended"),
     };
     mux.close(end);
-}
-
-/// The endpoint that a stream names, which may be relative to the stream's own address.
-fn resolved(base: &Uri, named: &str) -> Result<Uri, &'static str> {
-    let origin = |uri: &Uri| {
-        let scheme = uri.scheme_str()?.to_ascii_lowercase();
-        let port = uri.port_u16().or(match scheme.as_str() {
-            "https" => Some(443),
-            "http" => Some(80),
-            _ => None,
-        });
-        Some((scheme, uri.host()?.to_ascii_lowercase(), port?))
-    };
-    let named = named.split('#').next().unwrap_or_default();
-    let absolute = named.split_once("://").is_some_and(|(scheme, _)| {
-        !scheme.is_empty()
-            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
-    });
-    let (Some(scheme), Some(authority)) = (base.scheme_str(), base.authority()) else {
-        return Err("the server has no origin");
-    };
-    let text = if absolute {
-        named.to_owned()
-    } else if named.starts_with("//") {
-        format!("{scheme}:{named}")
-    } else if named.starts_with('/') {
-        format!("{scheme}://{authority}{named}")
-    } else if named.starts_with('?') || named.is_empty() {
-        format!("{scheme}://{authority}{}{named}", base.path())
-    } else {
-        let folder = base.path().rsplit_once('/').map_or("", |(folder, _)| folder);
-        let named = named.trim_start_matches("./");
-        format!("{scheme}://{authority}{folder}/{named}")
-    };
-    let uri: Uri = text.parse().map_err(|_| "the server's endpoint is no address")?;
-    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return Err("the server's endpoint names a user");
-    }
-    if origin(&uri).is_none() || origin(&uri) != origin(base) {
-        return Err("the server's endpoint has another origin than its stream");
-    }
-    Ok(uri)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints_stay_at_the_origin_of_their_stream() {
-        let base: Uri = "http://mcp.example:8080/a/sse?x=1".parse().expect("a URI");
-        for (named, want) in [
-            ("/messages?sessionId=1", Some("http://mcp.example:8080/messages?sessionId=1")),
-            ("messages/?s=1", Some("http://mcp.example:8080/a/messages/?s=1")),
-            ("./m", Some("http://mcp.example:8080/a/m")),
-            ("?s=1", Some("http://mcp.example:8080/a/sse?s=1")),
-            ("http://MCP.example:8080/m#f", Some("http://MCP.example:8080/m")),
-            ("//mcp.example:8080/m", Some("http://mcp.example:8080/m")),
-            ("/m?next=http://other/", Some("http://mcp.example:8080/m?next=http://other/")),
-            ("http://mcp.example/m", None),
-            ("https://mcp.example:8080/m", None),
-            ("//169.254.169.254/latest", None),
-            ("http://evil.example/m", None),
-            ("http://user@mcp.example:8080/m", None),
-            ("file:///etc/passwd", None),
-            ("/a b", None),
-        ] {
-            let got = resolved(&base, named).ok().map(|uri| uri.to_string());
-            assert_eq!(got.as_deref(), want, "{named}");
-        }
-        let plain: Uri = "https://mcp.example/sse".parse().expect("a URI");
-        assert!(resolved(&plain, "https://mcp.example:443/m").is_ok());
-    }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use weir_model::bounds;
@@ -13,6 +13,7 @@ use weir_model::reason::Refusal;
 
 use super::super::client::{HttpClient, root_cause};
 use super::super::headers;
+use super::super::origin;
 use super::super::refuse;
 use super::super::sse::{Event, Parser};
 use super::Remote;
@@ -78,16 +79,30 @@ impl Remote {
     }
 }
 
+/// Redirects within the origin that one request may take.
+const REDIRECTS_MAX: usize = 3;
+
 /// Sends a request and reads the answer up to its body, or through it when it is JSON.
+///
+/// Redirects that keep the method (307, 308) are followed within the server's origin: frameworks
+/// send them for a missing or a superfluous slash. Nothing was executed then.
 pub(crate) async fn send(client: &HttpClient, to: &Uri, post: Post<'_>) -> Result<Answer, Broken> {
     let deadline = post.deadline.into();
     let late = || Broken::from(refuse::timeout("no answer before the deadline"));
-    let request = request(to, post);
-    let answer = tokio::time::timeout_at(deadline, client.request(request))
-        .await
-        .map_err(|_| late())?
-        .map_err(|error| broken(&error))?;
-    let (head, body) = answer.into_parts();
+    let mut to = to.clone();
+    let mut redirects = 0;
+    let (head, body) = loop {
+        let request = request(&to, &post);
+        let answer = tokio::time::timeout_at(deadline, client.request(request))
+            .await
+            .map_err(|_| late())?
+            .map_err(|error| broken(&error))?;
+        match onward(&to, &answer) {
+            Some(next) if redirects < REDIRECTS_MAX => to = next,
+            _ => break answer.into_parts(),
+        }
+        redirects += 1;
+    };
     let session = head.headers.get(headers::SESSION).cloned();
     check_status(head.status, &head.headers)?;
     let body = match media_type(&head.headers).as_deref() {
@@ -101,13 +116,22 @@ pub(crate) async fn send(client: &HttpClient, to: &Uri, post: Post<'_>) -> Resul
     Ok(Answer { status: head.status, session, body })
 }
 
-fn request(to: &Uri, post: Post<'_>) -> Request<Full<Bytes>> {
+/// Where an answer sends the request on to, when it is allowed to.
+fn onward(at: &Uri, answer: &Response<Incoming>) -> Option<Uri> {
+    if !matches!(answer.status().as_u16(), 307 | 308) {
+        return None;
+    }
+    let named = answer.headers().get(LOCATION)?.to_str().ok()?;
+    origin::within(at, named).ok()
+}
+
+fn request(to: &Uri, post: &Post<'_>) -> Request<Full<Bytes>> {
     let accept = match post.method {
         Method::GET => "text/event-stream",
         _ => "application/json, text/event-stream",
     };
-    let mut request = Request::new(Full::new(post.body));
-    *request.headers_mut() = post.headers;
+    let mut request = Request::new(Full::new(post.body.clone()));
+    *request.headers_mut() = post.headers.clone();
     let headers = request.headers_mut();
     headers.insert(ACCEPT, HeaderValue::from_static(accept));
     headers.insert(USER_AGENT, HeaderValue::from_static(super::super::USER_AGENT_TEXT));
@@ -119,7 +143,7 @@ fn request(to: &Uri, post: Post<'_>) -> Request<Full<Bytes>> {
         value.set_sensitive(true);
         headers.insert(name.clone(), value);
     }
-    *request.method_mut() = post.method;
+    *request.method_mut() = post.method.clone();
     *request.uri_mut() = to.clone();
     request
 }
@@ -137,7 +161,7 @@ fn check_status(status: StatusCode, headers: &HeaderMap) -> Result<(), Refusal> 
             })
         }
         300..=399 => Err(refuse::protocol(format!(
-            "the server answered HTTP {status}; redirects are not followed{}",
+            "the server answered HTTP {status}; such redirects are not followed{}",
             if headers.contains_key(LOCATION) { ", register the final URL" } else { "" }
         ))),
         _ => Ok(()),

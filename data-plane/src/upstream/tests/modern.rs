@@ -309,3 +309,25 @@ async fn a_server_that_does_not_answer_is_left_alone_for_a_while() {
     let refusal = upstreams.call(call(&fake)).await.expect_err("refused");
     assert!(refusal.retry_after_secs.is_some());
 }
+
+#[tokio::test]
+async fn redirects_are_followed_within_the_origin_only() {
+    let fake = Fake::start(|asked| match asked.path.as_str() {
+        "/mcp" => Reply::status(307).header("location", "/mcp/"),
+        "/mcp/" if asked.rpc() == "server/discover" => Reply::result(asked, DISCOVERED),
+        "/mcp/" => Reply::result(asked, "{\"content\":[]}"),
+        _ => Reply::status(404),
+    })
+    .await;
+    assert_eq!(result(&upstreams(), call(&fake)).await, "{\"content\":[]}");
+    assert_eq!(fake.asked.lock().last().expect("one").header("mcp-name"), Some("=?base64?c2F5IMOk?="));
+
+    let other = Fake::start(|asked| Reply::result(asked, DISCOVERED)).await;
+    let (away, own) = (other.url.clone(), "/mcp".to_owned());
+    for (target, asked) in [(away, 1), (own, 4)] {
+        let fake = Fake::start(move |_| Reply::status(308).header("location", &target)).await;
+        assert_eq!(reason(&upstreams(), call(&fake)).await, Reason::UpstreamProtocol);
+        assert_eq!(fake.asked.lock().len(), asked, "the last one goes in a circle");
+    }
+    assert!(other.asked.lock().is_empty());
+}
