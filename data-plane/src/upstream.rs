@@ -239,6 +239,25 @@ impl Upstreams {
         }
     }
 
+    /// Opens the stream on which a server of an older revision tells the caller's session what
+    /// belongs to no call; the session is opened when there is none. Ends when it is dropped, at
+    /// the deadline, or when the server ends it.
+    ///
+    /// # Errors
+    /// `MethodNotAllowed` when the server has no such stream, and as for a call.
+    pub(crate) async fn follow(&self, outbound: &Outbound) -> Result<Pushed, Refusal> {
+        match &outbound.version.spec.upstream {
+            Upstream::Http(http) => {
+                let remote = self.inner.remote(&outbound.version, http)?;
+                Box::pin(remote.follow(outbound)).await
+            }
+            Upstream::Stdio(stdio) => {
+                let program = self.inner.program(&outbound.version, stdio)?;
+                Box::pin(program.follow(outbound)).await
+            }
+        }
+    }
+
     /// What a server says about itself, asked now.
     pub(crate) async fn describe(&self, outbound: &Outbound) -> Result<Description, Refusal> {
         match &outbound.version.spec.upstream {
@@ -451,6 +470,9 @@ impl Exchange {
         }
     }
 }
+
+/// What a server tells of its own accord.
+pub(crate) type Pushed = tokio::sync::mpsc::Receiver<Result<Message, Refusal>>;
 
 /// The messages of an exchange.
 #[derive(Debug)]

@@ -95,6 +95,11 @@ impl Hop {
     }
 
     fn notification(&self, method: &str, whole: &Bytes) -> Step {
+        // What concerns no call has a stream of its own, on which it is checked what of it the
+        // client may see.
+        if is_push(method) && !self.transparent && self.listener.is_none() {
+            return Step::Skip;
+        }
         let whole = match (method, &self.token, &self.listener) {
             ("notifications/progress", Some(token), _) => {
                 let named = adapt::progress_token(whole).map(Id::of);
@@ -154,6 +159,11 @@ impl Hop {
             _ => Ok(Message::Error(error)),
         }
     }
+}
+
+/// True for notifications that belong to no call, whatever stream they come on.
+pub(crate) fn is_push(method: &str) -> bool {
+    method.ends_with("/list_changed") || method == "notifications/resources/updated"
 }
 
 /// True for calls that may be sent twice: reads, and tools that say that it does not matter.

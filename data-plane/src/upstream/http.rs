@@ -5,6 +5,7 @@
 //! execute it (unknown session, wrong era, no connection) or when repeating changes nothing.
 
 mod answer;
+mod follow;
 mod legacy;
 mod modern;
 mod pair;

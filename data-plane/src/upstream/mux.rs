@@ -16,7 +16,7 @@ use weir_model::reason::{Reason, Refusal};
 use weir_model::snapshot::UpstreamKey;
 
 use super::envelope::{self, Id, Incoming};
-use super::hop::{Hop, Sink, Step};
+use super::hop::{Hop, Sink, Step, is_push};
 use super::{Message, adapt, refuse};
 
 /// Messages that belong to nobody, within the time, after which a server counts as flooding.
@@ -196,6 +196,8 @@ impl Mux {
         }
         match self.kind {
             Use::Shared => None,
+            // Whoever listens gets what concerns no call.
+            _ if is_push(method) && state.listener.is_some() => None,
             Use::Own | Use::Transparent => state.pending.values().max_by_key(|one| one.order),
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! One task per server version of the snapshot. It asks at the start, when the document changes,
 //! when the server says that its lists have changed, and at an interval; while a server does not
-//! answer it asks less and less often. Few ask at a time, and none asks a server again within
-//! seconds: a probe must not be what brings a server down.
+//! answer it asks less and less often, and so it does while a server tells of changes that are none.
+//! Few ask at a time, and none asks a server again within seconds: a probe must not be what brings
+//! a server down.
 
 mod catalog;
 
@@ -17,7 +18,7 @@ use weir_model::bounds;
 use weir_model::id::{Digest, Name};
 use weir_model::observation::{Observation, Offer, Seen};
 use weir_model::reason::{Reason, Refusal};
-use weir_model::resource::{DefinitionKind, ServerVersion};
+use weir_model::resource::{DefinitionKind, ObservedEra, ServerVersion, Upstream};
 use weir_model::snapshot::{Snapshot, UpstreamKey, VersionView, param_headers};
 use weir_runtime::drain::Watch;
 
@@ -170,6 +171,8 @@ struct Told {
     down: Option<String>,
     quiet: u32,
     failures: u32,
+    /// Looks in a row that the server asked for and that found nothing new.
+    vain: u32,
 }
 
 /// Looks at one server version until it is aborted.
@@ -188,7 +191,7 @@ async fn watch(eye: Arc<Eye>, key: UpstreamKey, nudge: Arc<Notify>) {
                     return;
                 }
                 if looked.listens && listener.as_ref().is_none_or(AbortOnDrop::finished) {
-                    let listen = listen(Arc::clone(&eye), key.clone());
+                    let listen = listen(Arc::clone(&eye), key.clone(), looked.modern);
                     listener = Some(AbortOnDrop(tokio::spawn(listen)));
                 }
             }
@@ -201,12 +204,14 @@ async fn watch(eye: Arc<Eye>, key: UpstreamKey, nudge: Arc<Notify>) {
             }
         }
         let pause = eye.pause(told.failures);
-        tokio::time::sleep(eye.pace.rest.min(pause)).await;
-        let rest = pause.saturating_sub(eye.pace.rest);
-        tokio::select! {
-            () = tokio::time::sleep(rest) => {}
-            () = nudge.notified() => {}
-        }
+        // Some servers announce changes to every session that opens, ours included.
+        let doublings = 1_u32 << told.vain.min(16);
+        let rest = eye.pace.rest.saturating_mul(doublings).min(pause);
+        tokio::time::sleep(rest).await;
+        told.vain = tokio::select! {
+            () = tokio::time::sleep(pause.saturating_sub(rest)) => 0,
+            () = nudge.notified() => told.vain.saturating_add(1),
+        };
     }
 }
 
@@ -230,8 +235,10 @@ struct Looked {
     offer: Offer,
     /// The control plane has a catalog of it.
     pinned: bool,
-    /// It tells modern clients that listen when its lists change.
+    /// It tells those who listen when its lists change.
     listens: bool,
+    /// It speaks 2026-07-28.
+    modern: bool,
 }
 
 /// A server version as it is now, and how to speak to it.
@@ -257,7 +264,8 @@ impl Eye {
         let looked = Box::pin(catalog::offer(&self.upstreams, &request)).await;
         self.upstreams.release(&sighted.version, &request.front.isolation).await;
         let (offer, listens) = looked?;
-        Ok(Looked { offer, pinned: sighted.version.catalog.is_some(), listens })
+        let modern = offer.era != ObservedEra::Legacy;
+        Ok(Looked { offer, pinned: sighted.version.catalog.is_some(), listens, modern })
     }
 
     /// False when nobody takes reports any more.
@@ -274,6 +282,7 @@ impl Eye {
         let up = told.down.take().is_some();
         if new {
             if told.offer != Some(digest) {
+                told.vain = 0;
                 tell_hidden(key, &offer);
             }
             told.offer = Some(digest);
@@ -323,23 +332,37 @@ fn tell_hidden(key: &UpstreamKey, offer: &Offer) {
     }
 }
 
-/// Holds the stream on which a modern server says that its lists have changed. The upstreams tell
-/// of it; here is nothing to do but to read.
-async fn listen(eye: Arc<Eye>, key: UpstreamKey) {
+/// Holds the stream on which a server says that its lists have changed. The upstreams tell of it;
+/// here is nothing to do but to read. Older servers that run as children are not kept running for
+/// it: they tell while somebody calls them.
+async fn listen(eye: Arc<Eye>, key: UpstreamKey, modern: bool) {
     let Ok(sighted) = eye.sight(&key) else { return };
     let request = catalog::listen(&sighted.version, sighted.credentials);
-    let Ok(Exchange { messages: Messages::Stream(mut stream), .. }) =
-        eye.upstreams.call(request).await
-    else {
-        return;
+    let opened = match (modern, &sighted.version.spec.upstream) {
+        (true, _) => match eye.upstreams.call(request.clone()).await {
+            Ok(Exchange { messages: Messages::Stream(stream), .. }) => Ok(stream),
+            Ok(_) => return,
+            Err(refusal) => Err(refusal),
+        },
+        (false, Upstream::Http(_)) => eye.upstreams.follow(&request).await,
+        (false, Upstream::Stdio(_)) => return,
+    };
+    let mut stream = match opened {
+        Ok(stream) => stream,
+        Err(refusal) => {
+            tracing::debug!(server = %key, %refusal, "a server has no stream of changes");
+            return;
+        }
     };
     let end = Instant::now() + Duration::from_millis(bounds::STREAM_MS);
     while Instant::now() < end {
         match stream.recv().await {
             Some(Ok(_)) => {}
-            Some(Err(_)) | None => return,
+            Some(Err(_)) | None => break,
         }
     }
+    drop(stream);
+    eye.upstreams.release(&sighted.version, &request.front.isolation).await;
 }
 
 /// Why a server is down, for its operator: what to do, and the last words of a child.

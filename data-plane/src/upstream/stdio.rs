@@ -27,7 +27,9 @@ use super::health::Health;
 use super::hop::{Hop, repeatable};
 use super::link::{self, Carried, Link as _};
 use super::mux::Use;
-use super::{Channel, Exchange, Message, Messages, Outbound, Wire, handshake, refuse};
+use super::{
+    Channel, Exchange, Message, Messages, Outbound, Pushed, Wire, handshake, refuse,
+};
 use child::{Child, Tail};
 use start::{Backoff, Seat};
 
@@ -194,6 +196,12 @@ impl Program {
         let child = self.of_session(&channel.session)?;
         let messages = Messages::Stream(child.mux.listen()?);
         Ok(Exchange { back_revision: channel.revision.clone(), session: None, messages })
+    }
+
+    /// What belongs to no call of the caller's own child.
+    pub(crate) async fn follow(&self, outbound: &Outbound) -> Result<Pushed, Refusal> {
+        *self.used.lock() = Instant::now();
+        self.own(outbound).await?.mux.listen()
     }
 
     /// Ends a session and its child.

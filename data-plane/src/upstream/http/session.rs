@@ -24,6 +24,8 @@ use super::{Failure, Remote};
 
 /// How long an unused session is kept.
 pub(super) const IDLE: Duration = Duration::from_secs(300);
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_millis(bounds::CALL_MS);
 /// How long the end of a session may take.
 const END: Duration = Duration::from_secs(5);
 
@@ -172,7 +174,8 @@ impl Hello {
         Self {
             params: hello(revision, &adapt::carried(front, false), front.client_info.as_ref()),
             credentials: outbound.credentials.clone(),
-            deadline: outbound.deadline,
+            // A stream may wait for an hour; the handshake before it may not.
+            deadline: outbound.deadline.min(Instant::now() + HANDSHAKE),
         }
     }
 

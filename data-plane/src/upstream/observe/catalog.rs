@@ -65,11 +65,14 @@ pub(super) fn listen(version: &Arc<VersionView>, credentials: Headers) -> Outbou
     let filter = Bytes::from_static(
         br#"{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}}"#,
     );
+    let mut question = request(version, credentials);
+    // A session of its own: that of a look ends with the look.
+    question.front.isolation.push_str(" that listens");
     Outbound {
         method: "subscriptions/listen".to_owned(),
         params: Some(filter),
         deadline: Instant::now() + Duration::from_millis(bounds::STREAM_MS),
-        ..request(version, credentials)
+        ..question
     }
 }
 
@@ -89,10 +92,9 @@ pub(super) async fn offer(
         let list = List { method, member, name, kind };
         list.read(upstreams, request, &mut definitions).await?;
     }
-    let listens = described.verdict.modern
-        && ["tools", "resources", "prompts"].iter().any(|one| {
-            capabilities.get(one).and_then(|c| c.get("listChanged")) == Some(&Value::Bool(true))
-        });
+    let listens = ["tools", "resources", "prompts"].iter().any(|one| {
+        capabilities.get(one).and_then(|c| c.get("listChanged")) == Some(&Value::Bool(true))
+    });
     Ok((about(described, capabilities, definitions), listens))
 }
 

@@ -186,6 +186,46 @@ async fn changes_are_seen_when_the_server_tells() {
 }
 
 #[tokio::test]
+async fn older_servers_tell_of_changes_on_their_push_stream() {
+    const OFFER: &str = r#"{"protocolVersion":"2025-06-18","capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"f","version":"1"}}"#;
+    let grown = Arc::new(AtomicBool::new(false));
+    let state = Arc::clone(&grown);
+    let feed = Arc::new(parking_lot::Mutex::new(None));
+    let held = Arc::clone(&feed);
+    let fake = Fake::start(move |asked| match (asked.rpc(), asked.method.as_str()) {
+        ("initialize", _) => Reply::result(asked, OFFER).header("mcp-session-id", "s"),
+        ("", "GET") => {
+            let reply = Reply::sse("id: 1\ndata:\n\n");
+            (*held.lock()).clone_from(&reply.feed);
+            reply
+        }
+        ("tools/list", _) if state.load(Ordering::SeqCst) => {
+            Reply::result(asked, r#"{"tools":[{"name":"new"}]}"#)
+        }
+        ("tools/list", _) => Reply::result(asked, r#"{"tools":[]}"#),
+        ("server/discover", _) => Reply::status(400),
+        _ => Reply::status(202),
+    })
+    .await;
+    let pace = Pace { every: Duration::from_secs(600), ..quick() };
+    let (mut seen, _state) = observed(http(&fake.url), false, pace);
+    let Seen::Offer(offer) = next(&mut seen).await else { panic!("no offer") };
+    assert_eq!((offer.era, offer.definitions.len()), (ObservedEra::Legacy, 0));
+    until("the push stream", || feed.lock().is_some()).await;
+    grown.store(true, Ordering::SeqCst);
+    let push = async |text: &str| {
+        let sender = feed.lock().clone().expect("a feed");
+        sender.send(event(text).into()).await.expect("a listener");
+    };
+    push(r#"{"jsonrpc":"2.0","id":5,"method":"ping"}"#).await;
+    push(r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#).await;
+    let Seen::Offer(offer) = next(&mut seen).await else { panic!("no offer") };
+    assert_eq!(offer.definitions[0].name, "new");
+    let answered = fake.asked.lock().iter().any(|one| one.body["id"] == 5);
+    assert!(answered, "what the server asks on the stream gets an answer");
+}
+
+#[tokio::test]
 async fn a_child_that_cannot_live_is_told_with_its_last_words() {
     let version = testing::stdio("sh", &["-c", "echo 'no licence' >&2; exit 1"]);
     let (mut seen, _state) = observed(version.spec.upstream.clone(), false, quick());
