@@ -27,9 +27,7 @@ use super::health::Health;
 use super::hop::{Hop, repeatable};
 use super::link::{self, Carried, Link as _};
 use super::mux::Use;
-use super::{
-    Channel, Exchange, Message, Messages, Outbound, Pushed, Wire, handshake, refuse,
-};
+use super::{Channel, Exchange, Message, Messages, Outbound, Pushed, Wire, handshake, refuse};
 use child::{Child, Tail};
 use start::{Backoff, Seat};
 

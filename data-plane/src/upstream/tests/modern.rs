@@ -320,7 +320,10 @@ async fn redirects_are_followed_within_the_origin_only() {
     })
     .await;
     assert_eq!(result(&upstreams(), call(&fake)).await, "{\"content\":[]}");
-    assert_eq!(fake.asked.lock().last().expect("one").header("mcp-name"), Some("=?base64?c2F5IMOk?="));
+    assert_eq!(
+        fake.asked.lock().last().expect("one").header("mcp-name"),
+        Some("=?base64?c2F5IMOk?=")
+    );
 
     let other = Fake::start(|asked| Reply::result(asked, DISCOVERED)).await;
     let (away, own) = (other.url.clone(), "/mcp".to_owned());
