@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use weir_audit::file::{FileSettings, FileSink};
+use weir_audit::spool::Spool;
 use weir_audit::{Origin, Pipeline};
 use weir_model::sync::Timing;
 use weir_runtime::admin::{self, Admin};
@@ -172,15 +172,21 @@ pub fn open_vault(settings: &Settings) -> anyhow::Result<Vault> {
 /// # Errors
 /// When the folder or Kafka's settings cannot be used; the message names the setting.
 pub fn open_audit(settings: &Settings, metrics: Metrics) -> anyhow::Result<Pipeline> {
-    let files = FileSink::open(FileSettings::new(&settings.audit.dir)).context("audit.dir")?;
+    let spool = Spool::open(settings.spool()).context("audit.dir")?;
     let origin = Origin { node: settings.name.clone(), region: String::new() };
-    let builder = weir_audit::Builder::new(origin, Box::new(files), metrics);
     #[cfg(feature = "kafka")]
-    let builder = match &settings.audit.kafka {
+    let drain = match &settings.audit.kafka {
         Some(kafka) => {
             let sink = weir_audit::kafka::KafkaSink::new(kafka).context("audit.kafka")?;
-            builder.follower(Box::new(sink))
+            let clock = weir_runtime::clock::SystemClock::shared();
+            Some(spool.handle().drain(Box::new(sink), clock).context("audit.dir")?)
         }
+        None => None,
+    };
+    let builder = weir_audit::Builder::spooled(origin, spool, metrics);
+    #[cfg(feature = "kafka")]
+    let builder = match drain {
+        Some(drain) => builder.drain(drain),
         None => builder,
     };
     Ok(builder.start())

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use weir_audit::spool::SpoolSettings;
 use weir_model::bounds;
 use weir_runtime::otlp::OtlpSettings;
 use weir_runtime::settings::Masked;
@@ -155,6 +156,14 @@ pub struct Bootstrap {
 pub struct Audit {
     /// Folder of the files.
     pub dir: PathBuf,
+    /// Most bytes that the spool in it may take. With Kafka they bound the backlog: when it is
+    /// reached, changes are refused. Without, the oldest records are deleted.
+    pub spool_bytes: u64,
+    /// Size at which a file of the spool is followed by the next.
+    pub segment_bytes: u64,
+    /// File of the key that signs checkpoints; made when it is not there. Beside the folder where
+    /// it is not set.
+    pub key_file: Option<PathBuf>,
     /// Kafka as well, when it is set.
     #[cfg(feature = "kafka")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -225,6 +234,9 @@ impl Default for Audit {
     fn default() -> Self {
         Self {
             dir: PathBuf::from("/var/lib/weir/audit"),
+            spool_bytes: bounds::AUDIT_SPOOL_BYTES,
+            segment_bytes: bounds::AUDIT_SEGMENT_BYTES,
+            key_file: None,
             #[cfg(feature = "kafka")]
             kafka: None,
         }
@@ -251,9 +263,10 @@ impl Settings {
         let mut say = |path, message: &str| {
             bad.push(BadSetting { path, message: message.to_owned() });
         };
-        if !(1..=100).contains(&self.name.len()) || !self.name.bytes().all(|b| b.is_ascii_graphic())
-        {
-            say("name", "give 1 to 100 printable characters without spaces");
+        // It names an audit log: part of signed texts, where `+` and `/` have a meaning.
+        let fits = |b: u8| b.is_ascii_graphic() && !matches!(b, b'+' | b'/');
+        if !(1..=100).contains(&self.name.len()) || !self.name.bytes().all(fits) {
+            say("name", "give 1 to 100 printable characters without spaces, `+` and `/`");
         } else if self.store.etcd.is_some() && self.name == NAME {
             say("name", "replicas on etcd need a name each, for their audit records");
         }
@@ -275,10 +288,27 @@ impl Settings {
         for (field, message) in self.telemetry.otlp.problems() {
             say(field, message);
         }
+        if self.audit.segment_bytes < bounds::AUDIT_SEGMENT_BYTES_MIN {
+            say("audit.segment_bytes", "at least 1048576");
+        }
+        if self.audit.spool_bytes < 2 * self.audit.segment_bytes {
+            say("audit.spool_bytes", "at least twice audit.segment_bytes");
+        }
         if self.drain_ms > 600_000 {
             say("drain_ms", "at most 600000");
         }
         if bad.is_empty() { Ok(()) } else { Err(bad) }
+    }
+
+    /// The audit spool.
+    pub fn spool(&self) -> SpoolSettings {
+        let audit = &self.audit;
+        let mut spool = SpoolSettings::new(&audit.dir);
+        (spool.spool_bytes, spool.segment_bytes) = (audit.spool_bytes, audit.segment_bytes);
+        if let Some(file) = &audit.key_file {
+            spool.key_file.clone_from(file);
+        }
+        spool
     }
 
     /// The settings in force, as lines; secrets are masked.
@@ -364,6 +394,7 @@ mod tests {
             password: Masked::new("hunter2".into()),
         });
         settings.audit.kafka = Some(kafka);
+        settings.audit.key_file = Some("k".into());
         assert!(!settings.shown().contains("hunter2"));
         let mut known: Vec<String> = settings
             .shown()

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use weir_audit::file::{FileSettings, FileSink};
+use weir_audit::spool::Spool;
 use weir_audit::{Origin, Pipeline};
 use weir_runtime::admin::{self, Admin};
 use weir_runtime::clock::SharedClock;
@@ -209,14 +209,20 @@ pub fn open_audit(
     origin: Origin,
     metrics: Metrics,
 ) -> anyhow::Result<Pipeline> {
-    let files = FileSink::open(FileSettings::new(settings.audit_dir())).context("audit.dir")?;
-    let builder = weir_audit::Builder::new(origin, Box::new(files), metrics);
+    let spool = Spool::open(settings.spool()).context("audit.dir")?;
     #[cfg(feature = "kafka")]
-    let builder = match &settings.audit.kafka {
+    let drain = match &settings.audit.kafka {
         Some(kafka) => {
             let sink = weir_audit::kafka::KafkaSink::new(kafka).context("audit.kafka")?;
-            builder.follower(Box::new(sink))
+            let clock = weir_runtime::clock::SystemClock::shared();
+            Some(spool.handle().drain(Box::new(sink), clock).context("audit.dir")?)
         }
+        None => None,
+    };
+    let builder = weir_audit::Builder::spooled(origin, spool, metrics);
+    #[cfg(feature = "kafka")]
+    let builder = match drain {
+        Some(drain) => builder.drain(drain),
         None => builder,
     };
     Ok(builder.start())

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use weir_audit::spool::SpoolSettings;
 use weir_model::bounds;
 use weir_model::id::Name;
 use weir_runtime::otlp::OtlpSettings;
@@ -109,11 +110,19 @@ pub struct Control {
 }
 
 /// Where records of calls go.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Audit {
     /// Folder of the files; `audit` in the data folder where it is not set.
     pub dir: Option<PathBuf>,
+    /// Most bytes that the spool in it may take. With Kafka they bound the backlog: when it is
+    /// reached, the group's audit class decides. Without, the oldest records are deleted.
+    pub spool_bytes: u64,
+    /// Size at which a file of the spool is followed by the next.
+    pub segment_bytes: u64,
+    /// File of the key that signs checkpoints; made when it is not there. Beside the folder where
+    /// it is not set.
+    pub key_file: Option<PathBuf>,
     /// Kafka as well, when it is set.
     #[cfg(feature = "kafka")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -184,6 +193,19 @@ impl Hop {
     }
 }
 
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            spool_bytes: bounds::AUDIT_SPOOL_BYTES,
+            segment_bytes: bounds::AUDIT_SEGMENT_BYTES,
+            key_file: None,
+            #[cfg(feature = "kafka")]
+            kafka: None,
+        }
+    }
+}
+
 impl Default for Listen {
     fn default() -> Self {
         let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7410);
@@ -244,6 +266,12 @@ impl Settings {
         for (field, message) in telemetry.chain(self.telemetry.traces.problems()) {
             say(field, message);
         }
+        if self.audit.segment_bytes < bounds::AUDIT_SEGMENT_BYTES_MIN {
+            say("audit.segment_bytes", "at least 1048576");
+        }
+        if self.audit.spool_bytes < 2 * self.audit.segment_bytes {
+            say("audit.spool_bytes", "at least twice audit.segment_bytes");
+        }
         if self.drain_ms > 600_000 {
             say("drain_ms", "at most 600000");
         }
@@ -253,6 +281,17 @@ impl Settings {
     /// Folder of the audit files.
     pub fn audit_dir(&self) -> PathBuf {
         self.audit.dir.clone().unwrap_or_else(|| self.data_dir.join("audit"))
+    }
+
+    /// The audit spool.
+    pub fn spool(&self) -> SpoolSettings {
+        let mut spool = SpoolSettings::new(self.audit_dir());
+        spool.spool_bytes = self.audit.spool_bytes;
+        spool.segment_bytes = self.audit.segment_bytes;
+        if let Some(file) = &self.audit.key_file {
+            spool.key_file.clone_from(file);
+        }
+        spool
     }
 
     /// What is in force, for people: `path = value` lines without secrets.
@@ -354,6 +393,7 @@ mod tests {
         settings.hop.advertise = Some("a:1".into());
         settings.control.token_file = Some("t".into());
         settings.audit.dir = Some("a".into());
+        settings.audit.key_file = Some("k".into());
         #[cfg(feature = "kafka")]
         {
             settings.audit.kafka = Some(kafka());

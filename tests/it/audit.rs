@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Parser as _;
 use weir::cli::{Audit, Cli, Command};
-use weir_audit::file::{FileSettings, FileSink};
+use weir_audit::spool::{Spool, SpoolSettings};
 use weir_audit::{Builder, Origin};
 use weir_model::audit::{Facts, Outcome};
 use weir_model::reason::Reason;
@@ -12,9 +12,9 @@ use weir_model::resource::AuditClass;
 use weir_runtime::metrics::Metrics;
 
 async fn written(folder: &Path) {
-    let sink = FileSink::open(FileSettings::new(folder)).unwrap();
+    let spool = Spool::open(SpoolSettings::new(folder)).unwrap();
     let origin = Origin { node: "node".to_owned(), region: "eu".to_owned() };
-    let pipeline = Builder::new(origin, Box::new(sink), Metrics::new()).start();
+    let pipeline = Builder::spooled(origin, spool, Metrics::new()).start();
     let outcomes = [Outcome::Success, Outcome::Refused(Reason::Denied), Outcome::ToolError];
     for (outcome, target) in outcomes.into_iter().zip(["get_order", "refund_order", "get_order"]) {
         let facts = Facts {

@@ -24,8 +24,7 @@ use crate::sink::{Sink, SinkError};
 
 /// Name of the header that carries `node/epoch/sequence`.
 pub const EVENT_ID_HEADER: &str = "weir-event-id";
-/// Key of records that belong to no group. No group can be called that.
-pub const NO_GROUP_KEY: &str = "-";
+pub use crate::record::NO_GROUP_KEY;
 
 /// What librdkafka must have been built with, whatever the settings say.
 const FEATURES_ALWAYS: [&str; 1] = ["zstd"];
@@ -164,7 +163,7 @@ impl KafkaSink {
 
     /// Queues one record; `None` when that failed for good.
     async fn send(&self, record: &Record, give_up: tokio::time::Instant) -> Sent {
-        let key = record.group().map_or(NO_GROUP_KEY, |group| group.as_str());
+        let key = record.key();
         let uid = record.uid();
         loop {
             let header = Header { key: EVENT_ID_HEADER, value: Some(uid.as_str()) };
@@ -232,7 +231,7 @@ impl Sink for KafkaSink {
             return Ok(());
         }
         self.replace_if_fatal();
-        Err(SinkError { failed, message })
+        Err(SinkError { failed, rewound: false, message })
     }
 
     fn flush(&mut self) -> BoxFuture<'static, Result<(), SinkError>> {

@@ -19,9 +19,9 @@
 pub mod checkpoint;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
-pub mod file;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod line;
 pub mod memory;
 pub mod merkle;
 mod metrics;
@@ -30,6 +30,7 @@ mod pipeline;
 pub mod read;
 pub mod record;
 pub mod sink;
+pub mod spool;
 
 pub use pipeline::{Builder, Left, Origin, Pipeline, Slot};
 pub use record::Record;

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use weir_runtime::metrics::Metrics;
+
+use crate::spool::Handle;
 
 type Label = [(&'static str, &'static str); 1];
 
@@ -34,7 +36,7 @@ pub(crate) struct SinkState {
     pub(crate) written: Counter,
     /// Attempts that failed, in records.
     pub(crate) failed: Counter,
-    queued: AtomicU64,
+    queued: Arc<AtomicU64>,
     /// When the oldest waiting record was queued, in microseconds since `base`; 0 for none.
     oldest_us: AtomicU64,
     base: Instant,
@@ -61,13 +63,14 @@ impl Counters {
         }
     }
 
-    pub(crate) fn sink(&self, name: &'static str) -> Arc<SinkState> {
+    /// `queued` counts what waits for it.
+    pub(crate) fn sink(&self, name: &'static str, queued: Arc<AtomicU64>) -> Arc<SinkState> {
         let label = [("sink", name)];
         Arc::new(SinkState {
             name,
             written: self.written.get_or_create_owned(&label),
             failed: self.failed.get_or_create_owned(&label),
-            queued: AtomicU64::new(0),
+            queued,
             oldest_us: AtomicU64::new(0),
             base: Instant::now(),
         })
@@ -98,16 +101,19 @@ impl SinkState {
     }
 }
 
-/// Depth and age of every sink's backlog, computed when they are read.
+/// Depth and age of every sink's backlog, and how full the spool is, computed when they are read.
 #[derive(Debug)]
-pub(crate) struct Backlog(pub(crate) Vec<Arc<SinkState>>);
+pub(crate) struct Backlog {
+    pub(crate) sinks: Vec<Arc<SinkState>>,
+    pub(crate) spool: Option<Handle>,
+}
 
 impl Collector for Backlog {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let help = "Audit records that wait for a sink";
         let mut family =
             encoder.encode_descriptor("audit_queued_records", help, None, MetricType::Gauge)?;
-        for sink in &self.0 {
+        for sink in &self.sinks {
             let label: Label = [("sink", sink.name)];
             let depth = i64::try_from(sink.depth()).unwrap_or(i64::MAX);
             ConstGauge::new(depth).encode(family.encode_family(&label)?)?;
@@ -115,11 +121,33 @@ impl Collector for Backlog {
         let help = "Age of the oldest audit record that waits for a sink";
         let mut family =
             encoder.encode_descriptor("audit_oldest_seconds", help, None, MetricType::Gauge)?;
-        for sink in &self.0 {
+        for sink in &self.sinks {
             let label: Label = [("sink", sink.name)];
             let age = sink.oldest_age().as_secs_f64();
             ConstGauge::new(age).encode(family.encode_family(&label)?)?;
         }
-        Ok(())
+        let Some(spool) = &self.spool else { return Ok(()) };
+        let gauges = spool.gauges();
+        let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        for (name, help, value) in [
+            ("audit_spool_bytes", "Bytes of the audit spool on its disk", gauges.bytes),
+            (
+                "audit_spool_limit_bytes",
+                "Bytes of undelivered records at which the audit spool is full",
+                gauges.limit,
+            ),
+            (
+                "audit_spool_waiting_bytes",
+                "Bytes of the audit spool that its stream has not acknowledged",
+                gauges.waiting_bytes,
+            ),
+        ] {
+            let family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(signed(value)).encode(family)?;
+        }
+        let help = "Signed checkpoints of the audit log";
+        let family =
+            encoder.encode_descriptor("audit_checkpoints", help, None, MetricType::Counter)?;
+        ConstCounter::new(gauges.checkpoints).encode(family)
     }
 }

@@ -1,5 +1,6 @@
 //! Room, numbers and promises: from a reservation to a record in every sink's queue.
 
+mod thread;
 mod writer;
 
 use std::sync::Arc;
@@ -7,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use weir_model::audit::Facts;
 use weir_model::bounds;
@@ -18,8 +20,10 @@ use weir_runtime::metrics::Metrics;
 use weir_runtime::task;
 
 use crate::metrics::{Backlog, Counters, SinkState};
-use crate::record::{Draft, Record, Run};
+use crate::record::{Draft, Run};
 use crate::sink::Sink;
+use crate::spool::drain::Drain;
+use crate::spool::{Handle, Spool};
 use writer::{Queued, Waiter, Writer};
 
 /// Takes records from callers and brings them to the sinks. Cheap to clone.
@@ -51,14 +55,16 @@ pub struct Origin {
 /// Puts a pipeline together.
 pub struct Builder {
     origin: Origin,
-    primary: Box<dyn Sink>,
-    followers: Vec<Box<dyn Sink>>,
+    sink: Box<dyn Sink>,
+    spool: Option<Handle>,
+    drain: Option<Drain>,
+    checkpoint_every: Duration,
     room: usize,
     clock: SharedClock,
     metrics: Metrics,
 }
 
-/// What a closed pipeline could not bring to a sink.
+/// What a closed pipeline could not bring to its sink, or a drain to its stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Left {
     /// The sink.
@@ -73,23 +79,33 @@ struct Shared {
     room: Arc<Semaphore>,
     /// Room that records of class `counted` leave to those that were promised.
     kept_free: usize,
-    /// Numbers are given out and queues are filled under one lock, so that every sink sees
-    /// records in the order of their numbers.
+    /// Numbers are given out and the queue is filled under one lock, so that the sink sees records
+    /// in the order of their numbers.
     line: Mutex<Line>,
-    /// The first sink cannot write: promises would not be kept.
+    /// The sink cannot write: promises would not be kept.
     failing: Arc<AtomicBool>,
+    /// The sink wants no more: neither would they.
+    full: Arc<AtomicBool>,
     counters: Counters,
     states: Vec<Arc<SinkState>>,
     clock: SharedClock,
-    tasks: Mutex<Vec<JoinHandle<Option<()>>>>,
+    spool: Option<Handle>,
+    running: Mutex<Option<Running>>,
+}
+
+/// What ends with the pipeline.
+#[derive(Debug)]
+struct Running {
+    writer: thread::Running,
+    drain: Option<(watch::Sender<bool>, JoinHandle<Option<()>>)>,
 }
 
 #[derive(Debug)]
 struct Line {
     sequence: u64,
     lost: u64,
-    /// One queue per sink, the first sink's first; none once the pipeline is closed.
-    queues: Vec<mpsc::Sender<Queued>>,
+    /// None once the pipeline is closed.
+    queue: Option<mpsc::Sender<Queued>>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -99,22 +115,37 @@ impl std::fmt::Debug for Builder {
 }
 
 impl Builder {
-    /// A pipeline whose promises the `primary` sink keeps.
-    pub fn new(origin: Origin, primary: Box<dyn Sink>, metrics: Metrics) -> Self {
+    /// A pipeline whose promises this sink keeps.
+    pub fn new(origin: Origin, sink: Box<dyn Sink>, metrics: Metrics) -> Self {
         Self {
             origin,
-            primary,
-            followers: Vec::new(),
+            sink,
+            spool: None,
+            drain: None,
+            checkpoint_every: Duration::from_millis(bounds::AUDIT_CHECKPOINT_MS),
             room: bounds::AUDIT_QUEUE_RECORDS,
             clock: SystemClock::shared(),
             metrics,
         }
     }
 
-    /// A further sink, which nobody waits for. Its backlog counts against the room.
+    /// A pipeline on a spool.
+    pub fn spooled(origin: Origin, spool: Spool, metrics: Metrics) -> Self {
+        let handle = spool.handle();
+        Self { spool: Some(handle), ..Self::new(origin, Box::new(spool), metrics) }
+    }
+
+    /// A stream that the spool is drained into. Nobody waits for it.
     #[must_use]
-    pub fn follower(mut self, sink: Box<dyn Sink>) -> Self {
-        self.followers.push(sink);
+    pub fn drain(mut self, drain: Drain) -> Self {
+        self.drain = Some(drain);
+        self
+    }
+
+    /// How long new records may be without a signed checkpoint.
+    #[must_use]
+    pub fn checkpoint_every(mut self, interval: Duration) -> Self {
+        self.checkpoint_every = interval;
         self
     }
 
@@ -132,41 +163,41 @@ impl Builder {
         self
     }
 
-    /// Starts the sinks' tasks on the current runtime.
+    /// Starts the sink's thread, and the drain on the current runtime.
     pub fn start(self) -> Pipeline {
         let counters = Counters::register(&self.metrics);
-        let sinks: Vec<Box<dyn Sink>> =
-            std::iter::once(self.primary).chain(self.followers).collect();
-        let after = sinks.iter().filter_map(|sink| sink.newest_epoch()).max().map_or(0, |e| e + 1);
+        let after = self.sink.newest_epoch().map_or(0, |epoch| epoch + 1);
         let run = Arc::new(Run {
             node: self.origin.node,
             region: self.origin.region,
             epoch: self.clock.now_ms().max(after),
         });
-        let failing = Arc::new(AtomicBool::new(false));
-        let (mut queues, mut states, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, sink) in sinks.into_iter().enumerate() {
-            // Records hold room, so a queue of this length is never full.
-            let (sender, receiver) = mpsc::channel(self.room);
-            let state = counters.sink(sink.name());
-            // Only the first sink's health decides about promises.
-            let health = (index == 0).then(|| Arc::clone(&failing));
-            let writer = Writer::new(sink, receiver, Arc::clone(&state), health);
-            tasks.push(task::spawn("audit sink", writer.run()));
-            queues.push(sender);
-            states.push(state);
-        }
-        self.metrics.collector(Backlog(states.clone()));
+        let (failing, full) = (Arc::new(AtomicBool::new(false)), self.sink.full());
+        // Records hold room, so a queue of this length is never full.
+        let (queue, receiver) = mpsc::channel(self.room);
+        let state = counters.sink(self.sink.name(), Arc::default());
+        let writer = Writer::new(self.sink, receiver, Arc::clone(&state), Arc::clone(&failing));
+        let writer = thread::run(writer.checkpoint_every(self.checkpoint_every).run());
+        let mut states = vec![Arc::clone(&state)];
+        let drain = self.drain.map(|drain| {
+            let state = counters.sink(drain.name(), drain.waiting());
+            states.push(Arc::clone(&state));
+            let (end, ended) = watch::channel(false);
+            (end, task::spawn("audit drain", drain.run(state, ended)))
+        });
+        self.metrics.collector(Backlog { sinks: states.clone(), spool: self.spool.clone() });
         let shared = Shared {
             run,
             room: Arc::new(Semaphore::new(self.room)),
             kept_free: self.room / 4,
-            line: Mutex::new(Line { sequence: 0, lost: 0, queues }),
+            line: Mutex::new(Line { sequence: 0, lost: 0, queue: Some(queue) }),
             failing,
+            full,
             counters,
             states,
             clock: self.clock,
-            tasks: Mutex::new(tasks),
+            spool: self.spool,
+            running: Mutex::new(Some(Running { writer, drain })),
         };
         Pipeline { shared: Arc::new(shared) }
     }
@@ -182,7 +213,8 @@ impl Pipeline {
         let shared = &self.shared;
         let promised = class != AuditClass::Counted;
         let room = shared.room(promised);
-        if promised && (room.is_none() || shared.failing.load(Ordering::Acquire)) {
+        let unable = shared.failing.load(Ordering::Acquire) || shared.full.load(Ordering::Acquire);
+        if promised && (room.is_none() || unable) {
             shared.counters.refused.inc();
             return Err(Reason::AuditFull);
         }
@@ -204,24 +236,33 @@ impl Pipeline {
         self.shared.line.lock().lost
     }
 
-    /// True while the first sink cannot write.
+    /// True while the sink cannot write.
     pub fn is_failing(&self) -> bool {
         self.shared.failing.load(Ordering::Acquire)
     }
 
-    /// Takes no more records and brings those it has to the sinks. What is not there by the
-    /// deadline is given back, by sink; a sink that can be synced has been.
+    /// The spool under the pipeline, when it has one.
+    pub fn spool(&self) -> Option<&Handle> {
+        self.shared.spool.as_ref()
+    }
+
+    /// Takes no more records and brings those it has to the sink and, through the drain, to the
+    /// stream. What is not there by the deadline is given back, by sink; what a stream has not
+    /// taken stays in the spool for the next run.
     ///
     /// Callers end first: slots that are finished later are refused or counted as lost.
     pub async fn close(&self, deadline: Duration) -> Vec<Left> {
-        self.shared.line.lock().queues.clear();
-        let tasks = std::mem::take(&mut *self.shared.tasks.lock());
+        self.shared.line.lock().queue = None;
+        let running = self.shared.running.lock().take();
         let end = tokio::time::Instant::now() + deadline;
-        for mut task in tasks {
-            if tokio::time::timeout_at(end, &mut task).await.is_err() {
-                task.abort();
-                // Wait for the abort: the sink's file is closed when this returns.
-                let _ = task.await;
+        if let Some(Running { writer, drain }) = running {
+            writer.finish(end).await;
+            if let Some((tell, mut task)) = drain {
+                tell.send_replace(true);
+                if tokio::time::timeout_at(end, &mut task).await.is_err() {
+                    task.abort();
+                    let _ = task.await;
+                }
             }
         }
         let states = self.shared.states.iter();
@@ -289,28 +330,30 @@ impl Shared {
         room: Option<OwnedSemaphorePermit>,
         waiter: Option<Waiter>,
     ) -> bool {
-        // A slot of class `counted` may have been given out without room that is there by now.
-        let room = room.or_else(|| self.room(waiter.is_some()));
+        // A slot of class `counted` may have been given out without room that is there by now, and
+        // in a full spool it takes none of what is left for those that were promised.
+        let room = match waiter.is_none() && self.full.load(Ordering::Acquire) {
+            true => None,
+            false => room.or_else(|| self.room(waiter.is_some())),
+        };
         let Some(room) = room else { return self.lose(waiter.is_some()) };
         let draft = Draft::render(facts, &self.run);
         let mut line = self.line.lock();
-        if line.queues.is_empty() {
+        let Some(queue) = line.queue.clone() else {
             drop(line);
             return self.lose(waiter.is_some());
-        }
+        };
         line.sequence += 1;
         let record = draft.number(&self.run, line.sequence, line.lost, room);
         self.counters.accepted.inc();
-        let mut waiter = waiter;
-        for (index, (queue, state)) in line.queues.iter().zip(&self.states).enumerate() {
-            let queued = Queued { record: Record::clone(&record), waiter: waiter.take() };
-            // Count first: the sink's task may be done with it before this thread goes on.
-            state.queued();
-            if queue.try_send(queued).is_err() {
-                // Only a sink whose task has died: its records stay in the count as left over.
-                self.failing.fetch_or(index == 0, Ordering::AcqRel);
-                tracing::error!(sink = state.name, record = ?record, "audit sink is gone");
-            }
+        let state = &self.states[0];
+        // Count first: the sink's thread may be done with it before this one goes on.
+        state.queued();
+        if let Err(error) = queue.try_send(Queued { record, waiter }) {
+            // Only a sink whose thread has died: its records stay in the count as left over.
+            self.failing.store(true, Ordering::Release);
+            let (TrySendError::Full(left) | TrySendError::Closed(left)) = error;
+            tracing::error!(sink = state.name, record = ?left.record, "audit sink is gone");
         }
         true
     }

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use weir_model::bounds;
 
-use crate::file::segments;
+use crate::line::CHECKPOINT_LOG;
+use crate::spool::segments;
 
 pub use follow::Follow;
 
@@ -150,7 +151,8 @@ pub fn tail(path: &Path, count: usize) -> Result<Vec<Entry>, ReadError> {
         let mut lines = Lines::open(file, 0)?;
         loop {
             match lines.next_line(true) {
-                Ok(Some(line)) => kept.push_back(line),
+                Ok(Some(line)) if is_record(&line) => kept.push_back(line),
+                Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(ReadError::Broken { .. }) => {}
                 Err(error) => return Err(error),
@@ -165,7 +167,16 @@ pub fn tail(path: &Path, count: usize) -> Result<Vec<Entry>, ReadError> {
     Ok(last.into())
 }
 
-fn files(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
+/// False for the heads of segments and for checkpoints, which no reader of records asks for.
+/// Both say so near their beginning, where no peer has a word.
+fn is_record(line: &[u8]) -> bool {
+    let checkpoint = format!("\"log_name\":\"{CHECKPOINT_LOG}\"");
+    let begin = &line[..line.len().min(512)];
+    !line.starts_with(b"{\"weir_audit_segment\"")
+        && !begin.windows(checkpoint.len()).any(|window| window == checkpoint.as_bytes())
+}
+
+pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
     let io = |source| ReadError::Io { path: path.to_owned(), source };
     if path.metadata().map_err(io)?.is_file() {
         return Ok(vec![path.to_owned()]);
@@ -223,7 +234,13 @@ impl Lines {
 
     /// The next record; none at the end. `newest`: an unfinished last line is being written.
     fn next_entry(&mut self, newest: bool) -> Result<Option<Entry>, ReadError> {
-        let Some(line) = self.next_line(newest)? else { return Ok(None) };
+        let line = loop {
+            match self.next_line(newest)? {
+                None => return Ok(None),
+                Some(line) if is_record(&line) => break line,
+                Some(_) => {}
+            }
+        };
         match Entry::parse(line) {
             Ok(entry) => Ok(Some(entry)),
             Err(error) => Err(ReadError::Broken {
@@ -258,7 +275,7 @@ impl Lines {
 
 /// What was read, with its length in bytes.
 #[derive(Clone, Copy)]
-enum Read {
+pub(crate) enum Read {
     Line(u64),
     Unfinished(u64),
     TooLong(u64),
@@ -266,7 +283,7 @@ enum Read {
 }
 
 impl Read {
-    fn bytes(self) -> u64 {
+    pub(crate) fn bytes(self) -> u64 {
         match self {
             Self::Line(bytes) | Self::Unfinished(bytes) | Self::TooLong(bytes) => bytes,
             Self::End => 0,
@@ -275,7 +292,7 @@ impl Read {
 }
 
 /// Reads up to a line break; of a line that is too long the start is kept and the rest skipped.
-fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Read> {
+pub(crate) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Read> {
     let mut bytes = 0;
     loop {
         let chunk = reader.fill_buf()?;

@@ -17,8 +17,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use weir_model::audit::{EventId, Facts};
 use weir_model::id::Name;
 
+use crate::line::{RecordHead, Sealed};
+
 /// Version of the record's shape, in `metadata.log_version`.
 pub const LOG_VERSION: &str = "1";
+/// Key of records that belong to no group. No group can be called that.
+pub const NO_GROUP_KEY: &str = "-";
+
+pub(crate) use shape::{OCSF_VERSION, product};
 
 /// Who writes records: one run of one node.
 #[derive(Debug)]
@@ -28,11 +34,13 @@ pub(crate) struct Run {
     pub(crate) epoch: u64,
 }
 
-/// A record on its way to the sinks. Clones share the bytes.
+/// A record, or a checkpoint between records, on its way to the sinks. Clones share the bytes.
 #[derive(Clone)]
 pub struct Record {
     run: Arc<Run>,
     sequence: u64,
+    /// The name of a checkpoint.
+    checkpoint: Option<Arc<str>>,
     group: Option<Name>,
     bytes: Bytes,
     queued_at: Instant,
@@ -52,11 +60,55 @@ impl Record {
         let run = &self.run;
         EventId { node: run.node.clone(), epoch: run.epoch, sequence: self.sequence }
     }
-    /// [`Self::id`] as consumers see it: `node/epoch/sequence`.
+    /// [`Self::id`] as consumers see it: `node/epoch/sequence`. Of a checkpoint
+    /// `node/epoch/checkpoint-size`.
     pub fn uid(&self) -> String {
-        format!("{}/{}/{}", self.run.node, self.run.epoch, self.sequence)
+        match &self.checkpoint {
+            Some(uid) => uid.to_string(),
+            None => format!("{}/{}/{}", self.run.node, self.run.epoch, self.sequence),
+        }
     }
-    /// From 1, without gaps within an epoch.
+    /// What keeps it in order with others of its sort: the group of a record, the node of a
+    /// checkpoint.
+    pub fn key(&self) -> &str {
+        match (&self.checkpoint, &self.group) {
+            (Some(_), _) => &self.run.node,
+            (None, Some(group)) => group.as_str(),
+            (None, None) => NO_GROUP_KEY,
+        }
+    }
+    pub(crate) fn run(&self) -> &Arc<Run> {
+        &self.run
+    }
+
+    /// A record as a segment has it. Records of one epoch share their run.
+    pub(crate) fn from_disk(head: RecordHead, bytes: Bytes, run: &mut Option<Arc<Run>>) -> Self {
+        let RecordHead { id, group, .. } = head;
+        Self {
+            run: shared(run, &id.node, id.epoch),
+            sequence: id.sequence,
+            checkpoint: None,
+            group: group.and_then(|group| group.parse().ok()),
+            bytes,
+            queued_at: Instant::now(),
+            room: None,
+        }
+    }
+
+    pub(crate) fn of_checkpoint(sealed: &Sealed, bytes: Bytes, run: &mut Option<Arc<Run>>) -> Self {
+        let checkpoint = &sealed.checkpoint;
+        Self {
+            run: shared(run, &checkpoint.node, checkpoint.head.epoch),
+            sequence: checkpoint.head.size,
+            checkpoint: Some(sealed.uid().into()),
+            group: None,
+            bytes,
+            queued_at: Instant::now(),
+            room: None,
+        }
+    }
+
+    /// From 1, without gaps within an epoch. Of a checkpoint: how many records it covers.
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -80,6 +132,16 @@ impl Record {
     /// When it was finished.
     pub fn queued_at(&self) -> Instant {
         self.queued_at
+    }
+}
+
+fn shared(run: &mut Option<Arc<Run>>, node: &str, epoch: u64) -> Arc<Run> {
+    match run {
+        Some(run) if run.node == node && run.epoch == epoch => Arc::clone(run),
+        run => {
+            let new = Run { node: node.to_owned(), region: String::new(), epoch };
+            Arc::clone(run.insert(Arc::new(new)))
+        }
     }
 }
 
@@ -129,6 +191,7 @@ impl Draft {
         Record {
             run: Arc::clone(run),
             sequence,
+            checkpoint: None,
             group: self.group,
             bytes: parts.concat().into(),
             queued_at: Instant::now(),

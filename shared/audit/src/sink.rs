@@ -1,5 +1,8 @@
 //! Where records go.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
@@ -18,6 +21,11 @@ pub trait Sink: Send {
         None
     }
 
+    /// True while it wants no further records: who was promised one is refused.
+    fn full(&self) -> Arc<AtomicBool> {
+        Arc::default()
+    }
+
     /// Hands over records, in order. `Ok` means that they outlive this process.
     ///
     /// # Errors
@@ -27,6 +35,16 @@ pub trait Sink: Send {
     /// Begins to make everything written before this call outlive the machine; the future says
     /// when it does. When it fails, everything since the last success is written again.
     fn flush(&mut self) -> BoxFuture<'static, Result<(), SinkError>>;
+
+    /// Vouches for what is synced, at a bounded interval and, with `end`, when nothing follows in
+    /// this epoch. True when that wrote something, which wants a flush.
+    ///
+    /// # Errors
+    /// When it could not be written. It is asked again.
+    async fn seal(&mut self, end: bool) -> Result<bool, SinkError> {
+        let _ = end;
+        Ok(false)
+    }
 }
 
 /// A sink did not take records.
@@ -35,6 +53,9 @@ pub trait Sink: Send {
 pub struct SinkError {
     /// Positions in the batch that were not taken, ascending. Empty for a failed flush.
     pub failed: Vec<usize>,
+    /// What was written since the last successful flush is gone as well: all of it is handed over
+    /// again.
+    pub rewound: bool,
     /// Why, for the log.
     pub message: String,
 }
@@ -42,10 +63,10 @@ pub struct SinkError {
 impl SinkError {
     /// Nothing of a batch of this length was taken.
     pub fn all(length: usize, message: impl Into<String>) -> Self {
-        Self { failed: (0..length).collect(), message: message.into() }
+        Self { failed: (0..length).collect(), rewound: false, message: message.into() }
     }
-    /// A flush failed.
+    /// A flush failed: nothing since the last one is safe.
     pub fn flush(message: impl Into<String>) -> Self {
-        Self { failed: Vec::new(), message: message.into() }
+        Self { failed: Vec::new(), rewound: true, message: message.into() }
     }
 }

@@ -195,6 +195,16 @@ pub const JWKS_BYTES_MAX: usize = 256 * 1024;
 
 /// Audit records waiting for a sink.
 pub const AUDIT_QUEUE_RECORDS: usize = 10_000;
+/// Bytes that the audit spool of one process may take on its disk, unless its settings say so.
+pub const AUDIT_SPOOL_BYTES: u64 = 10 * 1024 * 1024 * 1024;
+/// Bytes at which a segment of the audit spool is followed by the next.
+pub const AUDIT_SEGMENT_BYTES: u64 = 128 * 1024 * 1024;
+/// Smallest such size.
+pub const AUDIT_SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
+/// Milliseconds after which records that are new are covered by a signed checkpoint.
+pub const AUDIT_CHECKPOINT_MS: u64 = 5_000;
+/// Records that may come between two checkpoints.
+pub const AUDIT_CHECKPOINT_RECORDS: u64 = 50_000;
 /// Milliseconds that an answer waits for its audit record before it is refused.
 pub const AUDIT_PROMISE_MS: u64 = 10_000;
 /// One audit record in its JSON form.

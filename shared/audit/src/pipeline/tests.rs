@@ -5,24 +5,22 @@ use weir_runtime::testing::eventually;
 
 use super::*;
 use crate::memory::{Faults, MemoryLog};
+use crate::record::Record;
 
 const BOUND: Duration = Duration::from_secs(10);
 
 struct World {
     pipeline: Pipeline,
     primary: MemoryLog,
-    follower: MemoryLog,
     metrics: Metrics,
 }
 
 fn world(room: usize) -> World {
-    let (primary, follower, metrics) = (MemoryLog::default(), MemoryLog::default(), Metrics::new());
+    let (primary, metrics) = (MemoryLog::default(), Metrics::new());
     let origin = Origin { node: "node-1".into(), region: "eu".into() };
-    let pipeline = Builder::new(origin, Box::new(primary.sink()), metrics.clone())
-        .follower(Box::new(follower.sink()))
-        .room(room)
-        .start();
-    World { pipeline, primary, follower, metrics }
+    let pipeline =
+        Builder::new(origin, Box::new(primary.sink()), metrics.clone()).room(room).start();
+    World { pipeline, primary, metrics }
 }
 
 fn facts(class: AuditClass) -> Facts {
@@ -50,7 +48,7 @@ impl World {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn numbers_have_no_gaps_and_every_sink_sees_them_in_order() {
+async fn numbers_have_no_gaps_and_the_sink_sees_them_in_order() {
     let world = Arc::new(world(1_000));
     let mut tasks = Vec::new();
     for task in 0..8 {
@@ -68,7 +66,6 @@ async fn numbers_have_no_gaps_and_every_sink_sees_them_in_order() {
     assert_eq!(world.pipeline.close(BOUND).await, []);
     let expect: Vec<u64> = (1..=400).collect();
     assert_eq!(numbers(&world.primary), expect);
-    assert_eq!(numbers(&world.follower), expect);
     assert_eq!(world.primary.synced(), 400);
     assert_eq!(world.value("weir_audit_records_total"), "400");
     assert_eq!(world.value("weir_audit_queued_records{sink=\"memory\"}"), "0");
@@ -91,9 +88,10 @@ async fn strict_waits_for_the_sync_and_durable_for_the_write() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_a_follower_but_its_backlog_is_bounded_by_class() {
+async fn without_room_promises_are_refused_and_counted_records_are_counted() {
     let world = world(4);
-    world.follower.set(Faults { write: true, ..Faults::default() });
+    // Records keep their room until they are synced.
+    world.primary.set(Faults { hold_flush: true, ..Faults::default() });
     for _ in 0..4 {
         world.finish(AuditClass::Durable).await.unwrap();
     }
@@ -105,35 +103,34 @@ async fn nobody_waits_for_a_follower_but_its_backlog_is_bounded_by_class() {
     assert_eq!((world.pipeline.lost(), world.pipeline.sequence()), (3, 4));
     assert_eq!(world.value("weir_audit_lost_records_total"), "3");
     assert_eq!(world.value("weir_audit_refused_total"), "2");
-    world.follower.set(Faults::default());
-    assert!(has(&world.follower, 4).await);
+    world.primary.set(Faults::default());
     let room = async || world.pipeline.reserve(AuditClass::Durable).is_ok();
     assert!(eventually(BOUND, room).await);
-    world.finish(AuditClass::Counted).await.unwrap();
+    world.finish(AuditClass::Strict).await.unwrap();
     world.pipeline.close(BOUND).await;
     // The reservations that were dropped above are records too; numbers have no gap.
-    let seen = numbers(&world.follower);
+    let seen = numbers(&world.primary);
     assert_eq!(seen, (1..=world.pipeline.sequence()).collect::<Vec<_>>());
     let last: serde_json::Value =
-        serde_json::from_slice(world.follower.records().last().unwrap().bytes()).unwrap();
+        serde_json::from_slice(world.primary.records().last().unwrap().bytes()).unwrap();
     assert_eq!(last["unmapped"]["lost"], 3);
 }
 
 #[tokio::test]
 async fn a_flood_of_counted_records_leaves_room_for_promised_ones() {
     let world = world(8);
-    world.follower.set(Faults { write: true, ..Faults::default() });
+    world.primary.set(Faults { hold_flush: true, ..Faults::default() });
     for _ in 0..10 {
         world.finish(AuditClass::Counted).await.unwrap();
     }
     assert_eq!((world.pipeline.sequence(), world.pipeline.lost()), (6, 4));
     world.finish(AuditClass::Durable).await.unwrap();
-    world.finish(AuditClass::Strict).await.unwrap();
+    world.finish(AuditClass::Durable).await.unwrap();
     assert_eq!(world.finish(AuditClass::Durable).await, Err(Reason::AuditFull));
 }
 
 #[tokio::test]
-async fn a_dead_first_sink_refuses_before_the_work_and_loses_nothing() {
+async fn a_dead_sink_refuses_before_the_work_and_loses_nothing() {
     let world = world(100);
     world.finish(AuditClass::Durable).await.unwrap();
     let before = world.pipeline.reserve(AuditClass::Strict).unwrap();
@@ -185,8 +182,10 @@ async fn a_dropped_slot_writes_what_was_noted() {
 async fn closing_tells_what_is_left_and_takes_no_more() {
     let world = world(100);
     let late = world.pipeline.reserve(AuditClass::Durable).unwrap();
-    world.follower.set(Faults { write: true, ..Faults::default() });
     world.finish(AuditClass::Durable).await.unwrap();
+    assert!(eventually(BOUND, async || world.primary.synced() == 1).await);
+    world.primary.set(Faults { write: true, ..Faults::default() });
+    assert_eq!(world.finish(AuditClass::Durable).await, Err(Reason::AuditFull));
     let left = world.pipeline.close(Duration::from_millis(200)).await;
     assert_eq!(left, [Left { sink: "memory", records: 1 }]);
     assert_eq!(world.primary.synced(), 1);

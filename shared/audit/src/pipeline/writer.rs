@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use weir_model::bounds;
 use weir_model::resource::AuditClass;
 use weir_runtime::backoff::Backoff;
 
@@ -74,7 +75,7 @@ pub(super) struct Writer {
     sink: Box<dyn Sink>,
     queue: mpsc::Receiver<Queued>,
     state: Arc<SinkState>,
-    health: Option<Arc<AtomicBool>>,
+    health: Arc<AtomicBool>,
     /// To be written, in order.
     pending: VecDeque<Queued>,
     /// Written and not synced, in order; waiters here want the sync.
@@ -86,6 +87,14 @@ pub(super) struct Writer {
     sync_wanted: bool,
     /// The last flush failed: writing alone does not make the sink well.
     flush_ill: bool,
+    /// Between two checkpoints, in time.
+    seal_every: Duration,
+    /// When the sink is asked for the next one; none when nothing is new.
+    seal_at: Option<Instant>,
+    /// Records since the newest one.
+    unsealed: u64,
+    /// A checkpoint was written that has to be synced.
+    seal_unsynced: bool,
     backoff: Backoff,
     /// After a failure: when to try again.
     retry_at: Option<Instant>,
@@ -97,6 +106,7 @@ enum Step {
     Received(Option<Queued>),
     Flushed(Result<(), SinkError>),
     SyncDue,
+    SealDue,
     Retry,
 }
 
@@ -105,7 +115,7 @@ impl Writer {
         sink: Box<dyn Sink>,
         queue: mpsc::Receiver<Queued>,
         state: Arc<SinkState>,
-        health: Option<Arc<AtomicBool>>,
+        health: Arc<AtomicBool>,
     ) -> Self {
         Self {
             sink,
@@ -118,13 +128,21 @@ impl Writer {
             sync_at: None,
             sync_wanted: false,
             flush_ill: false,
+            seal_every: Duration::from_millis(bounds::AUDIT_CHECKPOINT_MS),
+            seal_at: None,
+            unsealed: 0,
+            seal_unsynced: false,
             backoff: Backoff::new(RETRY_FIRST, RETRY_CAP),
             retry_at: None,
             open: true,
         }
     }
 
-    /// Runs until the queue is closed and everything in it is written and synced.
+    pub(super) fn checkpoint_every(self, interval: Duration) -> Self {
+        Self { seal_every: interval, ..self }
+    }
+
+    /// Runs until the queue is closed and everything in it is written, synced and vouched for.
     pub(super) async fn run(mut self) {
         while self.open || !self.pending.is_empty() || !self.unsynced.is_empty() {
             self.fill();
@@ -140,9 +158,47 @@ impl Writer {
                 Step::Received(None) => self.open = false,
                 Step::Flushed(result) => self.flushed(result),
                 Step::SyncDue => self.sync_at = Some(Instant::now()),
+                Step::SealDue => self.seal(false).await,
                 Step::Retry => self.retry_at = None,
             }
         }
+        self.seal(true).await;
+        if self.seal_unsynced
+            && let Err(error) = self.sink.flush().await
+        {
+            tracing::error!(sink = self.state.name, %error, "the last audit checkpoint is not safe");
+        }
+    }
+
+    /// Asks the sink to vouch for what is synced.
+    async fn seal(&mut self, end: bool) {
+        self.seal_at = None;
+        match self.sink.seal(end).await {
+            Ok(wrote) => {
+                self.seal_unsynced |= wrote;
+                self.unsealed = self.unsynced.len() as u64;
+            }
+            Err(error) => {
+                self.seal_at = Some(Instant::now() + self.seal_every);
+                if error.rewound {
+                    self.rewind();
+                }
+                self.ill(&error);
+            }
+        }
+    }
+
+    /// What was written may be gone: write all of it again, ahead of the rest.
+    fn rewind(&mut self) {
+        self.flush = None;
+        while let Some(mut queued) = self.unsynced.pop_back() {
+            if let Some(waiter) = queued.waiter.take() {
+                waiter.break_promise();
+            }
+            self.pending.push_front(queued);
+        }
+        self.sync_at = None;
+        self.sync_wanted = false;
     }
 
     /// Takes what is queued, without waiting. The room bounds it.
@@ -177,6 +233,7 @@ impl Writer {
     async fn next(&mut self) -> Step {
         let retry_at = self.retry_at;
         let sync_at = self.sync_at.filter(|_| self.flush.is_none() && retry_at.is_none());
+        let seal_at = self.seal_at.filter(|_| self.flush.is_none() && retry_at.is_none());
         let at = |at: Option<Instant>| at.unwrap_or_else(Instant::now);
         let may_write = retry_at.is_none() && !self.pending.is_empty();
         tokio::select! {
@@ -186,6 +243,7 @@ impl Writer {
             () = tokio::time::sleep_until(at(retry_at)), if retry_at.is_some() => Step::Retry,
             queued = self.queue.recv(), if self.open => Step::Received(queued),
             () = tokio::time::sleep_until(at(sync_at)), if sync_at.is_some() => Step::SyncDue,
+            () = tokio::time::sleep_until(at(seal_at)), if seal_at.is_some() => Step::SealDue,
         }
     }
 
@@ -195,7 +253,11 @@ impl Writer {
         let result = self.sink.write(&batch).await;
         let failed = match &result {
             Ok(()) => Vec::new(),
-            Err(error) => error.failed.clone(),
+            Err(error) => {
+                // Seen before anybody is told: who asks next is refused at once.
+                self.health.store(true, Ordering::Release);
+                error.failed.clone()
+            }
         };
         let mut again = Vec::new();
         for (index, mut queued) in self.pending.drain(..batch.len()).enumerate() {
@@ -223,7 +285,12 @@ impl Writer {
         match result {
             Ok(()) if self.flush_ill => {}
             Ok(()) => self.well(),
-            Err(error) => self.ill(&error),
+            Err(error) => {
+                if error.rewound {
+                    self.rewind();
+                }
+                self.ill(&error);
+            }
         }
     }
 
@@ -232,10 +299,12 @@ impl Writer {
             || self.unsynced.len() >= SYNC_RECORDS
             || (!self.open && self.pending.is_empty())
             || self.sync_wanted
+            || self.seal_unsynced
             || self.flush_ill;
-        let can = self.flush.is_none() && self.retry_at.is_none() && !self.unsynced.is_empty();
-        if due && can {
+        let something = !self.unsynced.is_empty() || self.seal_unsynced;
+        if due && something && self.flush.is_none() && self.retry_at.is_none() {
             self.sync_wanted = false;
+            self.seal_unsynced = false;
             let done = self.sink.flush();
             self.flush = Some(Flush { covers: self.unsynced.len(), done });
         }
@@ -251,25 +320,31 @@ impl Writer {
                     }
                 }
                 self.state.done(covers);
+                self.sealing(covers as u64);
                 let more = !self.unsynced.is_empty();
                 self.sync_at = more.then(|| Instant::now() + SYNC_EVERY);
                 self.flush_ill = false;
                 self.well();
             }
             Err(error) => {
-                // What was written may be gone: write all of it again, ahead of the rest.
-                while let Some(mut queued) = self.unsynced.pop_back() {
-                    if let Some(waiter) = queued.waiter.take() {
-                        waiter.break_promise();
-                    }
-                    self.pending.push_front(queued);
-                }
-                self.sync_at = None;
-                self.sync_wanted = false;
+                self.health.store(true, Ordering::Release);
+                self.rewind();
                 self.flush_ill = true;
                 self.ill(&error);
             }
         }
+    }
+
+    /// More records are synced: when a checkpoint has to cover them.
+    fn sealing(&mut self, records: u64) {
+        if records == 0 {
+            return;
+        }
+        self.unsealed += records;
+        let now = Instant::now();
+        let many = self.unsealed >= bounds::AUDIT_CHECKPOINT_RECORDS;
+        let due = if many { now } else { self.seal_at.unwrap_or(now + self.seal_every) };
+        self.seal_at = Some(due);
     }
 
     fn well(&mut self) {
@@ -277,15 +352,11 @@ impl Writer {
             tracing::info!(sink = self.state.name, "audit sink is well again");
             self.backoff.reset();
         }
-        if let Some(health) = &self.health {
-            health.store(false, Ordering::Release);
-        }
+        self.health.store(false, Ordering::Release);
     }
 
     fn ill(&mut self, error: &SinkError) {
-        if let Some(health) = &self.health {
-            health.store(true, Ordering::Release);
-        }
+        self.health.store(true, Ordering::Release);
         let wait = self.backoff.next_wait();
         let (sink, tries) = (self.state.name, self.backoff.tries());
         // The first failure and then one in every ten: an outage must not flood the log.

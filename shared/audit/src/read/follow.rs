@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::file::whole_length;
+use crate::spool::whole_length;
 
 use super::{Entry, Lines, ReadError, files};
 

@@ -14,7 +14,7 @@ use super::text::{TEXT_CHARS_MAX, bounded, scrubbed};
 use super::{LOG_VERSION, Run};
 
 /// The release of OCSF whose API Activity this is.
-const OCSF_VERSION: &str = "1.8.0";
+pub(crate) const OCSF_VERSION: &str = "1.8.0";
 /// Deciding rules that a record names; `unmapped.rules_omitted` counts the others.
 const RULES_MAX: usize = 32;
 
@@ -38,8 +38,9 @@ pub(super) struct Metadata {
     is_truncated: bool,
 }
 
+/// Who writes events.
 #[derive(Serialize)]
-struct Product {
+pub(crate) struct Product {
     name: &'static str,
     vendor_name: &'static str,
     version: &'static str,
@@ -199,15 +200,17 @@ impl Cut {
     }
 }
 
+/// This build.
+pub(crate) fn product() -> Product {
+    let version = weir_runtime::build_info::current().version;
+    Product { name: "Weir", vendor_name: "Weir", version }
+}
+
 impl Metadata {
     fn of(facts: &Facts, is_truncated: bool) -> Self {
         Self {
             version: OCSF_VERSION,
-            product: Product {
-                name: "Weir",
-                vendor_name: "Weir",
-                version: weir_runtime::build_info::current().version,
-            },
+            product: product(),
             log_name: "weir.audit",
             log_version: LOG_VERSION,
             profiles: ["security_control", "trace"],

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use weir_audit::Sink;
 use weir_audit::contract::{Bench, delivers_in_order, drains_and_reopens, retries_after_failure};
-use weir_audit::file::{FileSettings, FileSink};
 use weir_audit::memory::{Faults, MemoryLog, MemorySink};
 use weir_audit::read;
+use weir_audit::spool::{Spool, SpoolSettings};
 
 #[derive(Default)]
 struct Memory {
@@ -76,9 +76,9 @@ impl Folder {
 #[async_trait]
 impl Bench for Folder {
     async fn open(&self) -> Box<dyn Sink> {
-        let settings =
-            FileSettings { dir: self.dir(), segment_bytes: self.segment_bytes, segments: 10_000 };
-        Box::new(FileSink::open(settings).unwrap())
+        let segment_bytes = self.segment_bytes;
+        let settings = SpoolSettings { segment_bytes, ..SpoolSettings::new(self.dir()) };
+        Box::new(Spool::open(settings).unwrap())
     }
     async fn seen(&self) -> Vec<Vec<u8>> {
         read::entries(&self.dir()).unwrap().map(|entry| entry.unwrap().line).collect()
