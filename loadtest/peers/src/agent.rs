@@ -13,6 +13,7 @@ use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::{ClientHandler, ClientLifecycleMode, ClientServiceExt as _, RoleClient};
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Which generation of the protocol the agent speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,17 @@ pub enum Era {
     Legacy,
     /// 2026-07-28: every request stands for itself.
     Modern,
+}
+
+impl Era {
+    fn lifecycle(self) -> ClientLifecycleMode {
+        match self {
+            Self::Legacy => ClientLifecycleMode::Initialize,
+            Self::Modern => ClientLifecycleMode::Discover {
+                preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+            },
+        }
+    }
 }
 
 /// What the connection's notifications leave behind.
@@ -74,18 +86,26 @@ impl Agent {
             config = config.auth_header(token);
         }
         let transport = StreamableHttpClientTransport::from_config(config);
-        let lifecycle = match era {
-            Era::Legacy => ClientLifecycleMode::Initialize,
-            Era::Modern => ClientLifecycleMode::Discover {
-                preferred_versions: vec![ProtocolVersion::V_2026_07_28],
-            },
-        };
         let ears = Ears::default();
         let running = ears
             .clone()
-            .serve_with_lifecycle(transport, lifecycle)
+            .serve_with_lifecycle(transport, era.lifecycle())
             .await
             .with_context(|| format!("connect to {url}"))?;
+        Ok(Self { running, ears })
+    }
+
+    /// Connects over a pair of streams: what a host on stdio does.
+    ///
+    /// # Errors
+    /// When the other side does not answer as the era demands.
+    pub async fn over<R, W>(streams: (R, W), era: Era) -> anyhow::Result<Self>
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        let ears = Ears::default();
+        let running = ears.clone().serve_with_lifecycle(streams, era.lifecycle()).await?;
         Ok(Self { running, ears })
     }
 

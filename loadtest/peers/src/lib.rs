@@ -6,9 +6,11 @@
 //! - [`orders`] and [`tickets`]: two small servers with different offers;
 //! - [`serve`]: how such a server is put on stdio or on Streamable HTTP;
 //! - [`conformance`]: the upstream that the public conformance suite knows how to test;
-//! - [`agent`]: a client of either era; [`story`]: the demo told through it.
+//! - [`agent`]: a client of either era; [`story`]: the demo told through it;
+//! - [`authority`]: an authorization server that consents to everything.
 
 pub mod agent;
+pub mod authority;
 pub mod conformance;
 pub mod orders;
 pub mod serve;
