@@ -1,15 +1,17 @@
 //! The upstream of the conformance runs: an MCP server to the contract of the public suite
 //! (`@modelcontextprotocol/conformance`), whose names and texts the suite fixes.
 //!
-//! It serves both eras. What it does not have is the Tasks extension and an SSE stream that the
-//! server cuts mid-call; the suite counts their scenarios apart, and a comparison of direct and
-//! proxied runs sees them equal.
+//! It serves both eras, or only one of them. An older client gets the questions of newer tools as
+//! real requests, which shows what a gateway has to do between the eras. What it does not have is
+//! an SSE stream that the server cuts mid-call; a comparison of direct and proxied runs sees that
+//! equal.
 
 #![allow(deprecated, reason = "the suite also checks what 2026-07-28 deprecates")]
 
 pub mod compare;
 mod inputs;
 mod offer;
+mod tasks;
 mod tools;
 
 use std::collections::HashSet;
@@ -17,14 +19,16 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, CompletionInfo,
-    ErrorData, GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
-    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, LoggingLevel,
-    PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities,
-    ServerConfig, SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool,
-    UnsubscribeRequestParams,
+    CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams,
+    CompleteResult, CompletionInfo, ErrorData, GetPromptRequestParams, GetPromptResponse,
+    GetTaskParams, GetTaskResult, Implementation, ListPromptsResult, ListResourceTemplatesResult,
+    ListResourcesResult, ListToolsResult, LoggingLevel, PaginatedRequestParams,
+    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
+    SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool,
+    UnsubscribeRequestParams, UpdateTaskParams,
 };
 use rmcp::service::{RequestContext, SubscriptionContext};
+use rmcp::task_manager::TaskManager;
 use rmcp::{RoleServer, ServerHandler};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -47,12 +51,19 @@ struct Shared {
 }
 
 /// The server. Clones share everything.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Fixture {
     shared: Arc<Mutex<Shared>>,
     changes: broadcast::Sender<Changed>,
     /// Signs request state, so that a changed one is noticed.
     key: u64,
+    tasks: TaskManager,
+}
+
+impl std::fmt::Debug for Fixture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fixture").field("shared", &self.shared).finish_non_exhaustive()
+    }
 }
 
 impl Default for Fixture {
@@ -64,7 +75,12 @@ impl Default for Fixture {
             subscribed: HashSet::new(),
         };
         let key = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), "fixture");
-        Self { shared: Arc::new(Mutex::new(shared)), changes: broadcast::channel(16).0, key }
+        Self {
+            shared: Arc::new(Mutex::new(shared)),
+            changes: broadcast::channel(16).0,
+            key,
+            tasks: TaskManager::new(),
+        }
     }
 }
 
@@ -98,6 +114,7 @@ impl ServerHandler for Fixture {
             .enable_resources_subscribe()
             .enable_completions()
             .enable_logging()
+            .enable_tasks()
             .build();
         ServerConfig::new(capabilities)
             .with_server_info(Implementation::new("conformance-fixture", "1.0.0"))
@@ -127,9 +144,36 @@ impl ServerHandler for Fixture {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         if request.name.starts_with("test_input_required_result_") {
-            return inputs::call(self, &request, &context);
+            return inputs::rounds(self, request, &context).await;
+        }
+        if let Some(answer) = tasks::call(self, &request, &context).await {
+            return answer;
         }
         tools::call(self, request, context).await
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        Ok(GetTaskResult::new(self.tasks.get_task(&request.task_id)?))
+    }
+
+    async fn update_task(
+        &self,
+        request: UpdateTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.tasks.update_task(&request.task_id, request.input_responses)
+    }
+
+    async fn cancel_task(
+        &self,
+        request: CancelTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.tasks.cancel_task(&request.task_id)
     }
 
     async fn list_resources(

@@ -73,6 +73,44 @@ where
     S: ServerHandler,
     F: Fn() -> S + Send + Sync + 'static,
 {
+    http_demanding(make, listen, Demands { token, eras: Eras::Both }, stop).await
+}
+
+/// What requests must have to be served.
+#[derive(Debug, Clone, Default)]
+pub struct Demands {
+    /// A bearer token.
+    pub token: Option<String>,
+    /// A generation of the protocol.
+    pub eras: Eras,
+}
+
+/// Which generations of clients are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Eras {
+    /// All.
+    #[default]
+    Both,
+    /// Up to 2025-11-25: stateless requests meet somebody who never heard of them.
+    Legacy,
+    /// 2026-07-28: there is no handshake.
+    Modern,
+}
+
+/// As [`http`], with more to demand.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub async fn http_demanding<S, F>(
+    make: F,
+    listen: &str,
+    demands: Demands,
+    stop: CancellationToken,
+) -> anyhow::Result<HttpServer>
+where
+    S: ServerHandler,
+    F: Fn() -> S + Send + Sync + 'static,
+{
     let listener = TcpListener::bind(listen).await.with_context(|| format!("bind {listen}"))?;
     let url = format!("http://{}/mcp", listener.local_addr()?);
     let config = StreamableHttpServerConfig::default()
@@ -82,7 +120,7 @@ where
     let service = StreamableHttpService::new(move || Ok(make()), sessions, config);
     let router = axum::Router::new()
         .nest_service("/mcp", service)
-        .layer(middleware::from_fn_with_state(Arc::new(token), demand_token));
+        .layer(middleware::from_fn_with_state(Arc::new(demands), demand));
     let ended = stop.clone();
     let task = tokio::spawn(async move {
         let serving = axum::serve(listener, router);
@@ -95,19 +133,36 @@ where
     Ok(HttpServer { url, stop, task })
 }
 
-async fn demand_token(
-    State(token): State<Arc<Option<String>>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let presented = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-    match token.as_deref() {
-        Some(token) if presented.and_then(|v| v.strip_prefix("Bearer ")) != Some(token) => {
-            let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"demo\"")];
-            (StatusCode::UNAUTHORIZED, challenge, "a bearer token is needed\n").into_response()
+async fn demand(State(demands): State<Arc<Demands>>, request: Request, next: Next) -> Response {
+    let value = |request: &Request, name: &str| {
+        let value = request.headers().get(name).and_then(|value| value.to_str().ok());
+        value.map(str::to_owned).unwrap_or_default()
+    };
+    if let Some(token) = &demands.token
+        && value(&request, "authorization").strip_prefix("Bearer ") != Some(token)
+    {
+        let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"demo\"")];
+        return (StatusCode::UNAUTHORIZED, challenge, "a bearer token is needed\n").into_response();
+    }
+    let stateless = value(&request, "mcp-protocol-version").as_str() >= "2026";
+    match (demands.eras, stateless) {
+        (Eras::Legacy, true) => refused(-32000, "Bad Request: Unsupported protocol version", None),
+        (Eras::Modern, false) => {
+            let data = serde_json::json!({ "supported": ["2026-07-28"] });
+            refused(-32022, "Unsupported protocol version", Some(data))
         }
         _ => next.run(request).await,
     }
+}
+
+/// As servers of the kind refuse what they do not speak.
+fn refused(code: i32, message: &str, data: Option<serde_json::Value>) -> Response {
+    let mut error = serde_json::json!({ "code": code, "message": message });
+    if let Some(data) = data {
+        error["data"] = data;
+    }
+    let body = serde_json::json!({ "jsonrpc": "2.0", "id": null, "error": error });
+    (StatusCode::BAD_REQUEST, axum::Json(body)).into_response()
 }
 
 /// Writes `{"url": ...}` to a file that exists only once it is complete.

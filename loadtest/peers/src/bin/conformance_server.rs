@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
-use weir_peers::{conformance::Fixture, serve};
+use weir_peers::conformance::Fixture;
+use weir_peers::serve::{self, Demands, Eras};
 
 #[derive(Debug, Parser)]
 #[command(about = "An MCP server to the contract of the public conformance suite")]
@@ -15,6 +16,9 @@ struct Args {
     /// Written once it serves: {"url": ...}.
     #[arg(long)]
     ready_file: Option<PathBuf>,
+    /// Answers only one generation of clients, as a server does that knows no other.
+    #[arg(long, value_enum, default_value = "both")]
+    eras: Eras,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -24,8 +28,10 @@ fn main() -> anyhow::Result<()> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let fixture = Fixture::default();
+        let demands = Demands { token: None, eras: args.eras };
         let make = move || fixture.clone();
-        let serving = serve::http(make, &args.listen, None, CancellationToken::new()).await?;
+        let serving =
+            serve::http_demanding(make, &args.listen, demands, CancellationToken::new()).await?;
         if let Some(file) = args.ready_file {
             serve::write_ready(&file, &serving.url)?;
         }

@@ -11,14 +11,14 @@ use rmcp::service::RequestContext;
 use serde_json::{Value, json};
 
 use super::tools::text;
-use super::{Fixture, wire};
+use super::{Fixture, tools, wire};
 
 /// Questions by key, and state for the next round.
 fn required(requests: Value, state: Option<String>) -> Result<InputRequiredResult, ErrorData> {
     Ok(InputRequiredResult::new(Some(wire(requests)?), state))
 }
 
-fn elicit(message: &str, member: &str, kind: &str) -> Value {
+pub(super) fn elicit(message: &str, member: &str, kind: &str) -> Value {
     json!({ "method": "elicitation/create", "params": {
         "message": message,
         "requestedSchema": {
@@ -66,7 +66,33 @@ impl Fixture {
     }
 }
 
-pub(super) fn call(
+/// Rounds that an older client may be led through: longer chains are loops.
+const ROUNDS_MAX: usize = 8;
+
+/// A newer client answers by calling again; an older one is asked while the call runs.
+pub(super) async fn rounds(
+    fixture: &Fixture,
+    mut request: CallToolRequestParams,
+    context: &RequestContext<RoleServer>,
+) -> Result<CallToolResponse, ErrorData> {
+    for _ in 0..ROUNDS_MAX {
+        let asked = match call(fixture, &request, context)? {
+            CallToolResponse::InputRequired(asked) if !tools::is_modern(context) => asked,
+            answer => return Ok(answer),
+        };
+        let mut answers = Vec::new();
+        for (key, question) in asked.input_requests.into_iter().flatten() {
+            let question = serde_json::to_value(question).map_err(tools::internal)?;
+            let answer = tools::answer(wire(question)?, context).await?;
+            answers.push((key, answer));
+        }
+        request.input_responses = Some(answers.into_iter().collect());
+        request.request_state = asked.request_state;
+    }
+    Err(tools::internal("the tool never stops asking"))
+}
+
+fn call(
     fixture: &Fixture,
     request: &CallToolRequestParams,
     context: &RequestContext<RoleServer>,

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::tasks;
+
 /// One red pixel.
 pub(super) const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg==";
 /// A WAV header without samples.
@@ -44,7 +46,14 @@ pub(super) fn tools() -> Vec<Value> {
         ("test_input_required_result_tampered_state", "Notices changed state"),
         ("test_input_required_result_capabilities", "Asks what the client can answer"),
     ];
-    let mut tools = plain.map(|(name, about)| tool(name, about, &json!({}))).to_vec();
+    let plain = plain.iter().chain(&tasks::PLAIN);
+    let mut tools: Vec<_> = plain.map(|(name, about)| tool(name, about, &json!({}))).collect();
+    let number = json!({ "type": "integer", "minimum": 0 });
+    let mut slow =
+        tool("slow_compute", "A task that takes its time", &json!({ "seconds": number }));
+    slow["inputSchema"]["properties"]["label"] = json!({ "type": "string" });
+    tools.push(slow);
+    tools.push(tool("greet", "Greets at once", &json!({ "name": { "type": "string" } })));
     let text = json!({ "type": "string" });
     tools.push(tool("test_sampling", "Samples", &json!({ "prompt": text })));
     tools.push(tool("test_elicitation", "Asks the user", &json!({ "message": text })));

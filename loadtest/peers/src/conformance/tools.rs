@@ -102,7 +102,7 @@ fn embedded(tool: &str) -> Result<CallToolResponse, ErrorData> {
     result(json!({ "content": [text, image(), json] }))
 }
 
-fn is_modern(context: &Context) -> bool {
+pub(super) fn is_modern(context: &Context) -> bool {
     context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28)
 }
 
@@ -174,11 +174,14 @@ async fn ask(
     text(&format!("{begin}: action={action}, content={}", answer["content"]))
 }
 
-async fn answer(request: ServerRequest, context: &Context) -> Result<Value, ErrorData> {
-    let internal = |e: String| ErrorData::internal_error(e, None);
-    let result: ClientResult =
-        context.peer.send_request(request).await.map_err(|e| internal(e.to_string()))?;
-    serde_json::to_value(result).map_err(|e| internal(e.to_string()))
+#[allow(clippy::needless_pass_by_value, reason = "it is what `map_err` takes")]
+pub(super) fn internal(error: impl ToString) -> ErrorData {
+    ErrorData::internal_error(error.to_string(), None)
+}
+
+pub(super) async fn answer(request: ServerRequest, context: &Context) -> Result<Value, ErrorData> {
+    let result: ClientResult = context.peer.send_request(request).await.map_err(internal)?;
+    serde_json::to_value(result).map_err(internal)
 }
 
 fn user_schema() -> Value {
