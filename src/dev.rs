@@ -115,6 +115,7 @@ pub async fn start(args: &Dev, around: Surroundings) -> anyhow::Result<Running> 
         admin_token: token,
         data_dir: data.display().to_string(),
         groups: Vec::new(),
+        metrics: planes.metrics,
     };
     if let Err(error) = apply(args, &whereabouts).await {
         drain.now();

@@ -26,6 +26,7 @@ use weir_runtime::telemetry::LogLevel;
 use weir_runtime::tls::{self, ClientAuth, ServerCertificate};
 
 use crate::config::{ConfigMetrics, Identity, State};
+use crate::decisions::Decisions;
 use crate::gateway::Gateway;
 use crate::hop::{self, Hop};
 use crate::keys::{KeyMetrics, Keys};
@@ -130,7 +131,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     let gateway = Arc::new(Gateway {
         config: Arc::clone(&parts.config),
         keys: Keys::new(Arc::new(Fetcher::new(&roots)?), KeyMetrics::register(&parts.metrics)),
-        decisions: Arc::default(),
+        decisions: decisions(&parts.metrics),
         limits: Limits::default(),
         upstreams,
         audit: parts.audit,
@@ -182,6 +183,12 @@ async fn bind_hop(
     let own = listener.as_ref().map(hop::Listener::address).transpose()?;
     let advertised = settings.hop.advertise.clone().or(own.map(|own| own.to_string()));
     Ok((listener, Hop::new(parts.identity.clone(), advertised, &parts.metrics)))
+}
+
+fn decisions(metrics: &Metrics) -> Arc<Decisions> {
+    let decisions = Decisions::default();
+    decisions.register(metrics);
+    Arc::new(decisions)
 }
 
 fn traces(settings: &Settings, spans: Option<Spans>) -> Traces {

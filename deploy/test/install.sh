@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and this machine lacks: a C++ compiler and OpenSSL headers for the
 # Kafka client, etcd, a Java runtime with Maven for a real Kafka broker, npm for the conformance
-# suite. Debian and its kin.
+# suite, Prometheus for alerts. Debian and its kin.
 set -euo pipefail
 . "$(dirname -- "$0")/lib.sh"
 
@@ -23,6 +23,9 @@ need etcd-client command -v etcdctl
 need openjdk-17-jre-headless java_17
 need maven command -v mvn
 need npm command -v npm
+need prometheus command -v promtool
+need python3 command -v python3
+need curl command -v curl
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 command -v apt-get >/dev/null || die "install these yourself, this machine has no apt-get: ${missing[*]}"

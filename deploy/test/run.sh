@@ -62,6 +62,7 @@ if command -v cargo-deny >/dev/null; then
   step "dependencies" cargo deny --offline --config .deny.toml check bans licenses sources
 fi
 step "demo" env WEIR_DEMO_BUILT=1 ./deploy/demo/run.sh
+step "prometheus" env WEIR_DEMO_BUILT=1 ./deploy/test/prometheus.sh
 step "conformance" env WEIR_DEMO_BUILT=1 ./deploy/test/conformance.sh
 
 for name in "${broken[@]:-}"; do [ -z "$name" ] || echo "failed: $name"; done

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -21,6 +22,8 @@ pub struct Whereabouts {
     pub admin_token: Secret<String>,
     /// Folder of state, snapshot and audit records.
     pub data_dir: String,
+    /// Health and metrics of the proxy and of the control plane, where they were asked for.
+    pub metrics: [Option<SocketAddr>; 2],
     /// Groups that are configured, by name.
     pub groups: Vec<String>,
 }
@@ -32,9 +35,16 @@ struct ReadyFile<'a> {
     admin_token: &'a str,
     data_dir: &'a str,
     endpoints: Vec<String>,
+    metrics_urls: Vec<String>,
 }
 
 impl Whereabouts {
+    /// What Prometheus scrapes.
+    fn metrics_urls(&self) -> Vec<String> {
+        let url = |address| format!("http://{address}/metrics");
+        self.metrics.iter().flatten().map(url).collect()
+    }
+
     fn endpoint(&self, group: &str) -> String {
         format!("{}/{group}/mcp", self.url)
     }
@@ -78,6 +88,7 @@ impl Whereabouts {
             admin_url: &self.admin_url,
             admin_token: self.admin_token.expose(),
             data_dir: &self.data_dir,
+            metrics_urls: self.metrics_urls(),
             endpoints: self.groups.iter().map(|group| self.endpoint(group)).collect(),
         };
         let text = serde_json::to_string_pretty(&ready)? + "\n";
@@ -136,6 +147,7 @@ mod tests {
             admin_url: "http://127.0.0.1:2".into(),
             admin_token: Secret::new("weir_op_x".to_owned()),
             data_dir: ".weir".into(),
+            metrics: [None; 2],
             groups: groups.iter().map(|group| (*group).to_owned()).collect(),
         }
     }

@@ -34,6 +34,8 @@ const REPORTS: usize = 256;
 pub(super) struct Planes {
     /// Where agents connect.
     pub(super) traffic: SocketAddr,
+    /// Where metrics are, of the proxy and of the control plane.
+    pub(super) metrics: [Option<SocketAddr>; 2],
     /// Where operators connect.
     pub(super) rest: SocketAddr,
     /// The configuration as it changes.
@@ -49,6 +51,7 @@ pub(super) struct Planes {
 pub(super) async fn start(args: &Dev, around: Surroundings) -> anyhow::Result<Planes> {
     let (mut control, control_audit) = control(args, &around).await?;
     let rest = control.addresses().rest;
+    let control_metrics = control.addresses().admin;
     let (newest, operators) = (control.newest(), control.operators().clone());
     let (pipe, enrolment) = (control.pipe(), control.enrolment().clone());
     let control = tokio::spawn(control.serve());
@@ -68,10 +71,11 @@ pub(super) async fn start(args: &Dev, around: Surroundings) -> anyhow::Result<Pl
     enrolment.revoke(&pending.id).await?;
     let (data, data_audit, exporter) = data(args, &around, &config).await?;
     let traffic = data.addresses().traffic;
+    let metrics = [data.addresses().admin, control_metrics];
     follow(&data, config, &around);
     let data = tokio::spawn(data.serve());
     let audits = [data_audit, control_audit];
-    Ok(Planes { traffic, rest, newest, operators, control, data, audits, exporter })
+    Ok(Planes { metrics, traffic, rest, newest, operators, control, data, audits, exporter })
 }
 
 /// Lets the proxy follow the control plane, and report what servers offer.
@@ -131,6 +135,7 @@ async fn data(
         settings.hosts = vec!["*".to_owned()];
     }
     let metrics = Metrics::new();
+    metrics.observe_runtime("dev", &tokio::runtime::Handle::current());
     settings.audit.dir = Some(args.data_dir.join("audit"));
     let origin = Origin { node: NODE.to_owned(), region: NODE.to_owned() };
     let audit = app::open_audit(&settings, origin, metrics.clone())?;

@@ -11,3 +11,4 @@ mod planes;
 mod product;
 mod story;
 mod sync;
+mod telemetry;

@@ -132,9 +132,6 @@ pub async fn send(
         }
     };
     record.facts.upstream_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    if matches!(answer, Ok(Answer::Stream(_))) {
-        record.streams();
-    }
     answer
 }
 

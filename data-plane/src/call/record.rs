@@ -33,6 +33,7 @@ pub struct Record {
     started: Instant,
     metrics: CallMetrics,
     trace: Option<Box<Trace>>,
+    streamed: bool,
 }
 
 /// Longest self-reported name that is kept.
@@ -65,8 +66,9 @@ impl Record {
             ..Facts::default()
         });
         let metrics = gateway.metrics.clone();
+        metrics.begun();
         let trace = gateway.traces.begin(*random.as_bytes());
-        Ok(Self { slot: Some(slot), facts, started: Instant::now(), metrics, trace })
+        Ok(Self { slot: Some(slot), facts, started: Instant::now(), metrics, trace, streamed: false })
     }
 
     /// What was called.
@@ -141,6 +143,8 @@ impl Record {
 
     /// The answer comes bit by bit.
     pub fn streams(&mut self) {
+        self.streamed = true;
+        self.metrics.streams();
         if let Some(trace) = &mut self.trace {
             trace.streams();
         }
@@ -154,7 +158,7 @@ impl Record {
 
     /// Tells what measures and traces that the call is over.
     fn observed(&self) {
-        self.metrics.ended(&self.facts);
+        self.metrics.ended(&self.facts, self.streamed);
         if let Some(trace) = &self.trace {
             trace.ended(&self.facts);
         }

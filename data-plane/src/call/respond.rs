@@ -133,6 +133,7 @@ pub async fn finish(
     let request_id = HeaderValue::from_str(&record.facts.request_id).ok();
     let (mut response, outcome) = match result {
         Ok(Answer::Stream(flow)) => {
+            record.streams();
             let mut response = stream(*flow, reply, record);
             put(&mut response, "x-request-id", request_id);
             return response;

@@ -24,6 +24,19 @@ pub enum Blame {
     Weir,
 }
 
+impl Blame {
+    /// As metrics and records spell it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Policy => "policy",
+            Self::Config => "config",
+            Self::Upstream => "upstream",
+            Self::Weir => "weir",
+        }
+    }
+}
+
 macro_rules! reasons {
     ($($variant:ident $label:literal $blame:ident $status:literal $code:literal $retry:literal $remedy:literal;)*) => {
         /// Why a call was not served.

@@ -2,7 +2,7 @@
 //!
 //! - `GET /livez`: 200 while the process turns its wheels.
 //! - `GET /readyz`: 200, or 503 with the names that are pending or `draining`.
-//! - `GET /metrics`: OpenMetrics.
+//! - `GET /metrics`: OpenMetrics; `GET /metrics/names`: what there is, also where it is empty.
 //! - `GET` and `PUT /loglevel`: the directives in force, as text.
 //! - whatever JSON pages the plane mounts.
 //!
@@ -118,6 +118,7 @@ impl Admin {
                 answer.headers_mut().insert(CONTENT_TYPE, kind);
                 answer
             }
+            "/metrics/names" => json(StatusCode::OK, &serde_json::json!(self.metrics.catalogue())),
             "/loglevel" => match &self.level {
                 Some(level) => text(StatusCode::OK, level.get() + "\n"),
                 None => text(StatusCode::NOT_FOUND, "logs are not set up by this process\n"),
@@ -140,7 +141,7 @@ impl Admin {
     }
 
     fn index(&self) -> serde_json::Value {
-        let fixed = ["/livez", "/readyz", "/metrics", "/loglevel"];
+        let fixed = ["/livez", "/readyz", "/metrics", "/metrics/names", "/loglevel"];
         let paths: Vec<&str> = fixed.into_iter().chain(self.pages.keys().copied()).collect();
         serde_json::json!({ "error": "no such page", "pages": paths })
     }

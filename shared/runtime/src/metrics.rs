@@ -5,6 +5,7 @@
 //! here, so a module registers `calls` and gets `weir_calls_total`. Labels are enums or names
 //! out of the configuration, never text from a peer.
 
+mod capped;
 mod process;
 mod runtime;
 
@@ -20,6 +21,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
+use serde::Serialize;
+
+pub use capped::Capped;
 
 /// What [`Metrics::render`] writes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -46,7 +50,7 @@ struct Registered {
 }
 
 /// What a metric says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Described {
     /// A sentence.
     pub help: String,
@@ -100,9 +104,20 @@ impl Metrics {
         metric
     }
 
-    /// What was registered so far, by the name in the text; collectors are not in it.
-    pub fn described(&self) -> BTreeMap<String, Described> {
-        self.shared.lock().described.clone()
+    /// Everything that there is, by name without suffix: families that have counted nothing yet,
+    /// which [`Self::render`] leaves out, and what collectors compute.
+    pub fn catalogue(&self) -> BTreeMap<String, Described> {
+        let text = self.render();
+        let mut all = self.shared.lock().described.clone();
+        let meta = |word| text.lines().filter_map(move |line| line.strip_prefix(word)?.split_once(' '));
+        for (name, help) in meta("# HELP ") {
+            let help = help.trim_end_matches('.').to_owned();
+            all.entry(name.to_owned()).or_insert(Described { help, kind: String::new() });
+        }
+        for (name, kind) in meta("# TYPE ") {
+            all.entry(name.to_owned()).and_modify(|described| kind.clone_into(&mut described.kind));
+        }
+        all
     }
 
     /// A counter; `_total` is added to its name.
