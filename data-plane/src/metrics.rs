@@ -89,10 +89,17 @@ impl CallMetrics {
     /// Registers what is measured.
     pub fn register(metrics: &Metrics) -> Self {
         Self(Arc::new(Measures {
-            calls: Capped::register(metrics, ("calls", "Requests by group, method, outcome (refusals by reason) and blame"), SERVERS_MAX),
+            calls: Capped::register(
+                metrics,
+                ("calls", "Requests by group, method, outcome (refusals by reason) and blame"),
+                SERVERS_MAX,
+            ),
             servers: Capped::register(
                 metrics,
-                ("server_calls", "Requests that came as far as a server, by group, server and outcome"),
+                (
+                    "server_calls",
+                    "Requests that came as far as a server, by group, server and outcome",
+                ),
                 SERVERS_MAX,
             ),
             server_seconds: metrics.conventional(

@@ -48,9 +48,7 @@ async fn measured() -> BTreeMap<String, (String, String, String)> {
         for (name, described) in names {
             let text = |key: &str| described[key].as_str().unwrap_or_default().to_owned();
             let entry = (text("kind"), plane.to_owned(), text("help"));
-            all.entry(name)
-                .and_modify(|known| known.1 = "both".to_owned())
-                .or_insert(entry);
+            all.entry(name).and_modify(|known| known.1 = "both".to_owned()).or_insert(entry);
         }
     }
     product.stop().await;

@@ -68,7 +68,14 @@ impl Record {
         let metrics = gateway.metrics.clone();
         metrics.begun();
         let trace = gateway.traces.begin(*random.as_bytes());
-        Ok(Self { slot: Some(slot), facts, started: Instant::now(), metrics, trace, streamed: false })
+        Ok(Self {
+            slot: Some(slot),
+            facts,
+            started: Instant::now(),
+            metrics,
+            trace,
+            streamed: false,
+        })
     }
 
     /// What was called.

@@ -177,6 +177,7 @@ async fn operators_see_what_is_in_force() {
     let config = page("/config").await;
     assert!(config.contains("\"revision\":1"), "{config}");
     let metrics = page("/metrics").await;
-    let line = "weir_calls_total{group=\"acme\",method=\"tools/call\",outcome=\"success\",blame=\"\"} 1";
+    let line =
+        "weir_calls_total{group=\"acme\",method=\"tools/call\",outcome=\"success\",blame=\"\"} 1";
     assert!(metrics.contains(line), "{metrics}");
 }

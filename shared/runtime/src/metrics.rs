@@ -109,7 +109,8 @@ impl Metrics {
     pub fn catalogue(&self) -> BTreeMap<String, Described> {
         let text = self.render();
         let mut all = self.shared.lock().described.clone();
-        let meta = |word| text.lines().filter_map(move |line| line.strip_prefix(word)?.split_once(' '));
+        let meta =
+            |word| text.lines().filter_map(move |line| line.strip_prefix(word)?.split_once(' '));
         for (name, help) in meta("# HELP ") {
             let help = help.trim_end_matches('.').to_owned();
             all.entry(name.to_owned()).or_insert(Described { help, kind: String::new() });
