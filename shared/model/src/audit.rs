@@ -68,6 +68,11 @@ pub struct Facts {
     pub allowed: Option<bool>,
     /// Ids of the deciding rules.
     pub rules: Vec<String>,
+    /// What the decision was made of, beside what is told elsewhere; with the documents of the
+    /// revision it can be made again.
+    pub judged: Option<Judged>,
+    /// The arguments, where a deciding rule says `@audit("full")`, without what one redacts.
+    pub kept: Option<serde_json::Value>,
     /// Digest of the `arguments` (or `params`) as received.
     pub arguments: Option<Digest>,
     /// Bytes received.
@@ -76,6 +81,25 @@ pub struct Facts {
     pub response_bytes: u64,
     /// How it ended.
     pub outcome: Outcome,
+}
+
+/// What a decision was made of.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Judged {
+    /// [`crate::policy::Rules::digest`].
+    pub rules: Digest,
+    /// [`crate::principal::Principal::digest`].
+    pub principal: Digest,
+    /// Seconds since the epoch, as rules saw them.
+    pub at: i64,
+    /// The caller's memberships, sorted.
+    pub memberships: std::sync::Arc<[std::sync::Arc<str>]>,
+    /// The caller's scopes, sorted.
+    pub scopes: std::sync::Arc<[std::sync::Arc<str>]>,
+    /// The client's name, as rules saw it.
+    pub client: Option<String>,
+    /// What the tool says of itself.
+    pub hints: crate::snapshot::Hints,
 }
 
 /// How a request ended.

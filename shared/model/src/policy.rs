@@ -13,6 +13,7 @@ mod clock;
 mod facts;
 mod guard;
 mod native;
+pub mod obligation;
 mod pattern;
 mod reads;
 mod roles;

@@ -92,6 +92,7 @@ reasons! {
     InsufficientScope "insufficient_scope" Policy 403 40301 false "Ask for a token with the scope that the challenge names.";
     UnknownEndpoint "unknown_endpoint" Client 404 40400 false "Use an endpoint that the gateway serves: /{group}/mcp or /{group}/{server}/mcp.";
     UnknownTarget "unknown_target" Client 404 -32602 false "Call something that the endpoint lists for you.";
+    ApprovalRequired "approval_required" Policy 403 40302 false "Somebody has to approve this call first; ask the owner of the group.";
     Denied "denied" Policy 403 40300 false "Ask the owner of the group for access.";
     InvalidArguments "invalid_arguments" Client 400 -32602 false "Make the arguments fit the tool's input schema.";
     InvalidResult "invalid_result" Upstream 502 50203 false "The server's answer breaks its own output schema; tell its owner.";

@@ -14,6 +14,7 @@ use miette::Diagnostic;
 use super::facts::{Facts, target_id};
 use super::guard;
 use super::native::{self, Expr, Scene};
+use super::obligation;
 use super::reads::{Reads, Wanted};
 use super::scope::{Place, Scope};
 use super::weaken::{self, Open};
@@ -563,12 +564,13 @@ fn compile_policy(
         Effect::Permit => Some(read(reaching)?),
         Effect::Forbid => None,
     };
-    let obligations = policy
-        .annotations()
-        .filter(|(key, _)| *key != "id")
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .collect();
-    let (id, effect) = (id.into(), policy.effect());
+    let (id, effect): (Arc<str>, _) = (id.into(), policy.effect());
+    let mut obligations = Vec::new();
+    for (key, value) in policy.annotations().filter(|(key, _)| *key != "id") {
+        let checked = obligation::check(key, value, effect == Effect::Permit);
+        checked.map_err(|why| format!("{id}: {why}"))?;
+        obligations.push((key.to_owned(), value.to_owned()));
+    }
     Ok(Rule { id, effect, scope, reads, full, may, reach, reach_differs, tests, obligations })
 }
 
