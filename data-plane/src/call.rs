@@ -133,6 +133,7 @@ where
     }
 
     let sight = gateway.sight(endpoint, &who, &client, (conn, now));
+    record.seen_by(&sight);
     let scope = Scope { call: &call, client: &client, endpoint, sight: &sight, sealing };
     let scene = Scene { call: &call, who: &who, client: &client, endpoint, sight: &sight };
     let target = match resume::find(gateway, scope, resolve::find(scene)?).await? {
@@ -148,7 +149,7 @@ where
     let arguments = validate::arguments(&call, &target, client.modern())?;
     record.valid();
     let permit = sight.permit(&target, &arguments)?;
-    record.under(&permit);
+    record.under(&permit, &arguments);
 
     let ticket = reserve::take(&gateway.limits, &endpoint.group, &who, &target)?;
     let outgoing = credential::attach(*target, permit, ticket, (snapshot, &endpoint.group))?;

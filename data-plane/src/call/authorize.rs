@@ -2,13 +2,15 @@
 //!
 //! A [`Permit`] is the decision as a value that later phases demand; this module is its only
 //! maker. What is denied looks like what does not exist, unless the rule that forbids it says
-//! with `@scope("...")` which scope would do: then the caller is told, and can step up.
+//! with `@scope("...")` which scope would do: then the caller is told, and can step up. What a rule
+//! allows with `@approval("...")` is refused with that until somebody approves.
 
 use std::sync::Arc;
 
 use weir_model::id::{Digest, Name};
-use weir_model::policy::{Action, Decision, Question, Rules};
+use weir_model::policy::{Action, Decision, Question, Rules, obligation};
 use weir_model::reason::{Reason, Refusal};
+use weir_model::snapshot::Hints;
 
 use crate::decisions::Decisions;
 
@@ -43,6 +45,23 @@ impl Permit {
     pub fn obligations(&self) -> &[(String, String)] {
         &self.obligations
     }
+
+    /// The permit, if nobody has to approve what it permits.
+    ///
+    /// # Errors
+    /// A [`Denial`] with `ApprovalRequired` that names who can approve.
+    pub fn approved(self, hints: Hints) -> Result<Self, Denial> {
+        let approvers = obligation::approvers(&self.obligations);
+        if approvers.is_empty() {
+            return Ok(self);
+        }
+        let from = approvers.join(", ");
+        let refusal = Refusal::new(Reason::ApprovalRequired, format!("to be approved by {from}"))
+            .hint(format!("This call needs the approval of {from} first."));
+        let Self { server, target, rules, obligations, .. } = self;
+        let about = Box::new(About { server, target, hints, obligations });
+        Err(Denial { refusal, rules, scope: None, about })
+    }
 }
 
 /// No leave: the refusal for the caller, and what the audit record has to say about it.
@@ -54,6 +73,21 @@ pub struct Denial {
     pub rules: Vec<Arc<str>>,
     /// The scopes for the challenge, when the refusal is `InsufficientScope`.
     pub scope: Option<Box<str>>,
+    /// What was asked for, and what the rules demand.
+    pub about: Box<About>,
+}
+
+/// What a decision was about, as the gateway knows it.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// Which server.
+    pub server: Name,
+    /// Which tool, prompt or URI of it; empty for the server itself.
+    pub target: String,
+    /// Of the tool.
+    pub hints: Hints,
+    /// Annotations of the deciding rules.
+    pub obligations: Vec<(String, String)>,
 }
 
 impl From<Denial> for Refusal {
@@ -83,7 +117,7 @@ pub fn decide(
             obligations: decision.obligations.clone(),
         });
     }
-    Err(deny(question.action, &decision))
+    Err(deny(question, &decision))
 }
 
 /// True when a list may show the target: when it might be allowed, whatever the arguments.
@@ -96,9 +130,9 @@ pub fn may_see(
     decisions.decide(rules, &Question { arguments: None, ..*question }, who).allowed
 }
 
-fn deny(action: Action, decision: &Decision) -> Denial {
+fn deny(question: &Question<'_>, decision: &Decision) -> Denial {
     let scope = missing_scope(decision);
-    let reason = match (&scope, action) {
+    let reason = match (&scope, question.action) {
         (Some(_), _) => Reason::InsufficientScope,
         (None, Action::UseServer) => Reason::UnknownEndpoint,
         (None, _) => Reason::UnknownTarget,
@@ -112,13 +146,20 @@ fn deny(action: Action, decision: &Decision) -> Denial {
     if let Some(scope) = &scope {
         refusal = refusal.hint(format!("Ask for a token with the scope: {scope}."));
     }
-    Denial { refusal, rules: decision.rules.clone(), scope: scope.map(String::into_boxed_str) }
+    let about = Box::new(About {
+        server: question.server.clone(),
+        target: question.target.to_owned(),
+        hints: question.hints,
+        obligations: decision.obligations.clone(),
+    });
+    let scope = scope.map(String::into_boxed_str);
+    Denial { refusal, rules: decision.rules.clone(), scope, about }
 }
 
 /// The scopes that would do, when each deciding rule names one.
 fn missing_scope(decision: &Decision) -> Option<String> {
     let mut scopes: Vec<&str> = Vec::new();
-    for (_, value) in decision.obligations.iter().filter(|(key, _)| key == "scope") {
+    for (_, value) in decision.obligations.iter().filter(|(key, _)| key == obligation::SCOPE) {
         scopes.push(value);
     }
     let all = !scopes.is_empty() && scopes.len() == decision.rules.len();

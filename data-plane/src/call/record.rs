@@ -1,16 +1,18 @@
 //! The audit record of one request: opened before any work, told what the phases find out, closed
 //! once: with the end of the answer, by a refusal, or because the client left.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use weir_audit::Slot;
-use weir_model::audit::{Facts, Outcome};
+use weir_model::audit::{Facts, Judged, Outcome};
 use weir_model::bounds;
 use weir_model::id::Digest;
+use weir_model::policy::obligation;
 use weir_model::principal::Principal;
 use weir_model::reason::Reason;
 use weir_model::resource::AuditClass;
-use weir_model::snapshot::Snapshot;
+use weir_model::snapshot::{Hints, Snapshot};
 use weir_runtime::traceparent::TraceParent;
 
 use super::authorize::Permit;
@@ -18,6 +20,8 @@ use super::client::Client;
 use super::endpoint::Endpoint;
 use super::inbound::{Call, Conn};
 use super::resolve::Upstream;
+use super::sight::Sight;
+use super::validate::Arguments;
 use super::{Gateway, Stop};
 use crate::mcp::envelope::utf8;
 use crate::mcp::members::Members;
@@ -125,6 +129,9 @@ impl Record {
         self.facts.version = Some(target.version.name.clone());
         self.facts.target = target.name.clone();
         self.facts.definition = target.tool.as_ref().map(|tool| tool.digest);
+        if let Some(judged) = &mut self.facts.judged {
+            judged.hints = target.hints();
+        }
         self.mark(Mark::Resolved);
     }
 
@@ -133,10 +140,25 @@ impl Record {
         self.mark(Mark::Validated);
     }
 
-    /// By which rules.
-    pub fn under(&mut self, permit: &Permit) {
+    /// What decisions about this caller are made of.
+    pub fn seen_by(&mut self, sight: &Sight) {
+        self.facts.judged = Some(Judged {
+            rules: sight.group.rules.digest,
+            principal: sight.identity,
+            at: sight.context.now,
+            memberships: Arc::clone(&sight.who.memberships),
+            scopes: Arc::clone(&sight.who.scopes),
+            client: sight.context.client.clone(),
+            hints: Hints::default(),
+        });
+    }
+
+    /// By which rules, and on what arguments.
+    pub fn under(&mut self, permit: &Permit, arguments: &Arguments) {
         self.facts.allowed = Some(true);
         self.facts.rules = permit.rules().iter().map(ToString::to_string).collect();
+        let arguments = arguments.0.as_ref();
+        self.facts.kept = arguments.and_then(|all| obligation::kept(permit.obligations(), all));
         self.mark(Mark::Decided);
     }
 
@@ -174,9 +196,18 @@ impl Record {
     /// Why not.
     pub fn stopped(&mut self, stop: &Stop) {
         let reason = stop.truth.unwrap_or(stop.refusal.reason);
-        if matches!(reason, Reason::Denied | Reason::InsufficientScope) {
+        let by_rules = [Reason::Denied, Reason::InsufficientScope, Reason::ApprovalRequired];
+        if by_rules.contains(&reason) {
             self.facts.allowed = Some(false);
             self.facts.rules = stop.rules.iter().map(ToString::to_string).collect();
+        }
+        self.facts.kept = stop.kept.as_deref().cloned();
+        if let Some(about) = &stop.about {
+            self.facts.server = Some(about.server.clone());
+            self.facts.target = (!about.target.is_empty()).then(|| about.target.clone());
+            if let Some(judged) = &mut self.facts.judged {
+                judged.hints = about.hints;
+            }
         }
     }
 

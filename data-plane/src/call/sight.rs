@@ -58,14 +58,13 @@ impl Sight {
     /// A [`Stop`] that speaks of the arguments, since the caller sees the target anyway.
     pub fn permit(&self, target: &Upstream, arguments: &Arguments) -> Result<Permit, Stop> {
         let name = target.name.as_deref().unwrap_or_default();
-        let arguments = arguments.0.as_ref();
-        self.decide(&target.server.name, target.action, (name, target.hints()), arguments).map_err(
-            |denial| {
-                let told = Refusal::new(Reason::Denied, "")
-                    .hint("The rules of the group do not allow this call with these arguments.");
-                Stop::denied(denial, told)
-            },
-        )
+        let (arguments, hints) = (arguments.0.as_ref(), target.hints());
+        let decided = self.decide(&target.server.name, target.action, (name, hints), arguments);
+        decided.and_then(|permit| permit.approved(hints)).map_err(|denial| {
+            let told = Refusal::new(Reason::Denied, "")
+                .hint("The rules of the group do not allow this call with these arguments.");
+            Stop::denied(denial, told).keeping(arguments)
+        })
     }
 
     fn question<'a>(

@@ -2,9 +2,10 @@
 //!
 //! The shape is OCSF's API Activity (class 6003) with what has no place there under `unmapped`;
 //! `docs/reference/audit-event.md` tells every member and `audit-event.schema.json` beside it is
-//! the contract. A record holds names, digests and numbers; there is no member for payloads.
+//! the contract. A record holds names, digests and numbers, and arguments only where a rule asks for them.
 //! Texts that a peer chose are bounded and scrubbed of what looks like a credential.
 
+mod judged;
 mod shape;
 mod text;
 

@@ -207,6 +207,10 @@ pub const AUDIT_CHECKPOINT_MS: u64 = 5_000;
 pub const AUDIT_CHECKPOINT_RECORDS: u64 = 50_000;
 /// Milliseconds that an answer waits for its audit record before it is refused.
 pub const AUDIT_PROMISE_MS: u64 = 10_000;
+/// Arguments that a rule has an audit record keep; longer ones are left out of it.
+pub const AUDIT_ARGUMENTS_BYTES_MAX: usize = 32 * 1024;
+/// Memberships, and scopes, of the caller that an audit record names.
+pub const AUDIT_WORDS_MAX: usize = 64;
 /// One audit record in its JSON form.
 pub const AUDIT_RECORD_BYTES_MAX: usize = 64 * 1024;
 

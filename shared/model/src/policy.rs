@@ -16,6 +16,7 @@ mod native;
 pub mod obligation;
 mod pattern;
 mod reads;
+pub mod review;
 mod roles;
 mod scope;
 #[cfg(test)]
@@ -249,6 +250,15 @@ impl Rules {
             named.flat_map(|(_, value)| value.split_ascii_whitespace()).collect();
         all.sort_unstable();
         all.dedup();
+        all
+    }
+
+    /// Every rule that concerns the caller or the target of a question, taken apart. Slow: for
+    /// people who ask why.
+    pub fn considered(&self, question: &Question<'_>) -> Vec<review::Considered> {
+        let question = without_strange_arguments(question);
+        let mut all = self.grants.considered(&question);
+        all.extend(self.cedar.considered(&question));
         all
     }
 

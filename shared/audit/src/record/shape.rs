@@ -67,6 +67,10 @@ pub(super) struct Unmapped {
     definition_sha256: Option<Digest>,
     #[serde(skip_serializing_if = "Option::is_none")]
     arguments_sha256: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arguments: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    judged: Option<super::judged::Shape>,
     request_bytes: u64,
     response_bytes: u64,
     duration_us: u64,
@@ -181,11 +185,20 @@ impl Shape {
 
 /// Bounds texts and remembers whether any was longer.
 #[derive(Default)]
-struct Cut {
-    cut: bool,
+pub(super) struct Cut {
+    pub(super) cut: bool,
 }
 
 impl Cut {
+    /// What rules want kept of a call, without what looks like a credential; none when it is too
+    /// long.
+    fn kept(&mut self, value: &serde_json::Value) -> Option<serde_json::Value> {
+        let mut value = value.clone();
+        super::text::scrub(&mut value);
+        let fits = value.to_string().len() <= bounds::AUDIT_ARGUMENTS_BYTES_MAX;
+        self.cut |= !fits;
+        fits.then_some(value)
+    }
     /// A text of our own making.
     fn own(&mut self, text: &str) -> String {
         let (text, cut) = bounded(text, TEXT_CHARS_MAX);
@@ -193,7 +206,7 @@ impl Cut {
         text
     }
     /// A text that a peer chose.
-    fn peer(&mut self, text: &str, max: usize) -> String {
+    pub(super) fn peer(&mut self, text: &str, max: usize) -> String {
         let (text, cut) = bounded(&scrubbed(text), max);
         self.cut |= cut;
         text
@@ -241,6 +254,8 @@ impl Unmapped {
             back_revision: facts.back_revision.as_deref().map(|t| cut.peer(t, 32)),
             definition_sha256: facts.definition,
             arguments_sha256: facts.arguments,
+            arguments: facts.kept.as_ref().and_then(|kept| cut.kept(kept)),
+            judged: facts.judged.as_ref().map(|judged| super::judged::Shape::of(judged, cut)),
             request_bytes: facts.request_bytes,
             response_bytes: facts.response_bytes,
             duration_us: facts.duration_us,

@@ -25,6 +25,22 @@ pub(super) fn scrubbed(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
+/// [`scrubbed`] for every text within a value, and for the names of its members.
+pub(super) fn scrub(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) => *text = scrubbed(text),
+        serde_json::Value::Array(items) => items.iter_mut().for_each(scrub),
+        serde_json::Value::Object(members) => {
+            let old = std::mem::take(members);
+            members.extend(old.into_iter().map(|(name, mut value)| {
+                scrub(&mut value);
+                (scrubbed(&name), value)
+            }));
+        }
+        _ => {}
+    }
+}
+
 fn is_delimiter(c: char) -> bool {
     matches!(c, '/' | '=' | ':' | ',' | ';' | '"' | '\'' | '(' | ')' | '&' | '?' | '#')
 }

@@ -2,6 +2,8 @@
 //! the published schema, and cut into slices so that a question meets the few policies that can
 //! concern it.
 
+mod explain;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 

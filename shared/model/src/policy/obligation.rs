@@ -235,9 +235,12 @@ mod tests {
             let why = check(key, value, permit).unwrap_err();
             assert!(why.contains(part), "{key} {value}: {why}");
         }
-        for (key, value, permit) in
-            [(AUDIT, "full", false), (REDACT, "$..a $.b", true), (APPROVAL, "x", true), ("note", "", true)]
-        {
+        for (key, value, permit) in [
+            (AUDIT, "full", false),
+            (REDACT, "$..a $.b", true),
+            (APPROVAL, "x", true),
+            ("note", "", true),
+        ] {
             check(key, value, permit).unwrap();
         }
     }

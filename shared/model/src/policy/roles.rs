@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::pattern::Patterns;
+use super::review::{Clause, Considered, ROLE_NAMES};
 use super::{Action, Question, RuleSource, RuleSources};
 use crate::bounds;
 use crate::id::Name;
@@ -26,6 +27,8 @@ pub(super) struct Grants {
 #[derive(Debug)]
 struct Pair {
     id: Arc<str>,
+    /// For people.
+    subjects: Vec<Subject>,
     rules: Arc<[RoleRule]>,
 }
 
@@ -100,7 +103,8 @@ impl Grants {
     fn bind(&mut self, name: &Name, binding: &RoleBinding, rules: &Arc<[RoleRule]>) {
         let at = self.pairs.len();
         let id = rule_id(&binding.role, name).into();
-        self.pairs.push(Pair { id, rules: Arc::clone(rules) });
+        let subjects = binding.subjects.clone();
+        self.pairs.push(Pair { id, subjects, rules: Arc::clone(rules) });
         for subject in &binding.subjects {
             let list = match subject {
                 Subject::ServiceAccount(name) => {
@@ -128,6 +132,33 @@ impl Grants {
         }
     }
 
+    /// Every pair that concerns the caller or the target.
+    pub(super) fn considered(&self, question: &Question<'_>) -> Vec<Considered> {
+        let mine = self.of(question.principal);
+        let mut all = Vec::new();
+        for (at, pair) in self.pairs.iter().enumerate() {
+            let bound = mine.contains(&at);
+            let granted = pair.rules.iter().any(|rule| rule.grants(question));
+            if !bound && !granted {
+                continue;
+            }
+            let subjects: Vec<String> = pair.subjects.iter().map(told).collect();
+            all.push(Considered {
+                rule: pair.id.to_string(),
+                effect: "permit".to_owned(),
+                applies: bound && granted,
+                clauses: vec![
+                    Clause {
+                        text: format!("the caller is one of: {}", subjects.join(", ")),
+                        met: Some(bound),
+                    },
+                    Clause { text: ROLE_NAMES.to_owned(), met: Some(granted) },
+                ],
+            });
+        }
+        all
+    }
+
     fn of(&self, principal: &Principal) -> Vec<usize> {
         let mut found = Vec::new();
         let mut add = |list: Option<&Vec<usize>>| found.extend(list.into_iter().flatten());
@@ -146,6 +177,16 @@ impl Grants {
         found.sort_unstable();
         found.dedup();
         found
+    }
+}
+
+fn told(subject: &Subject) -> String {
+    match subject {
+        Subject::ServiceAccount(name) => format!("service account {name}"),
+        Subject::User(user) => format!("user {user}"),
+        Subject::Membership(membership) => format!("a member of {membership}"),
+        Subject::Authenticated(_) => "anybody who proved who they are".to_owned(),
+        Subject::Anonymous(_) => "anonymous".to_owned(),
     }
 }
 

@@ -16,6 +16,19 @@ pub(super) enum Place {
     Target(String, String),
 }
 
+impl Place {
+    /// True when the question is about what is there.
+    pub(super) fn covers(&self, question: &super::Question<'_>) -> bool {
+        let server = question.server.as_str();
+        match self {
+            Self::Group => true,
+            Self::Server(own) => own == server,
+            Self::Target(own, _) if question.action == Action::UseServer => own == server,
+            Self::Target(_, id) => *id == super::facts::target_id(server, question.target),
+        }
+    }
+}
+
 /// What a policy applies to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Scope {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::id::Digest;
 use crate::schema::Validator;
@@ -31,7 +32,8 @@ pub struct ToolView {
 }
 
 /// Untrusted hints of a tool (MCP `annotations`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Hints {
     /// Changes nothing.
     pub read_only: bool,
