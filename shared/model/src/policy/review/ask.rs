@@ -183,9 +183,10 @@ impl Ask {
         };
         let now = match &place.time {
             None => now,
-            Some(text) => text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_second).map_err(
-                |_| format!("at.time: write 2026-11-23T09:30:00Z, not {text:?}"),
-            )?,
+            Some(text) => text
+                .parse::<jiff::Timestamp>()
+                .map(jiff::Timestamp::as_second)
+                .map_err(|_| format!("at.time: write 2026-11-23T09:30:00Z, not {text:?}"))?,
         };
         let context = Context {
             region: place.region.clone(),

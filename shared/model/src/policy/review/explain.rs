@@ -95,7 +95,8 @@ pub fn explain(group: &GroupView, ask: &Ask) -> Explanation {
 fn grants(ask: &Ask, considered: &[Considered], needed: &mut Vec<String>) {
     // A role that does not name the target has nothing to do with it.
     let elsewhere = |rule: &Considered| {
-        rule.rule.starts_with("role:") && rule.clauses.iter().any(|c| c.text == ROLE_NAMES && c.met == Some(false))
+        rule.rule.starts_with("role:")
+            && rule.clauses.iter().any(|c| c.text == ROLE_NAMES && c.met == Some(false))
     };
     for rule in considered.iter().filter(|rule| rule.effect == "permit" && !elsewhere(rule)) {
         needed.push(format!("for {}: {}", rule.rule, unmet(rule)));
