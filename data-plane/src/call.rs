@@ -12,6 +12,7 @@ pub mod client;
 pub mod credential;
 pub mod endpoint;
 pub mod forward;
+pub mod http_sse;
 pub mod inbound;
 pub mod local;
 pub mod record;
@@ -54,7 +55,7 @@ where
     let (head, body) = request.into_parts();
     let snapshot = gateway.config.current();
     if authorization::concerns(head.uri.path()) {
-        return authorization::serve(gateway, conn, &head, &snapshot).await;
+        return Box::pin(authorization::serve(gateway, conn, &head, &snapshot)).await;
     }
     let endpoint = endpoint::find(head.uri.path(), &snapshot);
     let record = match Record::open(gateway, conn, &snapshot, endpoint.as_ref().ok()) {
@@ -98,14 +99,20 @@ where
             let reason = stop.refusal.reason;
             reply.challenge = gateway.challenge(arrived.conn, arrived.head, reason, scope);
         }
-        Ok(Answer::Batch(items)) => return batch::serve(gateway, arrived, items, record).await,
+        Ok(Answer::Batch(items)) => {
+            return Box::pin(batch::serve(gateway, arrived, items, record)).await;
+        }
+        Ok(Answer::HandedOver) => {
+            record.hand_over();
+            return respond::empty(http::StatusCode::ACCEPTED);
+        }
         Ok(_) => {}
     }
     respond::finish(outcome, reply, record).await
 }
 
 async fn phases<B>(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     arrived: Arrived<'_>,
     body: B,
     (record, reply): (&mut Record, &mut Reply),
@@ -124,6 +131,10 @@ where
 
     let sealer = gateway.sealer(snapshot);
     let sealing = Sealing { sealer: sealer.as_deref(), ended: &gateway.ended, now };
+    if let (Wants::Posted { token, .. }, Some(sealer)) = (&call.wants, sealing.sealer) {
+        let bond = client::bond(endpoint, &who.id()).bytes();
+        return http_sse::post(gateway, head, (token, &call.body), (&bond, sealer)).await;
+    }
     let client = client::identify(&call, &who, endpoint, sealing)?;
     reply.modern = Some(client.modern());
     record.with(&client);
@@ -141,7 +152,7 @@ where
         Target::Again(rest) => return Ok(Answer::Again(rest)),
         Target::Here(here) => {
             let _ticket = reserve::take_here(&gateway.limits, &endpoint.group, &who)?;
-            return Ok(local::answer(gateway, scope, here)?);
+            return Ok(local::answer(gateway, scope, here, (conn, head))?);
         }
     };
     record.on(&target);

@@ -89,6 +89,14 @@ pub fn identify(
             session: None,
             isolation: principal,
         }),
+        // Its session begins on the stream.
+        (Era::Legacy(_), Wants::Open | Wants::Posted { .. }) => Ok(Client {
+            revision: Revision::V2024_11_05,
+            info: None,
+            capabilities: Bytes::from_static(b"{}"),
+            session: None,
+            isolation: principal,
+        }),
         (Era::Legacy(_), Wants::Message(message)) if message.method() == Some("initialize") => {
             match &**message {
                 Message::Request { params, .. } => start(params, &principal, sealing.now),

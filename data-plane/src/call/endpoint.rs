@@ -14,20 +14,29 @@ pub struct Endpoint {
     /// The server that the path names; none for the endpoint that joins all of them. Whether it
     /// exists is not told before the caller is known.
     pub server: Option<Name>,
+    /// The path is the one that clients of 2024-11-05 are given.
+    pub sse: bool,
 }
 
-/// The parts of `/{group}/mcp` or `/{group}/{server}/mcp`.
+/// The parts of `/{group}/mcp` or `/{group}/{server}/mcp`; `sse` in place of `mcp` is the same
+/// endpoint for clients of 2024-11-05.
 ///
 /// One trailing slash is forgiven; nothing is decoded, since names need no escapes.
-pub fn parse(path: &str) -> Option<(Name, Option<Name>)> {
+pub fn parse(path: &str) -> Option<(Name, Option<Name>, bool)> {
     let path = path.strip_suffix('/').unwrap_or(path);
-    let mut parts = path.strip_prefix('/')?.strip_suffix("/mcp")?.split('/');
+    let (names, last) = path.strip_prefix('/')?.rsplit_once('/')?;
+    let sse = match last {
+        "mcp" => false,
+        "sse" => true,
+        _ => return None,
+    };
+    let mut parts = names.split('/');
     let group = parts.next()?.parse().ok()?;
     let server = match parts.next() {
         Some(server) => Some(server.parse().ok()?),
         None => None,
     };
-    parts.next().is_none().then_some((group, server))
+    parts.next().is_none().then_some((group, server, sse))
 }
 
 /// The endpoint of a path.
@@ -36,9 +45,9 @@ pub fn parse(path: &str) -> Option<(Name, Option<Name>)> {
 /// [`Reason::UnknownEndpoint`], and [`Reason::SnapshotMissing`] before the first configuration.
 pub fn find(path: &str, snapshot: &Snapshot) -> Result<Endpoint, Refusal> {
     let unknown = || Refusal::from(Reason::UnknownEndpoint);
-    let (group, server) = parse(path).ok_or_else(unknown)?;
+    let (group, server, sse) = parse(path).ok_or_else(unknown)?;
     match snapshot.groups.get(&group) {
-        Some(group) => Ok(Endpoint { group: Arc::clone(group), server }),
+        Some(group) => Ok(Endpoint { group: Arc::clone(group), server, sse }),
         None if snapshot.revision.0 == 0 => Err(Reason::SnapshotMissing.into()),
         None => Err(unknown()),
     }
@@ -51,12 +60,16 @@ mod tests {
     #[test]
     fn paths_name_endpoints() {
         let name = |text: &str| text.parse::<Name>().unwrap();
-        let joined = Some((name("dev"), None));
-        let single = Some((name("dev"), Some(name("files"))));
+        let joined = Some((name("dev"), None, false));
+        let single = Some((name("dev"), Some(name("files")), false));
         for (path, expected) in [
             ("/dev/mcp", joined.clone()),
             ("/dev/mcp/", joined),
             ("/dev/files/mcp", single),
+            ("/dev/sse", Some((name("dev"), None, true))),
+            ("/dev/files/sse", Some((name("dev"), Some(name("files")), true))),
+            ("/dev/sse/mcp", Some((name("dev"), Some(name("sse")), false))),
+            ("/dev/messages", None),
             ("/mcp", None),
             ("/dev", None),
             ("/dev/a/b/mcp", None),

@@ -17,10 +17,12 @@ use weir_model::reason::{Reason, Refusal};
 use super::authenticate;
 use super::endpoint::Endpoint;
 use super::respond::Reply;
+use super::resume::Once;
 use crate::mcp::batch;
 use crate::mcp::envelope::{self, Message};
 use crate::mcp::era::{self, Era};
 use crate::mcp::headers;
+use crate::mcp::session;
 use crate::mcp::verbs::Verb;
 use crate::site::Site;
 
@@ -57,6 +59,15 @@ pub enum Wants {
     Message(Box<Message>),
     /// POST with several of them (2025-03-26).
     Batch(Vec<batch::Item>),
+    /// GET without a session: the one stream of a client of 2024-11-05.
+    Open,
+    /// POST of such a client.
+    Posted {
+        /// Which stream, sealed.
+        token: String,
+        /// What it says.
+        message: Box<Message>,
+    },
     /// GET: the stream of a session, perhaps continued after an event.
     Stream {
         /// `Last-Event-ID`.
@@ -70,7 +81,7 @@ impl Call<'_> {
     /// The message, for POST.
     pub fn message(&self) -> Option<&Message> {
         match &self.wants {
-            Wants::Message(message) => Some(message),
+            Wants::Message(message) | Wants::Posted { message, .. } => Some(message),
             _ => None,
         }
     }
@@ -96,8 +107,11 @@ where
     let accept = headers::accept(&head.headers);
     match head.method {
         Method::POST => {}
-        Method::GET | Method::DELETE => return bodiless(head, accept.sse, reply),
+        Method::GET | Method::DELETE => return bodiless(head, endpoint, accept.sse, reply),
         _ => return Err(Reason::MethodNotAllowed.into()),
+    }
+    if let Some(token) = stream_of(head) {
+        return posted(token, (head, body), reply).await;
     }
     let verbs = endpoint.group.spec.verbs;
     if !(accept.json && (accept.sse || verbs)) {
@@ -133,7 +147,40 @@ where
     Ok(Call { headers: &head.headers, wants, era, body, verb })
 }
 
-fn bodiless<'a>(head: &'a Parts, sse: bool, reply: &mut Reply) -> Result<Call<'a>, Refusal> {
+/// The stream of a client of 2024-11-05 that a POST belongs to: `sessionId` in the URL.
+fn stream_of(head: &Parts) -> Option<&str> {
+    if head.extensions.get::<Once>().is_some() {
+        return None;
+    }
+    head.uri.query()?.split('&').find_map(|pair| pair.strip_prefix("sessionId="))
+}
+
+async fn posted<'a, B>(
+    token: &str,
+    (head, body): (&'a Parts, B),
+    reply: &mut Reply,
+) -> Result<Call<'a>, Refusal>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    reply.modern = Some(false);
+    if !headers::is_json(&head.headers) {
+        return Err(Reason::UnsupportedMediaType.into());
+    }
+    let body = read_body(&head.headers, body).await?;
+    reply.request_bytes = body.len() as u64;
+    // Refusals are those of the POST; answers come on the stream.
+    let message = envelope::read(&body).map_err(|unreadable| unreadable.refusal)?;
+    let wants = Wants::Posted { token: token.to_owned(), message: Box::new(message) };
+    Ok(Call { headers: &head.headers, wants, era: Era::Legacy(None), body, verb: None })
+}
+
+fn bodiless<'a>(
+    head: &'a Parts,
+    endpoint: &Endpoint,
+    sse: bool,
+    reply: &mut Reply,
+) -> Result<Call<'a>, Refusal> {
     let era = era::of_bodiless(&head.headers)?;
     reply.modern = Some(false);
     let wants = if head.method == Method::GET {
@@ -141,7 +188,14 @@ fn bodiless<'a>(head: &'a Parts, sse: bool, reply: &mut Reply) -> Result<Call<'a
             return Err(Reason::NotAcceptable.into());
         }
         let after = headers::single(&head.headers, "last-event-id")?.map(str::to_owned);
-        Wants::Stream { after }
+        // What every client with a session sends, and those of 2024-11-05 do not.
+        let session = head.headers.contains_key(session::HEADER) || after.is_some();
+        let says = matches!(era, Era::Legacy(Some(_))) && !endpoint.sse;
+        let within = head.extensions.get::<Once>().is_some();
+        match session || says || within {
+            true => Wants::Stream { after },
+            false => Wants::Open,
+        }
     } else {
         Wants::End
     };

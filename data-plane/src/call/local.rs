@@ -1,7 +1,10 @@
 //! What the gateway answers itself, without a server: lists and handshakes from what is pinned,
 //! the stream on which changes are announced, and messages that need no answer.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
+use http::request::Parts;
 use serde_json::{Value, json};
 use weir_model::audit::Outcome;
 use weir_model::bounds;
@@ -12,6 +15,8 @@ use super::Gateway;
 use super::client::bond;
 use super::endpoint::{self, Endpoint};
 use super::forward::{Scope, seal_session};
+use super::http_sse;
+use super::inbound::Conn;
 use super::relay::Flow;
 use super::resolve::{Here, sources};
 use super::respond::Answer;
@@ -27,7 +32,12 @@ use crate::upstream::Message;
 ///
 /// # Errors
 /// [`Reason::InvalidParams`] for a foreign cursor, [`Reason::MethodNotAllowed`].
-pub fn answer(gateway: &Gateway, scope: Scope<'_>, here: Here) -> Result<Answer, Refusal> {
+pub fn answer(
+    gateway: &Arc<Gateway>,
+    scope: Scope<'_>,
+    here: Here,
+    from: (&Conn, &Parts),
+) -> Result<Answer, Refusal> {
     let success = |raw| Ok(Answer::Result { raw, outcome: Outcome::Success, session: None });
     let all = || About::all(&sources(scope.endpoint, &scope.sight.who, scope.sight));
     match here {
@@ -42,6 +52,7 @@ pub fn answer(gateway: &Gateway, scope: Scope<'_>, here: Here) -> Result<Answer,
         }
         Here::List(kind) => success(list(scope, kind)?.0),
         Here::Notices => notices(gateway, scope),
+        Here::Open => http_sse::open(gateway, scope, from),
         Here::Accepted => Ok(Answer::Accepted),
         Here::Cancel => {
             cancel(gateway, scope);

@@ -216,6 +216,13 @@ impl Record {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
+    /// Leaves the record to the one that runs the call in place of this request.
+    pub fn hand_over(mut self) {
+        if let Some(slot) = self.slot.take() {
+            slot.release();
+        }
+    }
+
     /// Writes the record; returns when the group's promise about it holds.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use weir_runtime::drain::Watch;
 use super::Gateway;
 use super::Stop;
 use super::forward::{Finish, Scope, cancelled};
+use super::http_sse::Open;
 use super::record::Record;
 use super::reserve::Held;
 use super::respond::{self, Answer};
@@ -41,13 +42,24 @@ pub struct Flow {
     watch: Option<Watched>,
     /// The result with which such a stream ends in good order.
     farewell: Option<Bytes>,
+    /// Of a client of 2024-11-05.
+    pair: Option<Pair>,
     cancellable: Option<Cancellable>,
     ticket: Option<Held>,
     reply: Option<(Bytes, Record)>,
     done: bool,
 }
 
+/// What makes a stream the one stream of its client.
+#[derive(Debug)]
+struct Pair {
+    greeting: Option<Bytes>,
+    frames: Receiver<Bytes>,
+    open: Open,
+}
+
 enum Event {
+    Frame(Option<Bytes>),
     Message(Option<Result<Message, Refusal>>),
     Quiet,
     Cancelled,
@@ -80,6 +92,7 @@ impl Flow {
             endless: false,
             watch: None,
             farewell: None,
+            pair: None,
             cancellable: None,
             ticket: None,
             reply: None,
@@ -124,6 +137,7 @@ impl Flow {
             endless: true,
             watch: Some(Watched::new(scope, gateway)?),
             farewell: listen.map(|id| farewell(id.raw())),
+            pair: None,
             cancellable: None,
             ticket: None,
             reply: None,
@@ -143,6 +157,13 @@ impl Flow {
     pub fn holding(mut self, ticket: Held, cancellable: Option<Cancellable>) -> Self {
         self.ticket = Some(ticket);
         self.cancellable = cancellable;
+        self
+    }
+
+    /// Carries what all calls of a client say, after a greeting.
+    #[must_use]
+    pub fn of_pair(mut self, greeting: Bytes, frames: Receiver<Bytes>, open: Open) -> Self {
+        self.pair = Some(Pair { greeting: Some(greeting), frames, open });
         self
     }
 
@@ -185,7 +206,7 @@ impl Flow {
                     Reason::CannotBridge,
                     "the server asks something that this client cannot be asked",
                 ),
-                Event::Message(Some(Ok(_))) | Event::Quiet => continue,
+                Event::Message(Some(Ok(_))) | Event::Quiet | Event::Frame(_) => continue,
                 Event::Message(Some(Err(refusal))) => refusal,
                 Event::Message(None) => Reason::UpstreamClosed.into(),
                 Event::Cancelled => Reason::Cancelled.into(),
@@ -236,13 +257,21 @@ impl Flow {
         if let Some(first) = self.first.take() {
             return Event::Message(Some(Ok(first)));
         }
+        if let Some(greeting) = self.pair.as_mut().and_then(|pair| pair.greeting.take()) {
+            return Event::Frame(Some(greeting));
+        }
         let endless = self.endless;
+        let (frames, open) = match &mut self.pair {
+            Some(pair) => (Some(&mut pair.frames), Some(&pair.open)),
+            None => (None, None),
+        };
         tokio::select! {
             biased;
             message = self.messages.recv() => Event::Message(message),
             () = cancelled(self.cancellable.as_ref()) => Event::Cancelled,
             () = over(self.watch.as_mut()) => Event::Over,
-            () = self.drain.drained(), if endless => Event::Over,
+            frame = framed(frames) => Event::Frame(frame),
+            () = drained(&self.drain, open), if endless => Event::Over,
             () = tokio::time::sleep(Duration::from_millis(bounds::SSE_KEEPALIVE_MS)) => Event::Quiet,
         }
     }
@@ -250,6 +279,8 @@ impl Flow {
     fn step(&mut self, event: Event) -> Option<Step> {
         Some(match event {
             Event::Quiet => Step::Send(Frame::Comment),
+            Event::Frame(Some(frame)) => Step::Send(Frame::Message(frame)),
+            Event::Frame(None) => Step::End(Outcome::Success),
             Event::Cancelled => self.refused(&Reason::Cancelled.into()),
             Event::Over if !self.endless => self.refused(&Refusal::new(
                 Reason::Denied,
@@ -330,6 +361,21 @@ impl Flow {
                 sse::message(&[&head, error.as_bytes(), b"}"])
             }
         }
+    }
+}
+
+async fn framed(frames: Option<&mut Receiver<Bytes>>) -> Option<Bytes> {
+    match frames {
+        Some(frames) => frames.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns when a drain wants the stream to end: not before the calls that are told on it.
+async fn drained(drain: &Watch, open: Option<&Open>) {
+    drain.drained().await;
+    if let Some(open) = open {
+        open.idle().await;
     }
 }
 

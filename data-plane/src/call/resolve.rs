@@ -61,6 +61,8 @@ pub enum Here {
     Cancel,
     /// DELETE.
     End,
+    /// The one stream of a client of 2024-11-05.
+    Open,
 }
 
 /// One server, and what is wanted of it.
@@ -155,8 +157,9 @@ pub fn find(scene: Scene<'_>) -> Result<Target, Stop> {
                 None => scene.of_all(method, params),
             }
         }
-        // Its items are calls of their own.
-        Wants::Batch(_) => Err(Reason::Internal.into()),
+        // Their messages are calls of their own.
+        Wants::Batch(_) | Wants::Posted { .. } => Err(Reason::Internal.into()),
+        Wants::Open => Ok(Target::Here(Here::Open)),
         Wants::Stream { after } => {
             Ok(scene.errand(server, Errand::Stream { after: after.clone() }, Here::Notices))
         }

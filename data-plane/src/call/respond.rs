@@ -70,6 +70,8 @@ pub enum Answer {
     Batch(Vec<Item>),
     /// Taken note of.
     Accepted,
+    /// Another one answers, and writes the record.
+    HandedOver,
     /// The session is over.
     Ended,
 }
@@ -127,7 +129,7 @@ pub async fn finish(
 ) -> Response<Body> {
     record.facts.request_bytes = reply.request_bytes;
     let result = match result {
-        Ok(Answer::Stream(flow)) if reply.whole => flow.settle().await,
+        Ok(Answer::Stream(flow)) if reply.whole => Box::pin(flow.settle()).await,
         result => result,
     };
     let request_id = HeaderValue::from_str(&record.facts.request_id).ok();
@@ -184,9 +186,11 @@ fn answered(answer: Answer, reply: &Reply) -> (Response<Body>, Outcome) {
             (json(status, enveloped(id, "error", &raw)), Outcome::ProtocolError(code))
         }
         Answer::Ended => (empty(StatusCode::NO_CONTENT), Outcome::Success),
-        Answer::Accepted | Answer::Stream(_) | Answer::Again(_) | Answer::Batch(_) => {
-            (empty(StatusCode::ACCEPTED), Outcome::Success)
-        }
+        Answer::Accepted
+        | Answer::Stream(_)
+        | Answer::Again(_)
+        | Answer::Batch(_)
+        | Answer::HandedOver => (empty(StatusCode::ACCEPTED), Outcome::Success),
     }
 }
 

@@ -10,6 +10,7 @@
 mod batch;
 mod binary;
 mod cross;
+mod http_sse;
 mod joined;
 mod legacy;
 mod modern;

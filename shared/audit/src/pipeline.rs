@@ -280,6 +280,11 @@ impl Slot {
         }
     }
 
+    /// Gives the room back without a record: for a request whose record another one is.
+    pub fn release(mut self) {
+        self.finished = true;
+    }
+
     /// Writes the record; returns when the promise of `facts.class` holds.
     ///
     /// # Errors

@@ -146,6 +146,8 @@ pub const RESUME_MS: u64 = 30_000;
 pub const REPLAY_LINGER_MS: u64 = 10_000;
 /// Milliseconds that clients are told to wait before they come back.
 pub const SSE_RETRY_MS: u64 = 1_000;
+/// Calls in flight of one client of 2024-11-05, whose answers share one stream.
+pub const HTTP_SSE_CALLS_MAX: usize = 64;
 /// Calls in flight on one stdio child.
 pub const CHILD_CALLS_MAX: usize = 256;
 /// Child processes of one proxy.
