@@ -15,6 +15,7 @@ pub mod forward;
 pub mod http_sse;
 pub mod inbound;
 pub mod local;
+pub mod notices;
 pub mod record;
 pub mod relay;
 pub mod reserve;

@@ -27,7 +27,7 @@ use crate::keys::Keys;
 use crate::limits::Limits;
 use crate::metrics::CallMetrics;
 use crate::replay::Replays;
-use crate::sessions::{Ended, InFlight, Streams};
+use crate::sessions::{Ended, InFlight, Streams, Subscriptions};
 use crate::site::Site;
 use crate::traces::Traces;
 use crate::upstream::Upstreams;
@@ -53,6 +53,8 @@ pub struct Gateway {
     pub ended: Ended,
     /// Calls that can be cancelled.
     pub in_flight: InFlight,
+    /// Resources that sessions of older revisions are subscribed to.
+    pub subscriptions: Subscriptions,
     /// Open streams of each caller.
     pub streams: Streams,
     /// The way to other proxies, and what this one holds for them.

@@ -4,12 +4,13 @@
 //! their clients have ended (so that the id is refused although it still opens), and which calls
 //! are in flight (so that `notifications/cancelled` finds them).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weir_model::bounds;
 use weir_model::reason::{Reason, Refusal};
@@ -89,6 +90,50 @@ impl Drop for Cancellable {
     }
 }
 
+/// Which resources the sessions of older revisions are subscribed to, by nonce. Lost with the
+/// proxy: updates are a hint, and a client whose stream breaks subscribes again.
+#[derive(Debug, Clone)]
+pub struct Subscriptions(Cache<String, Arc<watch::Sender<BTreeSet<String>>>>);
+
+impl Default for Subscriptions {
+    fn default() -> Self {
+        let age = Duration::from_secs(bounds::SESSION_SECS_MAX.unsigned_abs());
+        Self(Cache::builder().max_capacity(bounds::ENDED_SESSIONS_MAX).time_to_idle(age).build())
+    }
+}
+
+impl Subscriptions {
+    fn of(&self, session: &str) -> Arc<watch::Sender<BTreeSet<String>>> {
+        self.0.get_with_by_ref(session, Arc::default)
+    }
+
+    /// Subscribes a session to a resource, or ends that. Doing either twice is no error.
+    ///
+    /// # Errors
+    /// [`Reason::ConcurrencyLimited`] beyond [`bounds::RESOURCE_SUBSCRIPTIONS_MAX`].
+    pub fn set(&self, session: &str, uri: &str, on: bool) -> Result<(), Refusal> {
+        let mut full = false;
+        self.of(session).send_if_modified(|uris| match on {
+            true if uris.contains(uri) => false,
+            true if uris.len() >= bounds::RESOURCE_SUBSCRIPTIONS_MAX => {
+                full = true;
+                false
+            }
+            true => uris.insert(uri.to_owned()),
+            false => uris.remove(uri),
+        });
+        match full {
+            true => Err(Refusal::new(Reason::ConcurrencyLimited, "resource subscriptions")),
+            false => Ok(()),
+        }
+    }
+
+    /// What a session is subscribed to, now and later.
+    pub fn follow(&self, session: &str) -> watch::Receiver<BTreeSet<String>> {
+        self.of(session).subscribe()
+    }
+}
+
 /// How many streams that belong to no call each caller has open.
 #[derive(Debug, Clone, Default)]
 pub struct Streams(Arc<Mutex<HashMap<String, usize>>>);
@@ -143,6 +188,21 @@ mod tests {
         assert!(streams.open("a").is_ok());
         held.clear();
         assert!(streams.0.lock().is_empty());
+    }
+
+    #[test]
+    fn subscriptions_belong_to_their_session_and_are_bounded() {
+        let subscriptions = Subscriptions::default();
+        let followed = subscriptions.follow("a");
+        for number in 0..bounds::RESOURCE_SUBSCRIPTIONS_MAX {
+            subscriptions.set("a", &format!("x://{number}"), true).unwrap();
+        }
+        subscriptions.set("a", "x://0", true).unwrap();
+        let full = subscriptions.set("a", "x://more", true).unwrap_err();
+        assert_eq!(full.reason, Reason::ConcurrencyLimited);
+        subscriptions.set("a", "x://0", false).unwrap();
+        assert_eq!(followed.borrow().len(), bounds::RESOURCE_SUBSCRIPTIONS_MAX - 1);
+        assert!(subscriptions.follow("b").borrow().is_empty());
     }
 
     #[tokio::test]

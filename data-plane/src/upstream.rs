@@ -22,6 +22,7 @@ pub mod observe;
 mod origin;
 mod raw;
 mod refuse;
+pub mod resources;
 pub mod sse;
 mod stdio;
 #[cfg(any(test, feature = "testing"))]
@@ -237,6 +238,14 @@ impl Upstreams {
                 Ok(())
             }
         }
+    }
+
+    /// True while calls to a server version are held back because it does not answer.
+    pub fn held(&self, key: &UpstreamKey) -> bool {
+        let remote = self.inner.remotes.lock().get(key).map(|remote| remote.health.is_held());
+        remote
+            .or_else(|| self.inner.programs.lock().get(key).map(|one| one.health.is_held()))
+            .unwrap_or(false)
     }
 
     /// Opens the stream on which a server of an older revision tells the caller's session what

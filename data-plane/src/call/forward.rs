@@ -248,7 +248,8 @@ async fn other_era(
     outgoing: &Outgoing,
     method: &'static Method,
 ) -> Result<Option<Answer>, Refusal> {
-    if !matches!(method.kind, Kind::Initialize | Kind::Discover | Kind::Listen) {
+    let subscribes = matches!(method.name, "resources/subscribe" | "resources/unsubscribe");
+    if !subscribes && !matches!(method.kind, Kind::Initialize | Kind::Discover | Kind::Listen) {
         return Ok(None);
     }
     let modern = scope.client.modern();
@@ -274,7 +275,11 @@ async fn other_era(
             let raw = about()?.discover();
             Ok(Some(Answer::Result { raw, outcome: Outcome::Success, session: None }))
         }
-        _ => super::local::notices(gateway, scope).map(Some),
+        Kind::Resource => {
+            let on = method.name == "resources/subscribe";
+            super::notices::subscription(gateway, scope, on).map(Some)
+        }
+        _ => super::notices::open(gateway, scope).map(Some),
     }
 }
 

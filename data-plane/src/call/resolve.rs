@@ -17,6 +17,7 @@ use weir_model::snapshot::{CatalogView, Hints, ServerView, ToolView, VersionView
 use super::Stop;
 use super::client::Client;
 use super::endpoint::Endpoint;
+use super::forward::Scope;
 use super::inbound::{Call, Wants};
 use super::resume::Rest;
 use super::sight::Sight;
@@ -27,6 +28,7 @@ use crate::mcp::list::Source;
 use crate::mcp::members::Members;
 use crate::mcp::methods::{self, Kind, List, Method};
 use crate::mcp::template;
+use crate::upstream::Upstreams;
 use crate::mcp::verbs::Verb;
 
 /// What a call is about.
@@ -55,6 +57,11 @@ pub enum Here {
     List(List),
     /// The stream on which changes are announced (`subscriptions/listen`, or GET).
     Notices,
+    /// `resources/subscribe` and its opposite, for that stream.
+    Subscription {
+        /// False to end it.
+        on: bool,
+    },
     /// A notification that needs nothing done, or an answer to nothing that we asked.
     Accepted,
     /// `notifications/cancelled`.
@@ -374,6 +381,10 @@ impl<'a> Scene<'a> {
         uri: &str,
         params: &Params,
     ) -> Result<Target, Stop> {
+        if method.name == "resources/unsubscribe" {
+            // What is gone can be unsubscribed from too.
+            return Ok(Target::Here(Here::Subscription { on: false }));
+        }
         let mut hidden = None;
         for server in self.endpoint.group.servers.values() {
             let version = self.version(server);
@@ -386,6 +397,9 @@ impl<'a> Scene<'a> {
             let place = (Arc::clone(server), version);
             let params = params.raw.clone();
             match self.joined(place, method, (found, params), || unknown_resource(uri)) {
+                Ok(_) if method.name == "resources/subscribe" => {
+                    return Ok(Target::Here(Here::Subscription { on: true }));
+                }
                 Ok(target) => return Ok(target),
                 Err(stop) => hidden = hidden.or(Some(stop)),
             }
@@ -470,6 +484,57 @@ pub fn sources<'a>(endpoint: &'a Endpoint, who: &Principal, sight: &Sight) -> Ve
             let catalog = s.version(draw).catalog.as_deref()?;
             Some(Source { server: &s.name, catalog })
         })
+        .collect()
+}
+
+/// The server version that a resource is read from on an endpoint; none when there is none that
+/// the caller may read it from.
+pub fn home_of(
+    endpoint: &Endpoint,
+    who: &Principal,
+    sight: &Sight,
+    uri: &str,
+) -> Option<Arc<VersionView>> {
+    let may = |server: &ServerView| {
+        server.quarantined.is_none()
+            && sight.may(&server.name, Action::ReadResource, uri, Hints::default())
+    };
+    let servers = &endpoint.group.servers;
+    let draw = draw(who);
+    match &endpoint.server {
+        Some(name) => {
+            let server = servers.get(name).filter(|server| may(server))?;
+            Some(Arc::clone(server.version(draw)))
+        }
+        None => servers.values().find_map(|server| {
+            let version = server.version(draw);
+            let has = version.catalog.as_deref().is_some_and(|c| has_resource(c, uri));
+            (has && may(server)).then(|| Arc::clone(version))
+        }),
+    }
+}
+
+/// The servers of the joined endpoint whose part is missing or does not work at the moment, with
+/// the reason, as far as the caller may know of them.
+pub fn shortfalls(scope: Scope<'_>, upstreams: &Upstreams) -> Vec<(Name, &'static str)> {
+    if scope.endpoint.server.is_some() {
+        return Vec::new();
+    }
+    let draw = draw(&scope.sight.who);
+    let why = |server: &ServerView| {
+        let version = server.version(draw);
+        if server.quarantined.is_some() {
+            Some("quarantined")
+        } else if version.catalog.is_none() {
+            Some("unobserved")
+        } else {
+            upstreams.held(&version.key).then_some("unreachable")
+        }
+    };
+    let servers = scope.endpoint.group.servers.values();
+    let short = servers.filter_map(|server| Some((server.name.clone(), why(server)?)));
+    short
+        .filter(|(name, _)| scope.sight.may(name, Action::UseServer, "", Hints::default()))
         .collect()
 }
 

@@ -36,7 +36,10 @@ impl About {
                 capabilities.insert("tools".into(), json!({ "listChanged": true }));
             }
             if offers("resources", !catalog.resources.is_empty() || !catalog.templates.is_empty()) {
-                capabilities.insert("resources".into(), json!({ "listChanged": true }));
+                let before = capabilities.get("resources").is_some_and(|r| r["subscribe"] == true);
+                let subscribe = before || subscribes(own);
+                let resources = json!({ "listChanged": true, "subscribe": subscribe });
+                capabilities.insert("resources".into(), resources);
             }
             if offers("prompts", !catalog.prompts.is_empty()) {
                 capabilities.insert("prompts".into(), json!({ "listChanged": true }));
@@ -54,10 +57,18 @@ impl About {
         let catalog = source.catalog;
         let mut capabilities = Map::new();
         for name in ["tools", "resources", "prompts", "completions"] {
-            if catalog.capabilities.get(name).is_some() {
-                // Subscriptions and change notices have no carrier between the eras here.
-                capabilities.insert(name.to_owned(), json!({}));
+            if catalog.capabilities.get(name).is_none() {
+                continue;
             }
+            // What is announced is the gateway's: that the caller's view of a list has changed.
+            let offered = match name {
+                "completions" => json!({}),
+                "resources" if subscribes(&catalog.capabilities) => {
+                    json!({ "listChanged": true, "subscribe": true })
+                }
+                _ => json!({ "listChanged": true }),
+            };
+            capabilities.insert(name.to_owned(), offered);
         }
         let info = match &catalog.server_info {
             Value::Object(info) if info.contains_key("name") => catalog.server_info.clone(),
@@ -91,6 +102,11 @@ impl About {
         add_instructions(&mut result, self.instructions);
         result.to_string().into()
     }
+}
+
+/// True when a server tells of changes of single resources.
+fn subscribes(capabilities: &Value) -> bool {
+    capabilities.get("resources").is_some_and(|resources| resources["subscribe"] == true)
 }
 
 fn add_instructions(result: &mut Value, instructions: Option<String>) {
@@ -164,7 +180,7 @@ mod tests {
         let names: Vec<&String> = result["capabilities"].as_object().unwrap().keys().collect();
         assert_eq!(names, ["tools", "prompts", "completions"]);
         let found: Value = serde_json::from_slice(&About::one(&sources[0]).discover()).unwrap();
-        assert_eq!(found["capabilities"], json!({"tools": {}}));
+        assert_eq!(found["capabilities"], json!({"tools": {"listChanged": true}}));
         assert_eq!(found["cacheScope"], "private");
         assert_eq!(found["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "files");
     }

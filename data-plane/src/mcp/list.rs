@@ -11,12 +11,16 @@ use weir_model::id::Name;
 use weir_model::policy::Action;
 use weir_model::reason::{Reason, Refusal};
 use weir_model::seal::Sealer;
-use weir_model::snapshot::{CatalogView, Hints};
+use weir_model::snapshot::{CatalogView, Hints, param_headers};
 
 use super::envelope::utf8;
 use super::members::{self, Members};
 use super::methods::List;
 use super::session::Bond;
+
+/// The `_meta` key of lists of the joined endpoint under which `[{"server", "reason"}]` says whose
+/// part is missing (`quarantined`, `unobserved`) or cannot be called for now (`unreachable`).
+pub const UNAVAILABLE: &str = "weir/unavailable";
 
 /// One server's part of a list.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +63,8 @@ pub struct Page<'a> {
     items: Vec<&'a Bytes>,
     /// Where the next one starts.
     pub next: Option<Position>,
+    /// `_meta`, when there is something to say.
+    meta: Option<String>,
 }
 
 /// Which list, and how it is shown.
@@ -135,6 +141,18 @@ fn items<'a>(kind: List, source: &Source<'a>) -> Box<dyn Iterator<Item = Option<
 }
 
 impl Page<'_> {
+    /// Says which servers' parts are missing or do not work at the moment, and why, under
+    /// [`UNAVAILABLE`].
+    #[must_use]
+    pub fn noting(mut self, short: &[(Name, &'static str)]) -> Self {
+        let parts: Vec<_> = short
+            .iter()
+            .map(|(server, reason)| serde_json::json!({ "server": server, "reason": reason }))
+            .collect();
+        self.meta = (!parts.is_empty()).then(|| serde_json::json!({ UNAVAILABLE: parts }).to_string());
+        self
+    }
+
     /// The result: `{"tools":[…]}`, with cache hints for stateless revisions.
     pub fn render(&self, kind: List, modern: bool, cursor: Option<&str>) -> Bytes {
         let length: usize = self.items.iter().map(|raw| raw.len() + 1).sum();
@@ -161,6 +179,10 @@ impl Page<'_> {
             out.put_slice(b",\"nextCursor\":\"");
             out.put_slice(cursor.as_bytes());
             out.put_u8(b'"');
+        }
+        if let Some(meta) = &self.meta {
+            out.put_slice(b",\"_meta\":");
+            out.put_slice(meta.as_bytes());
         }
         out.put_u8(b'}');
         out.freeze()
@@ -231,7 +253,9 @@ pub fn filter(
     for item in items {
         let fields = Members::parse(item.get()).map_err(|_| broken())?;
         let name = fields.text(kind.item_name()).ok_or_else(broken)?;
-        if may_see(&name, hints(&fields)) {
+        // A tool that asks for impossible headers must not be listed over HTTP.
+        let listed = kind != List::Tools || param_headers(item.get()).is_ok();
+        if listed && may_see(&name, hints(&fields)) {
             kept.push_str(if count > 0 { "," } else { "" });
             kept.push_str(item.get());
             count += 1;

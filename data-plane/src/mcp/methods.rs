@@ -107,9 +107,7 @@ const fn relayed(name: &'static str, since: Revision, until: Revision) -> Method
 }
 
 const fn subscription(name: &'static str) -> Method {
-    let mut method = within(method(name, Kind::Resource), FIRST, LAST_LEGACY);
-    method.aggregated = false;
-    method
+    within(method(name, Kind::Resource), FIRST, LAST_LEGACY)
 }
 
 /// The registry.

@@ -69,8 +69,13 @@ impl Health {
     /// As it is now.
     pub(crate) fn seen(&self) -> Seen {
         let state = self.0.lock();
-        let held = state.held_until.is_some();
-        Seen { up: state.failures == 0, held, counts: state.counts.clone() }
+        let (up, held) = (state.failures == 0, state.held_until.is_some());
+        Seen { up, held, counts: state.counts.clone() }
+    }
+
+    /// True while calls are refused without asking the server.
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.lock().held_until.is_some()
     }
 
     fn admit(&self, now: Instant) -> Result<Pass<'_>, Refusal> {

@@ -20,6 +20,8 @@ pub(crate) struct Hop {
     pub(crate) raw_id: Bytes,
     /// The client's progress token where ours stands for it.
     pub(crate) token: Option<Bytes>,
+    /// The request is for a stream of what belongs to no call.
+    pub(crate) listens: bool,
     /// The client's id, which messages of a subscription name.
     pub(crate) listener: Option<Bytes>,
     /// The client is of the modern era.
@@ -56,6 +58,7 @@ impl Hop {
             id: Id::of(&raw_id),
             raw_id,
             token: None,
+            listens,
             listener: outbound.id.clone().filter(|_| listens),
             front_modern: outbound.front.modern,
             back_modern,
@@ -69,6 +72,7 @@ impl Hop {
             id: Id::of(&raw_id),
             raw_id,
             token: None,
+            listens: false,
             listener: None,
             front_modern: true,
             back_modern: false,
@@ -97,7 +101,7 @@ impl Hop {
     fn notification(&self, method: &str, whole: &Bytes) -> Step {
         // What concerns no call has a stream of its own, on which it is checked what of it the
         // client may see.
-        if is_push(method) && !self.transparent && self.listener.is_none() {
+        if is_push(method) && !self.transparent && !self.listens {
             return Step::Skip;
         }
         let whole = match (method, &self.token, &self.listener) {

@@ -6,6 +6,7 @@ mod legacy;
 mod modern;
 mod observe;
 mod paired;
+mod resources;
 mod stdio;
 mod tls;
 

@@ -20,6 +20,7 @@ mod records;
 mod refusals;
 mod resume;
 mod sockets;
+mod subscriptions;
 mod traced;
 mod verbs;
 

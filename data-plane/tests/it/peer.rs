@@ -195,8 +195,16 @@ async fn call(shared: Arc<Shared>, method: &str, modern: bool, body: &Value) -> 
             let tag = json!({"io.modelcontextprotocol/subscriptionId": id});
             let ack = json!({"jsonrpc": "2.0",
                 "method": "notifications/subscriptions/acknowledged",
-                "params": {"_meta": tag, "notifications": {"toolsListChanged": true}}});
-            return events(vec![format!("data: {ack}\n\n")], None, shared);
+                "params": {"_meta": tag, "notifications": {"toolsListChanged": true,
+                    "resourceSubscriptions": params["notifications"]["resourceSubscriptions"]}}});
+            let mut notes = vec![format!("data: {ack}\n\n")];
+            let uris = params["notifications"]["resourceSubscriptions"].as_array();
+            for uri in uris.into_iter().flatten() {
+                let note = json!({"jsonrpc": "2.0", "method": "notifications/resources/updated",
+                    "params": {"_meta": tag, "uri": uri}});
+                notes.push(format!("data: {note}\n\n"));
+            }
+            return events(notes, None, shared);
         }
         ("logging/setLevel", false) => json!({}),
         ("tools/call", _) => return tool(shared, &id, params, modern).await,

@@ -131,6 +131,11 @@ pub const CONNECTIONS_MAX: usize = 20_000;
 pub const HTTP2_STREAMS_MAX: u32 = 256;
 /// Open streams (listen, GET) of one principal on one proxy.
 pub const STREAMS_PER_PRINCIPAL_MAX: usize = 64;
+/// Resources that one stream, or one session of an older revision, may be subscribed to.
+pub const RESOURCE_SUBSCRIPTIONS_MAX: usize = 256;
+/// Milliseconds that a stream waits for servers to accept its subscriptions before it says which
+/// of them were accepted; one that is slower is told of once it has.
+pub const SUBSCRIBE_MS: u64 = 5_000;
 /// Messages buffered between an upstream stream and a slow client.
 pub const STREAM_QUEUE_MESSAGES: usize = 64;
 /// Bytes of events that a stream keeps for a client that may ask for them again, and as many that

@@ -1,0 +1,313 @@
+//! The streams on which the gateway announces changes: of the caller's lists, and of single
+//! resources that it asked to hear of.
+//!
+//! A list counts as changed when what this caller sees of it has changed, whatever its servers
+//! said. Resources are followed at the servers that they come from ([`follow`]); a server that is
+//! slow or gone is missing from the acknowledgement and holds up nothing else.
+
+mod follow;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use weir_model::audit::Outcome;
+use weir_model::bounds;
+use weir_model::id::Digest;
+use weir_model::policy::Action;
+use weir_model::reason::{Reason, Refusal};
+use weir_model::snapshot::Hints;
+
+use super::Gateway;
+use super::endpoint::{self, Endpoint};
+use super::forward::Scope;
+use super::relay::Flow;
+use super::resolve::{home_of, sources};
+use super::respond::Answer;
+use super::sight::Sight;
+use crate::config::State;
+use crate::mcp::list::View;
+use crate::mcp::members::{self, Members};
+use crate::mcp::methods::List;
+use crate::upstream::{Front, Message, Upstreams};
+use follow::Follower;
+
+/// Opens the stream on which changes are announced.
+///
+/// # Errors
+/// [`Reason::InvalidParams`] for a listen request without a filter.
+pub fn open(gateway: &Gateway, scope: Scope<'_>) -> Result<Answer, Refusal> {
+    let wanted = Wanted::of(gateway, scope)?;
+    let (sender, messages) = mpsc::channel(bounds::STREAM_QUEUE_MESSAGES);
+    let client = scope.client;
+    let front = Front {
+        modern: true,
+        revision: crate::mcp::revision::Revision::V2026_07_28.to_string(),
+        client_info: client.info.clone(),
+        capabilities: Bytes::from_static(b"{}"),
+        isolation: client.isolation.clone(),
+    };
+    let watcher = Watcher {
+        sight: scope.sight.clone(),
+        endpoint: scope.endpoint.clone(),
+        wanted,
+        sender,
+        upstreams: gateway.upstreams.clone(),
+        front,
+    };
+    let flow = Flow::open(messages, scope, gateway)?;
+    tokio::spawn(watcher.run(gateway.config.clone()));
+    Ok(Answer::Stream(Box::new(flow)))
+}
+
+/// `resources/subscribe` and `resources/unsubscribe` of an older revision: updates come on the
+/// stream of the session.
+///
+/// # Errors
+/// [`Reason::UnknownTarget`] for what the caller may not read, [`Reason::ConcurrencyLimited`].
+pub fn subscription(gateway: &Gateway, scope: Scope<'_>, on: bool) -> Result<Answer, Refusal> {
+    let session = scope.client.session.as_ref().ok_or(Reason::SessionMissing)?;
+    let params = scope.call.message().and_then(|m| m.params());
+    let uri = params.and_then(|p| p.uri.as_deref()).unwrap_or_default();
+    gateway.subscriptions.set(&session.nonce, uri, on)?;
+    let raw = Bytes::from_static(b"{}");
+    Ok(Answer::Result { raw, outcome: Outcome::Success, session: None })
+}
+
+/// Which changes a client wants to hear of.
+#[derive(Debug)]
+struct Wanted {
+    kinds: Vec<List>,
+    /// Changes while the stream is open, for older revisions.
+    resources: watch::Receiver<BTreeSet<String>>,
+    /// Of the listen request, raw.
+    id: Option<Bytes>,
+}
+
+impl Wanted {
+    fn of(gateway: &Gateway, scope: Scope<'_>) -> Result<Self, Refusal> {
+        if scope.client.modern() {
+            return Self::read(scope);
+        }
+        let resources = match &scope.client.session {
+            Some(session) => gateway.subscriptions.follow(&session.nonce),
+            None => watch::channel(BTreeSet::new()).1,
+        };
+        Ok(Self { kinds: vec![List::Tools, List::Resources, List::Prompts], resources, id: None })
+    }
+
+    fn read(scope: Scope<'_>) -> Result<Self, Refusal> {
+        let message = scope.call.message();
+        let params = message.and_then(|m| m.params());
+        let text = params.map_or("{}", |params| params.text());
+        let members = Members::parse(text).map_err(Refusal::from)?;
+        let filter = members.get("notifications").filter(|raw| members::is_object(raw));
+        let filter = filter.ok_or_else(|| {
+            Refusal::new(Reason::InvalidParams, "listen without notifications")
+                .hint("The parameter notifications must be an object.")
+        })?;
+        let filter = Members::parse(filter.get()).map_err(Refusal::from)?;
+        let asked = |name: &str| filter.get(name).is_some_and(|raw| raw.get() == "true");
+        let kinds = [
+            ("toolsListChanged", List::Tools),
+            ("resourcesListChanged", List::Resources),
+            ("promptsListChanged", List::Prompts),
+        ];
+        let kinds = kinds.into_iter().filter(|(name, _)| asked(name)).map(|(_, kind)| kind);
+        let uris: BTreeSet<String> = match filter.get("resourceSubscriptions") {
+            None => BTreeSet::new(),
+            Some(raw) => serde_json::from_str(raw.get()).map_err(|_| {
+                Refusal::new(Reason::InvalidParams, "resourceSubscriptions")
+                    .hint("The member resourceSubscriptions must be an array of URIs.")
+            })?,
+        };
+        // What is over the bound is not acknowledged.
+        let uris = uris.into_iter().take(bounds::RESOURCE_SUBSCRIPTIONS_MAX).collect();
+        let id = message.and_then(|m| m.id()).map(|id| id.raw().clone());
+        Ok(Self { kinds: kinds.collect(), resources: watch::channel(uris).1, id })
+    }
+
+    fn meta(&self) -> Option<Value> {
+        let id: Value = serde_json::from_slice(self.id.as_ref()?).ok()?;
+        Some(json!({ "io.modelcontextprotocol/subscriptionId": id }))
+    }
+
+    fn acknowledged(&self, resources: &[String]) -> Option<Bytes> {
+        let meta = self.meta()?;
+        let mut honoured = json!({});
+        for kind in &self.kinds {
+            honoured[format!("{}ListChanged", kind.member())] = true.into();
+        }
+        if !self.resources.borrow().is_empty() {
+            honoured["resourceSubscriptions"] = json!(resources);
+        }
+        Some(notification(
+            "notifications/subscriptions/acknowledged",
+            json!({ "_meta": meta, "notifications": honoured }),
+        ))
+    }
+
+    fn changed(&self, kind: List) -> Bytes {
+        let method = format!("notifications/{}/list_changed", kind.member());
+        let params = self.meta().map_or(Value::Null, |meta| json!({ "_meta": meta }));
+        notification(&method, params)
+    }
+
+    fn updated(&self, uri: &str) -> Bytes {
+        let mut params = json!({ "uri": uri });
+        if let Some(meta) = self.meta() {
+            params["_meta"] = meta;
+        }
+        notification("notifications/resources/updated", params)
+    }
+}
+
+fn notification(method: &str, params: Value) -> Bytes {
+    let mut message = json!({ "jsonrpc": "2.0", "method": method });
+    if !params.is_null() {
+        message["params"] = params;
+    }
+    message.to_string().into()
+}
+
+/// Follows the configuration, and resources, for one stream.
+struct Watcher {
+    sight: Sight,
+    endpoint: Endpoint,
+    wanted: Wanted,
+    sender: mpsc::Sender<Result<Message, Refusal>>,
+    upstreams: Upstreams,
+    front: Front,
+}
+
+/// What a stream has to react to.
+enum Event {
+    Configuration,
+    Subscriptions,
+    Updated(String),
+    Gone,
+}
+
+impl Watcher {
+    async fn run(mut self, config: Arc<State>) {
+        let mut revisions = config.subscribe();
+        revisions.borrow_and_update();
+        let mut resources = self.wanted.resources.clone();
+        let mut seen = self.digests();
+        let mut follower = Follower::new(self.upstreams.clone(), self.front.clone());
+        let patience = Duration::from_millis(bounds::SUBSCRIBE_MS);
+        let accepted = self.follow(&mut follower, &config).accepted(patience).await;
+        if let Some(raw) = self.wanted.acknowledged(&accepted)
+            && self.sender.send(Ok(Message::Notification(raw))).await.is_err()
+        {
+            return;
+        }
+        loop {
+            let event = tokio::select! {
+                () = self.sender.closed() => Event::Gone,
+                changed = revisions.changed() => changed.map_or(Event::Gone, |()| Event::Configuration),
+                () = moved(&mut resources) => Event::Subscriptions,
+                uri = follower.updated() => Event::Updated(uri),
+            };
+            let going = match event {
+                Event::Gone => false,
+                Event::Configuration => {
+                    revisions.borrow_and_update();
+                    self.reconfigured(&config, &mut seen).await && {
+                        self.follow(&mut follower, &config);
+                        true
+                    }
+                }
+                Event::Subscriptions => {
+                    self.follow(&mut follower, &config);
+                    true
+                }
+                Event::Updated(uri) => self.updated(&uri).await,
+            };
+            if !going {
+                return;
+            }
+        }
+    }
+
+    /// Tells of lists that have changed; false when the stream has to end.
+    async fn reconfigured(&mut self, config: &State, seen: &mut Vec<(List, Digest)>) -> bool {
+        // A group that is gone ends the stream: what it showed is nobody's any more.
+        let path = format!("/{}/mcp", self.endpoint.group.name);
+        let Ok(found) = endpoint::find(&path, &config.current()) else { return false };
+        self.sight.group = Arc::clone(&found.group);
+        self.endpoint.group = found.group;
+        let now = self.digests();
+        let changed: Vec<List> =
+            now.iter().zip(&*seen).filter(|(a, b)| a != b).map(|((kind, _), _)| *kind).collect();
+        *seen = now;
+        for kind in changed {
+            let message = Message::Notification(self.wanted.changed(kind));
+            if self.sender.send(Ok(message)).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Tells of a resource, if the caller may read it; false when nobody listens any more.
+    async fn updated(&self, uri: &str) -> bool {
+        if !self.may_read(uri) {
+            return true;
+        }
+        let message = Message::Notification(self.wanted.updated(uri));
+        self.sender.send(Ok(message)).await.is_ok()
+    }
+
+    /// What servers name may be a part of what was asked for, which no catalog lists.
+    fn may_read(&self, uri: &str) -> bool {
+        let may = |server| self.sight.may(server, Action::ReadResource, uri, Hints::default());
+        match &self.endpoint.server {
+            Some(server) => may(server),
+            None => self.endpoint.group.servers.keys().any(may),
+        }
+    }
+
+    /// Follows what is wanted now at the servers that have it now.
+    fn follow<'f>(&self, follower: &'f mut Follower, config: &State) -> &'f mut Follower {
+        let mut homes = follow::Homes::default();
+        for uri in &*self.wanted.resources.borrow() {
+            if let Some(version) = home_of(&self.endpoint, &self.sight.who, &self.sight, uri) {
+                homes.add(version, uri);
+            }
+        }
+        follower.set(homes, &config.current(), &self.endpoint.group);
+        follower
+    }
+
+    /// What the caller sees of each wanted list, digested.
+    fn digests(&self) -> Vec<(List, Digest)> {
+        let sources = sources(&self.endpoint, &self.sight.who, &self.sight);
+        let of = |kind: List| {
+            let view = View { kind, joined: self.endpoint.server.is_none(), page: usize::MAX };
+            let page = view.page(&sources, None, |item| {
+                self.sight.may(item.server, item.action, item.name, item.hints)
+            });
+            Digest::of(&page.render(kind, false, None))
+        };
+        let both = |kind: &List| match kind {
+            // Templates are announced as resources.
+            List::Resources => {
+                let parts = [of(List::Resources).0, of(List::Templates).0];
+                (*kind, Digest::of_parts(&[&parts[0], &parts[1]]))
+            }
+            kind => (*kind, of(*kind)),
+        };
+        self.wanted.kinds.iter().map(both).collect()
+    }
+}
+
+/// Returns when the set has changed; never, when nobody can change it.
+async fn moved(resources: &mut watch::Receiver<BTreeSet<String>>) {
+    if resources.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
