@@ -28,8 +28,8 @@ use crate::mcp::list::Source;
 use crate::mcp::members::Members;
 use crate::mcp::methods::{self, Kind, List, Method};
 use crate::mcp::template;
-use crate::upstream::Upstreams;
 use crate::mcp::verbs::Verb;
+use crate::upstream::Upstreams;
 
 /// What a call is about.
 #[derive(Debug)]

@@ -149,7 +149,8 @@ impl Page<'_> {
             .iter()
             .map(|(server, reason)| serde_json::json!({ "server": server, "reason": reason }))
             .collect();
-        self.meta = (!parts.is_empty()).then(|| serde_json::json!({ UNAVAILABLE: parts }).to_string());
+        self.meta =
+            (!parts.is_empty()).then(|| serde_json::json!({ UNAVAILABLE: parts }).to_string());
         self
     }
 

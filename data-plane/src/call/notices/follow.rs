@@ -103,7 +103,8 @@ impl Follower {
             traceparent: None,
         };
         let (tell, accepted) = watch::channel(None);
-        let work = follow(self.upstreams.clone(), request, uris.clone(), (self.sender.clone(), tell));
+        let work =
+            follow(self.upstreams.clone(), request, uris.clone(), (self.sender.clone(), tell));
         Following { version, credentials, uris, accepted, task: tokio::spawn(work) }
     }
 
