@@ -43,6 +43,9 @@ pub enum Command {
     /// Who may administer.
     #[command(subcommand)]
     Operator(Operator),
+    /// Take something back, at once and everywhere.
+    #[command(subcommand)]
+    Revoke(Revoke),
     /// Make a one-time token with which a new proxy joins.
     EnrolToken(EnrolToken),
     /// Approve what a server offers now.
@@ -107,7 +110,7 @@ pub struct Diff {
 #[derive(Debug, Args)]
 pub struct Target {
     /// Region, Group, Server, IdentityProvider, ServiceAccount, Role, RoleBinding, Policy, Limit,
-    /// Credential, Catalog or Definition; in any case.
+    /// Credential, Revocation, NodeRevocation, Catalog or Definition; in any case.
     #[arg(value_parser = kind)]
     pub kind: Kind,
     /// The group, for kinds that belong to one.
@@ -236,6 +239,102 @@ pub struct OperatorCreate {
     /// Print the token and nothing else.
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// See [`Command::Revoke`].
+#[derive(Debug, Subcommand)]
+pub enum Revoke {
+    /// One token of an identity provider, or one client certificate.
+    Token {
+        /// The token itself (it is hashed here and not sent), its SHA-256, or jti:ID. - reads the
+        /// token from standard input.
+        token: String,
+        /// How.
+        #[command(flatten)]
+        how: RevokeHow,
+    },
+    /// A session: sid of an identity provider's tokens, of the gateway's sign-in, or the session
+    /// of an MCP client, as audit records show it.
+    Session {
+        /// Its id.
+        id: String,
+        /// How.
+        #[command(flatten)]
+        how: RevokeHow,
+    },
+    /// A caller with everything that it presents: jwt:okta:alice, account:ci.
+    Principal {
+        /// Its id, as audit records show it.
+        id: String,
+        /// Only what was issued until now: whoever can log in again may come back.
+        #[arg(long)]
+        issued_until_now: bool,
+        /// How.
+        #[command(flatten)]
+        how: RevokeHow,
+    },
+    /// A server.
+    Server {
+        /// Its name.
+        name: String,
+        /// How.
+        #[command(flatten)]
+        how: RevokeHow,
+    },
+    /// A tool of a server.
+    Tool {
+        /// The server.
+        server: String,
+        /// The tool's own name there.
+        name: String,
+        /// How.
+        #[command(flatten)]
+        how: RevokeHow,
+    },
+    /// A policy: what it permits it permits no more; what it forbids stays forbidden.
+    Policy {
+        /// Its name.
+        name: String,
+        /// How.
+        #[command(flatten)]
+        how: RevokeHow,
+    },
+    /// A role binding.
+    RoleBinding {
+        /// Its name.
+        name: String,
+        /// How.
+        #[command(flatten)]
+        how: RevokeHow,
+    },
+    /// An API token of a service account, for good.
+    ApiToken(TokenRevoke),
+    /// A proxy: its stream ends, its certificate is not renewed, other proxies refuse it.
+    Node {
+        /// Its name, as `nodes` shows it.
+        name: String,
+        /// For people: why.
+        #[arg(long)]
+        because: Option<String>,
+    },
+}
+
+/// How something is revoked. `delete revocation` gives it back.
+#[derive(Debug, Args)]
+pub struct RevokeHow {
+    /// The group.
+    #[arg(short, long)]
+    pub group: String,
+    /// Hours until it ends by itself. A token given as such ends when the token would; sessions
+    /// and hashes end after 24 hours; all else does not.
+    #[arg(long)]
+    pub hours: Option<u32>,
+    /// For people: why.
+    #[arg(long)]
+    pub because: Option<String>,
+    /// Whether to wait.
+    #[command(flatten)]
+    pub wait: Wait,
 }
 
 /// See [`Command::EnrolToken`].

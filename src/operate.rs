@@ -7,6 +7,7 @@ mod get;
 mod lines;
 mod nodes;
 mod operators;
+mod revoke;
 mod tokens;
 
 use std::fmt::Write as _;
@@ -32,6 +33,7 @@ pub async fn run(client: &Client, command: Command) -> anyhow::Result<String> {
         Command::Operator(Operator::Create(args)) => operators::create(client, args).await,
         Command::Operator(Operator::List(output)) => operators::list(client, output.output).await,
         Command::Operator(Operator::Revoke { id }) => operators::revoke(client, &id).await,
+        Command::Revoke(what) => revoke::revoke(client, what).await,
         Command::EnrolToken(args) => tokens::enrol(client, args).await,
         Command::Pin(args) => pin(client, args).await,
         Command::Audit(_) | Command::Connect(_) | Command::Dev(_) => {

@@ -128,7 +128,8 @@ pub fn admit(current: &Current, proposal: &Proposal) -> Result<Plan, Refused> {
 pub fn stand_ins(set: &ResourceSet) -> Secrets {
     // As long as a sealing key, and good for a header.
     let stand_in = Arc::new(Secret::new(vec![b'x'; 32]));
-    let holders = set.kinds_by_group().filter(|(kind, _)| *kind == Kind::Credential);
+    let held = |kind: Kind| matches!(kind, Kind::Credential | Kind::IdentityProvider);
+    let holders = set.kinds_by_group().filter(|(kind, _)| held(*kind));
     let grouped = holders.flat_map(|(kind, group)| set.of_kind(kind, Some(group)));
     grouped
         .chain(set.of_kind(Kind::Keyring, None))

@@ -13,6 +13,7 @@ pub mod openapi;
 mod operators;
 pub mod problem;
 mod read;
+mod revocations;
 pub mod route;
 mod tokens;
 

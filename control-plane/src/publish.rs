@@ -180,6 +180,19 @@ struct Service {
     drain: Watch,
 }
 
+/// What a node is told that an operator has revoked.
+const CUT_OFF: &str = "this node is cut off by an operator";
+
+impl Service {
+    fn not_cut_off(&self, peer: &Identity) -> Result<(), Status> {
+        if self.shared.regions.revoked(&peer.id.node) {
+            tracing::warn!(node = %peer.id, "a node that is cut off was turned away");
+            return Err(Status::permission_denied(CUT_OFF));
+        }
+        Ok(())
+    }
+}
+
 type Frames = Pin<Box<dyn Stream<Item = Result<v1::PlaneFrame, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -197,6 +210,10 @@ impl SyncService for Service {
             .await
             .inspect_err(|error| tracing::warn!(%error, "a node was not enrolled"))
             .map_err(|e| refused(&e))?;
+        if self.shared.regions.revoked(&id.node) {
+            tracing::warn!(node = %id, "a node that is cut off was not enrolled");
+            return Err(Status::permission_denied(CUT_OFF));
+        }
         tracing::info!(node = %id, "a node was enrolled");
         Ok(Response::new(v1::EnrolResponse {
             certificate: certificate.to_vec().into(),
@@ -211,6 +228,7 @@ impl SyncService for Service {
         request: Request<v1::RenewRequest>,
     ) -> Result<Response<v1::RenewResponse>, Status> {
         let peer = peer(&request)?;
+        self.not_cut_off(&peer)?;
         let v1::RenewRequest { certificate_request } = request.into_inner();
         let renewed = self.shared.parts.enrolment.renew(&peer.id, &certificate_request);
         let Enrolled { id, certificate } = renewed.map_err(|e| refused(&e))?;
@@ -229,6 +247,7 @@ impl SyncService for Service {
         if peer.not_after <= self.shared.unix() {
             return Err(Status::unauthenticated("the certificate has ended: renew it"));
         }
+        self.not_cut_off(&peer)?;
         let stream = stream::open(&self.shared, peer, request.into_inner(), self.drain.clone());
         Ok(Response::new(Box::pin(stream)))
     }

@@ -25,11 +25,12 @@ use weir_runtime::task;
 use weir_runtime::telemetry::LogLevel;
 use weir_runtime::tls::{self, ClientAuth, ServerCertificate};
 
+use crate::authorization::Front;
 use crate::config::{ConfigMetrics, Identity, State};
 use crate::decisions::Decisions;
 use crate::gateway::Gateway;
 use crate::hop::{self, Hop};
-use crate::keys::{KeyMetrics, Keys};
+use crate::keys::{Fetch, KeyMetrics, Keys};
 use crate::limits::Limits;
 use crate::listener::Listener;
 use crate::metrics::CallMetrics;
@@ -128,9 +129,11 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     let upstreams = upstream::Settings { extra_roots: roots.clone(), commands: commands(settings) };
     let upstreams = Upstreams::new(upstreams)?;
     parts.metrics.collector(UpstreamMetrics::new(upstreams.clone(), Arc::clone(&parts.config)));
+    let fetch: Arc<dyn Fetch> = Arc::new(Fetcher::new(&roots)?);
     let gateway = Arc::new(Gateway {
         config: Arc::clone(&parts.config),
-        keys: Keys::new(Arc::new(Fetcher::new(&roots)?), KeyMetrics::register(&parts.metrics)),
+        front: Front::new(Arc::clone(&fetch)),
+        keys: Keys::new(fetch, KeyMetrics::register(&parts.metrics)),
         decisions: decisions(&parts.metrics),
         limits: Limits::default(),
         upstreams,
@@ -282,7 +285,8 @@ impl Bound {
         }
         let upstreams = self.gateway.upstreams.clone();
         if let Some(hop) = self.hop {
-            let serve = hop.serve(self.gateway.hop.clone(), self.drain.watch());
+            let config = Arc::clone(&self.gateway.config);
+            let serve = hop.serve(self.gateway.hop.clone(), config, self.drain.watch());
             task::essential("hop", &self.drain, serve);
         }
         task::essential("listener", &self.drain, self.listener.serve(self.gateway));

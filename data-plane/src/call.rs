@@ -56,7 +56,7 @@ where
     let (head, body) = request.into_parts();
     let snapshot = gateway.config.current();
     if authorization::concerns(head.uri.path()) {
-        return Box::pin(authorization::serve(gateway, conn, &head, &snapshot)).await;
+        return Box::pin(authorization::serve(gateway, conn, (&head, body), &snapshot)).await;
     }
     let endpoint = endpoint::find(head.uri.path(), &snapshot);
     let record = match Record::open(gateway, conn, &snapshot, endpoint.as_ref().ok()) {
@@ -127,7 +127,7 @@ where
     record.called(&call);
 
     let now = gateway.now_secs();
-    let who = authenticate::caller(gateway, (conn, head), endpoint, now).await?;
+    let who = authenticate::caller(gateway, (conn, head), (endpoint, &snapshot.sealing), now).await?;
     record.by(&who);
 
     let sealer = gateway.sealer(snapshot);

@@ -14,7 +14,7 @@ use weir_model::snapshot::{GroupView, Snapshot};
 use weir_runtime::clock::SharedClock;
 use weir_runtime::drain::Watch;
 
-use crate::authorization::metadata;
+use crate::authorization::{Front, metadata};
 use crate::call::authenticate;
 use crate::call::client::{Client, reported_name};
 use crate::call::endpoint::{self, Endpoint};
@@ -39,6 +39,8 @@ pub struct Gateway {
     pub config: Arc<State>,
     /// Verifies tokens.
     pub keys: Keys,
+    /// Signs people in, for clients of groups that want that.
+    pub front: Front,
     /// Decisions made before.
     pub decisions: Arc<Decisions>,
     /// Rates and concurrency.

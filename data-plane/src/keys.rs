@@ -12,6 +12,7 @@
 mod claims;
 mod jwks;
 mod metrics;
+mod sign_in;
 mod source;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use weir_model::secret::equal_in_constant_time;
 use weir_model::snapshot::{GroupView, ProviderView};
 
 pub use metrics::KeyMetrics;
+pub use sign_in::SignedIn;
 pub use source::{Fetch, SourceStatus};
 
 use claims::Claims;
@@ -49,6 +51,7 @@ pub struct Keys {
 #[derive(Debug, Clone)]
 struct Refused {
     refusal: Refusal,
+    from: i64,
     until: i64,
 }
 
@@ -99,7 +102,7 @@ impl Keys {
             }
             self.verified.invalidate(&key);
         }
-        if let Some(hit) = self.refused.get(&key).filter(|hit| now < hit.until) {
+        if let Some(hit) = self.refused.get(&key).filter(|r| (r.from..r.until).contains(&now)) {
             self.metrics.token(TokenResult::CachedRefusal);
             return Err(hit.refusal);
         }
@@ -114,7 +117,8 @@ impl Keys {
                 if lasts(&refusal) {
                     let secs = i64::try_from(bounds::REFUSED_TOKEN_SECS).unwrap_or(0);
                     let until = now.saturating_add(secs);
-                    self.refused.insert(key, Refused { refusal: refusal.clone(), until });
+                    let refused = Refused { refusal: refusal.clone(), from: now, until };
+                    self.refused.insert(key, refused);
                 }
                 Err(refusal)
             }
@@ -130,20 +134,6 @@ impl Keys {
         provider: &IdentityProvider,
     ) -> Result<Arc<serde_json::Value>, String> {
         self.sources.get(provider).describe().await
-    }
-
-    /// The claims of a JWT of this provider whose signature fits. Who it is for, and until when,
-    /// is for the caller to judge.
-    ///
-    /// # Errors
-    /// `TokenInvalid` or `IdentityUnavailable`.
-    pub async fn signed_claims(
-        &self,
-        token: &str,
-        provider: &IdentityProvider,
-    ) -> Result<serde_json::Map<String, serde_json::Value>, Refusal> {
-        let source = self.sources.get(provider);
-        Ok(verify_signature(token, &source, provider).await?.0.into_map())
     }
 
     /// Fetches the keys of a group's providers, so that the first call need not wait.

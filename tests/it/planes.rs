@@ -326,3 +326,65 @@ async fn two_replicas_on_one_etcd_and_two_proxies_agree() {
     .await;
     assert!(agree, "{shown}");
 }
+
+/// Everything that one command takes back, at two proxies, and how long it took: the time is
+/// printed (`cargo test -p weir --test it revok -- --nocapture`), not asserted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_revoked_is_refused_at_every_proxy() {
+    let folder = TempDir::new().unwrap();
+    let at = folder.path();
+    let store = vec![("WEIR_CP_STORE__PATH", at.join("store").display().to_string())];
+    let control = Control::new(at, "control", store);
+    let _running = control.start();
+    let admin = control.token().await;
+    control.weir(&admin, &["apply", "-f", path(&documents(at, &upstream().await))]).await;
+    let agent = control.weir(&admin, &["token", "create", "ci", "-g", "acme", "--quiet"]).await;
+    let agent = agent.trim();
+    let mut proxies = Vec::new();
+    for name in ["proxy-1", "proxy-2"] {
+        let join = control.weir(&admin, &["enrol-token", "--region", "eu", "--quiet"]).await;
+        let proxy = Proxy::new(at, name, &[&control], join.trim());
+        let process = proxy.start();
+        proxy.answers(agent, true).await;
+        proxies.push((proxy, process));
+    }
+    let mut report = String::new();
+    for what in [
+        &["principal", "account:ci"][..],
+        &["server", "bench"],
+        &["tool", "bench", "echo"],
+        &["role-binding", "ci"],
+    ] {
+        let args = [&["revoke"], what, &["-g", "acme"]].concat();
+        let begun = std::time::Instant::now();
+        let told = control.weir(&admin, &args).await;
+        let command = begun.elapsed();
+        for (proxy, _) in &proxies {
+            proxy.answers(agent, false).await;
+        }
+        report += &format!("{what:?}: {command:?} for the command, {:?} in all\n", begun.elapsed());
+        let name = told.split("delete revocation ").nth(1).unwrap().split(' ').next().unwrap();
+        control.weir(&admin, &["delete", "revocation", name, "-g", "acme"]).await;
+        for (proxy, _) in &proxies {
+            proxy.answers(agent, true).await;
+        }
+    }
+    println!("{report}");
+
+    control.weir(&admin, &["revoke", "node", "proxy-2"]).await;
+    let cut_off = eventually(BOUND, async || {
+        let shown = control.weir(&admin, &["nodes", "-o", "json"]).await;
+        let nodes: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        let nodes = nodes["nodes"].as_array().unwrap().clone();
+        nodes.iter().all(|node| node["connected"] == (node["name"] == "proxy-1"))
+    })
+    .await;
+    assert!(cut_off, "a node that is cut off is still connected");
+    control.weir(&admin, &["delete", "noderevocation", "proxy-2"]).await;
+    let back = eventually(BOUND, async || {
+        let shown = control.weir(&admin, &["nodes", "-o", "json"]).await;
+        shown.matches("\"connected\": true").count() == 2
+    })
+    .await;
+    assert!(back, "a node that was let in again does not come back");
+}

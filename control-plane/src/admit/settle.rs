@@ -3,7 +3,9 @@
 
 use std::collections::HashSet;
 
-use weir_model::resource::{Credential, Document, FieldError, Resource, ServiceAccount, Spec};
+use weir_model::resource::{
+    Credential, Document, FieldError, Resource, SecretRef, ServiceAccount, Spec,
+};
 use weir_model::secret::{Secret, equal_in_constant_time};
 use weir_model::snapshot::Secrets;
 
@@ -29,7 +31,17 @@ pub(super) fn document(
     if let (Spec::Credential(new), Some(Spec::Credential(old))) =
         (&mut spec, stored.map(|stored| &stored.spec))
     {
-        changed |= keep_equal_secret(new, old, &mut secrets, opened);
+        let (Credential::Header(new), Credential::Header(old)) = (new, old);
+        changed |= keep_equal_secret(&mut new.value, &old.value, &mut secrets, opened);
+    }
+    if let (Spec::IdentityProvider(new), Some(Spec::IdentityProvider(old))) =
+        (&mut spec, stored.map(|stored| &stored.spec))
+    {
+        let new = new.sign_in.as_mut().and_then(|client| client.client_secret.as_mut());
+        let old = old.sign_in.as_ref().and_then(|client| client.client_secret.as_ref());
+        if let (Some(new), Some(old)) = (new, old) {
+            changed |= keep_equal_secret(new, old, &mut secrets, opened);
+        }
     }
     if let (Spec::ServiceAccount(new), Tokens::AsStored) = (&mut spec, tokens) {
         let old = match stored.map(|stored| &stored.spec) {
@@ -71,23 +83,22 @@ fn borrowed_secrets(document: &Document, stored: Option<&Resource>) -> Result<()
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-/// True when the new credential now refers to the stored secret, since it is the same.
+/// True when the new document now refers to the stored secret, since it is the same.
 fn keep_equal_secret(
-    new: &mut Credential,
-    old: &Credential,
+    new: &mut SecretRef,
+    old: &SecretRef,
     secrets: &mut Vec<(String, Secret<String>)>,
     opened: &Secrets,
 ) -> bool {
-    let (Credential::Header(new), Credential::Header(old)) = (new, old);
-    let Some(at) = secrets.iter().position(|(id, _)| *id == new.value.secret) else {
+    let Some(at) = secrets.iter().position(|(id, _)| *id == new.secret) else {
         return false;
     };
-    let same = opened.get(&old.value.secret).is_some_and(|stored| {
+    let same = opened.get(&old.secret).is_some_and(|stored| {
         equal_in_constant_time(stored.expose(), secrets[at].1.expose().as_bytes())
     });
     if same {
         secrets.remove(at);
-        new.value = old.value.clone();
+        *new = old.clone();
     }
     same
 }

@@ -6,7 +6,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use super::guard::{Guarded, guard};
-use super::{Api, apply, fleet, openapi, operators, read, tokens};
+use super::{Api, apply, fleet, openapi, operators, read, revocations, tokens};
 use crate::operator::Role;
 
 /// Who may use a route.
@@ -68,7 +68,9 @@ pub const ROUTES: &[Route] = &[
     route("DELETE", "/v1/resources/{kind}/{group}/{name}", "admin.delete", VIEWER).recorded(),
     route("POST", ACCOUNT_TOKENS, "admin.token.mint", EDITOR).recorded(),
     route("DELETE", ACCOUNT_TOKEN, "admin.token.revoke", EDITOR).recorded(),
+    route("POST", "/v1/groups/{group}/revocations", "admin.revoke", EDITOR).recorded(),
     route("GET", "/v1/nodes", "admin.nodes", VIEWER),
+    route("POST", "/v1/nodes/{node}/revocation", "admin.node.revoke", ADMIN).recorded(),
     route("POST", "/v1/enrolment-tokens", "admin.enrolment.mint", ADMIN).recorded(),
     route("GET", "/v1/enrolment-tokens", "admin.enrolment.list", ADMIN),
     route("DELETE", "/v1/enrolment-tokens/{id}", "admin.enrolment.revoke", ADMIN).recorded(),
@@ -98,7 +100,9 @@ fn handlers() -> Vec<MethodRouter<Api>> {
         delete(apply::delete_grouped),
         post(tokens::mint),
         delete(tokens::revoke),
+        post(revocations::revoke),
         get(fleet::nodes),
+        post(revocations::revoke_node),
         post(fleet::mint_enrolment),
         get(fleet::list_enrolments),
         delete(fleet::revoke_enrolment),

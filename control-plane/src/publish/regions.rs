@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use weir_model::id::Name;
+use weir_model::resource::{Kind, ResourceKey};
 use weir_model::sync::publisher::View;
 
 use crate::index::{Indexed, Newest};
@@ -37,6 +38,12 @@ impl Regions {
             Feed { known: VecDeque::from([Arc::clone(&view)]), tell: watch::Sender::new(view) }
         });
         (feed.tell.subscribe(), feed.known.iter().cloned().collect())
+    }
+
+    /// True for a node that is cut off.
+    pub(super) fn revoked(&self, node: &Name) -> bool {
+        let key = ResourceKey::global(Kind::NodeRevocation, node.as_str());
+        self.newest.borrow().set.get(&key).is_some()
     }
 
     /// Follows the configuration, for ever.

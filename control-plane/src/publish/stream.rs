@@ -152,6 +152,9 @@ impl Link {
                 actions
             }
             Turn::View => {
+                if self.shared.regions.revoked(&self.peer.id.node) {
+                    return Err(Status::permission_denied(super::CUT_OFF));
+                }
                 let view = self.views.borrow_and_update().clone();
                 self.machine.on_change(view, now)
             }

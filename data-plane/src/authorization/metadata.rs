@@ -22,6 +22,11 @@ pub fn endpoint_of<'a>(path: &'a str, snapshot: &Snapshot) -> Option<std::borrow
     path.strip_suffix(WELL_KNOWN).filter(|rest| rest.len() > 1).map(Into::into)
 }
 
+/// True when the gateway is the group's authorization server.
+pub fn signs_in(group: &GroupView) -> bool {
+    group.spec.sign_in.is_some() && group.providers.iter().any(|p| p.spec.sign_in.is_some())
+}
+
 /// The group, when there is one and no other.
 pub fn only_group(snapshot: &Snapshot) -> Option<&GroupView> {
     let mut groups = snapshot.groups.values();
@@ -41,7 +46,11 @@ pub fn resource_url(base: &str, endpoint: &str) -> String {
 /// The metadata of an endpoint of a group. `resource` is always the URL that the client used:
 /// clients refuse metadata that names another one, be it by a slash.
 pub fn document(group: &GroupView, base: &str, endpoint: &str) -> Bytes {
-    let mut issuers: Vec<&str> = group.providers.iter().map(|p| p.spec.issuer.as_str()).collect();
+    let own = base.trim_end_matches('/');
+    let mut issuers: Vec<&str> = match signs_in(group) {
+        true => vec![own],
+        false => group.providers.iter().map(|p| p.spec.issuer.as_str()).collect(),
+    };
     issuers.sort_unstable();
     issuers.dedup();
     let mut document = json!({

@@ -14,6 +14,7 @@ use weir_model::snapshot::GroupView;
 use super::endpoint::Endpoint;
 use super::inbound::Conn;
 use crate::authorization::metadata;
+use crate::authorization::own::{self, Keyring};
 use crate::gateway::Gateway;
 
 /// Finds out who calls an endpoint.
@@ -24,13 +25,28 @@ use crate::gateway::Gateway;
 pub async fn caller(
     gateway: &Gateway,
     (conn, head): (&Conn, &Parts),
-    endpoint: &Endpoint,
+    (endpoint, keyring): (&Endpoint, &Keyring),
     now: i64,
 ) -> Result<Arc<Principal>, Refusal> {
-    let Some(token) = token(&head.headers)? else { return nobody(&endpoint.group) };
+    let group = &endpoint.group;
+    let Some(token) = token(&head.headers)? else { return nobody(group) };
     let resource = gateway.site.own_url(conn, head);
     let resource = resource.map(|base| metadata::resource_url(&base, head.uri.path()));
-    gateway.keys.verify(token, (&endpoint.group, resource.as_deref()), now).await
+    let who = match own::looks_like_ours(token) {
+        true => gateway.front.verify(token, (group, resource.as_deref()), keyring, now)?,
+        false => gateway.keys.verify(token, (group, resource.as_deref()), now).await?,
+    };
+    not_revoked(group, &who, now)?;
+    Ok(who)
+}
+
+/// # Errors
+/// `TokenRevoked`, when an operator took back what the caller came in with, or the caller.
+pub fn not_revoked(group: &GroupView, who: &Principal, now: i64) -> Result<(), Refusal> {
+    match group.withdrawn.caller(who, now) {
+        Some(name) => Err(Refusal::new(Reason::TokenRevoked, format!("by Revocation {name}"))),
+        None => Ok(()),
+    }
 }
 
 /// Who calls without a token.
@@ -121,9 +137,10 @@ pub fn challenge(
 ) -> Option<HeaderValue> {
     let error = match reason {
         Reason::Unauthenticated => None,
-        Reason::TokenInvalid | Reason::TokenExpired | Reason::TokenAudience => {
-            Some("invalid_token")
-        }
+        Reason::TokenInvalid
+        | Reason::TokenExpired
+        | Reason::TokenAudience
+        | Reason::TokenRevoked => Some("invalid_token"),
         Reason::InsufficientScope => Some("insufficient_scope"),
         _ => return None,
     };

@@ -90,6 +90,18 @@ pub struct About {
     pub obligations: Vec<(String, String)>,
 }
 
+impl Denial {
+    /// No leave for anybody: an operator took the target back.
+    pub fn revoked(action: Action, by: &Name) -> Self {
+        let reason = match action {
+            Action::UseServer => Reason::UnknownEndpoint,
+            _ => Reason::UnknownTarget,
+        };
+        let refusal = Refusal::new(reason, format!("revoked by Revocation {by}"));
+        Self { refusal, rules: vec![format!("revocation:{by}").into()], scope: None }
+    }
+}
+
 impl From<Denial> for Refusal {
     fn from(denial: Denial) -> Self {
         denial.refusal

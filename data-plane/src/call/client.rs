@@ -112,6 +112,9 @@ pub fn identify(
             if sealing.ended.contains(&session.nonce) {
                 return Err(session::unknown("ended by its client"));
             }
+            if endpoint.group.withdrawn.session(&session.nonce, sealing.now).is_some() {
+                return Err(session::unknown("revoked by an operator"));
+            }
             of_session(session, &principal)
         }
     }

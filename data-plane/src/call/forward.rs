@@ -25,7 +25,7 @@ use super::resolve::Errand;
 use super::respond::Answer;
 use super::sight::Sight;
 use super::validate;
-use super::watched::Watched;
+use super::watched::{self, Watched};
 use crate::mcp::adapt::Adapt;
 use crate::mcp::discover::About;
 use crate::mcp::envelope::utf8;
@@ -171,12 +171,13 @@ async fn request(
         },
     };
     let version = outgoing.target().version.name.clone();
-    let watch = Watched::call(scope, gateway, outgoing.target());
+    let mut watch = Watched::call(scope, gateway, outgoing.target());
     let (mut outbound, ticket) = outgoing.into_outbound(scope, method);
     outbound.traceparent = record.sends(super::credential::traceparent(scope.call));
     let exchange = tokio::select! {
         exchange = gateway.upstreams.call(outbound) => exchange?,
         () = cancelled(cancellable.as_ref()) => return Err(Reason::Cancelled.into()),
+        () = watch.over() => return Err(watched::withdrawn()),
     };
     record.facts.back_revision = Some(exchange.back_revision.clone());
     let finish = finish.back(&exchange.back_revision);
@@ -194,6 +195,7 @@ async fn request(
     let first = tokio::select! {
         first = tokio::time::timeout(patience, messages.recv()) => first,
         () = cancelled(cancellable.as_ref()) => return Err(Reason::Cancelled.into()),
+        () = watch.over() => return Err(watched::withdrawn()),
     };
     let first = match first {
         Ok(Some(Ok(message @ (Message::Result(_) | Message::Error(_))))) if collapse => {

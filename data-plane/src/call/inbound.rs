@@ -203,7 +203,7 @@ fn bodiless<'a>(
 }
 
 /// The whole body, at most [`bounds::REQUEST_BODY_BYTES_MAX`] within [`bounds::BODY_READ_MS`].
-async fn read_body<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Refusal>
+pub async fn read_body<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Refusal>
 where
     B: Body<Data = Bytes> + Unpin,
 {

@@ -114,6 +114,10 @@ impl Record {
         self.facts.principal = Some(who.id());
         self.facts.proof = Some(who.proof);
         self.facts.credential = who.credential.as_deref().map(str::to_owned);
+        if let Some(token) = &who.token {
+            self.facts.session.clone_from(&token.session);
+            self.facts.token.clone_from(&token.id);
+        }
         self.mark(Mark::Authenticated);
     }
 
@@ -121,6 +125,9 @@ impl Record {
     pub fn with(&mut self, client: &Client) {
         self.facts.front_revision = Some(client.revision.to_string());
         self.facts.client = client.info.as_deref().map(utf8).and_then(client_name);
+        if let Some(session) = &client.session {
+            self.facts.session = Some(session.nonce.clone());
+        }
     }
 
     /// On what.

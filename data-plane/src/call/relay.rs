@@ -21,7 +21,7 @@ use super::http_sse::Open;
 use super::record::Record;
 use super::reserve::Held;
 use super::respond::{self, Answer};
-use super::watched::Watched;
+use super::watched::{self, Watched};
 use crate::mcp::sse::{self, Frame};
 use crate::sessions::Cancellable;
 use crate::upstream::{Exchange, Message, Messages};
@@ -282,10 +282,7 @@ impl Flow {
             Event::Frame(Some(frame)) => Step::Send(Frame::Message(frame)),
             Event::Frame(None) => Step::End(Outcome::Success),
             Event::Cancelled => self.refused(&Reason::Cancelled.into()),
-            Event::Over if !self.endless => self.refused(&Refusal::new(
-                Reason::Denied,
-                "the right to this call was withdrawn while it ran",
-            )),
+            Event::Over if !self.endless => self.refused(&watched::withdrawn()),
             Event::Over => match &self.farewell {
                 Some(raw) => Step::Last(self.envelope("result", raw), Outcome::Success),
                 None => Step::End(Outcome::Success),

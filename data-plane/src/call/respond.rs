@@ -273,6 +273,7 @@ fn status(reason: Reason, reply: &Reply) -> StatusCode {
         | Reason::TokenInvalid
         | Reason::TokenExpired
         | Reason::TokenAudience
+        | Reason::TokenRevoked
         | Reason::IdentityUnavailable
         | Reason::InsufficientScope
         | Reason::UnknownEndpoint => false,

@@ -33,6 +33,9 @@ pub struct Sight {
 impl Sight {
     /// True when the rules might allow it, whatever the arguments will be.
     pub fn may(&self, server: &Name, action: Action, target: &str, hints: Hints) -> bool {
+        if self.withdrawn(server, action, target).is_some() {
+            return false;
+        }
         let question = self.question(server, action, target, hints);
         authorize::may_see(&self.decisions, &self.group.rules, &question, &self.identity)
     }
@@ -48,6 +51,9 @@ impl Sight {
         (target, hints): (&str, Hints),
         arguments: Option<&Value>,
     ) -> Result<Permit, Denial> {
+        if let Some(name) = self.withdrawn(server, action, target) {
+            return Err(Denial::revoked(action, name));
+        }
         let question = Question { arguments, ..self.question(server, action, target, hints) };
         authorize::decide(&self.decisions, &self.group.rules, &question, &self.identity)
     }
@@ -65,6 +71,11 @@ impl Sight {
                 .hint("The rules of the group do not allow this call with these arguments.");
             Stop::denied(denial, told).keeping(arguments)
         })
+    }
+
+    /// The revocation that a target falls under.
+    pub fn withdrawn(&self, server: &Name, action: Action, target: &str) -> Option<&Name> {
+        self.group.withdrawn.target(server, action, target, self.context.now)
     }
 
     fn question<'a>(

@@ -11,7 +11,7 @@ use weir_model::bounds;
 use weir_model::id::{Name, Revision};
 use weir_model::policy::Action;
 use weir_model::principal::{Principal, Proof};
-use weir_model::reason::Refusal;
+use weir_model::reason::{Reason, Refusal};
 use weir_model::snapshot::{GroupView, Hints};
 
 use super::Gateway;
@@ -29,6 +29,7 @@ pub struct Watched {
     config: Arc<State>,
     sight: Sight,
     server: Option<Name>,
+    session: Option<String>,
     /// What the call is about.
     target: Option<Subject>,
     _counted: Option<OpenStream>,
@@ -58,6 +59,7 @@ impl Watched {
             config: Arc::clone(&gateway.config),
             sight: scope.sight.clone(),
             server: scope.endpoint.server.clone(),
+            session: session(scope),
             target: None,
             _counted: Some(gateway.streams.open(&who.id())?),
         })
@@ -66,12 +68,16 @@ impl Watched {
     /// The stream that answers a call on this target.
     pub fn call(scope: Scope<'_>, gateway: &Gateway, target: &Upstream) -> Self {
         let name = target.name.clone().unwrap_or_default();
+        let mut revisions = gateway.config.subscribe();
+        // What was withdrawn since the call took its snapshot counts too.
+        revisions.mark_changed();
         Self {
             until: None,
-            revisions: gateway.config.subscribe(),
+            revisions,
             config: Arc::clone(&gateway.config),
             sight: scope.sight.clone(),
             server: Some(target.server.name.clone()),
+            session: session(scope),
             target: Some(Subject { action: target.action, name, hints: target.hints() }),
             _counted: None,
         }
@@ -102,8 +108,18 @@ impl Watched {
         };
         group.quarantined.is_none()
             && known(group, &self.sight.who)
+            && !self.taken_back(group)
             && self.server.as_ref().is_none_or(allowed)
             && self.still_granted()
+    }
+
+    /// True when an operator took the caller, its token or its session back. The clock is that of
+    /// the call's beginning, which makes a revocation last longer, not shorter.
+    fn taken_back(&self, group: &GroupView) -> bool {
+        let now = self.sight.context.now;
+        let session = self.session.as_deref();
+        group.withdrawn.caller(&self.sight.who, now).is_some()
+            || session.is_some_and(|session| group.withdrawn.session(session, now).is_some())
     }
 
     /// As far as it can be told without the arguments, which were judged when the call began.
@@ -111,6 +127,15 @@ impl Watched {
         let (Some(server), Some(subject)) = (&self.server, &self.target) else { return true };
         self.sight.may(server, subject.action, &subject.name, subject.hints)
     }
+}
+
+fn session(scope: Scope<'_>) -> Option<String> {
+    scope.client.session.as_ref().map(|session| session.nonce.clone())
+}
+
+/// The refusal of a call whose right was withdrawn while it ran.
+pub fn withdrawn() -> Refusal {
+    Refusal::new(Reason::Denied, "the right to this call was withdrawn while it ran")
 }
 
 async fn at(end: Option<Instant>) {

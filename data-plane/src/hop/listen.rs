@@ -20,6 +20,7 @@ use weir_runtime::drain::Watch;
 
 use super::wire::{self, PATIENCE};
 use super::{Body, Cut, Hop, Lost, tls};
+use crate::config::State;
 
 /// A bound socket.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ impl Listener {
     ///
     /// # Errors
     /// When this proxy has no certificate that can be shown.
-    pub async fn serve(self, hop: Hop, drain: Watch) -> anyhow::Result<()> {
+    pub async fn serve(self, hop: Hop, config: Arc<State>, drain: Watch) -> anyhow::Result<()> {
         let identity = hop.0.identity.as_ref().context("the hop needs an enrolled node")?;
         let tls = TlsAcceptor::from(tls::server(identity).context("hop.address")?);
         let room = Arc::new(Semaphore::new(bounds::HOP_CONNECTIONS_MAX));
@@ -67,9 +68,10 @@ impl Listener {
                 continue;
             };
             let (hop, tls, drain) = (hop.clone(), tls.clone(), drain.clone());
+            let config = Arc::clone(&config);
             tokio::spawn(async move {
                 tokio::select! {
-                    ended = connection(hop, tls, socket) => if let Err(error) = ended {
+                    ended = connection(hop, config, tls, socket) => if let Err(error) = ended {
                         tracing::debug!(%peer, %error, "a proxy's connection ended");
                     },
                     () = drain.immediate() => {}
@@ -80,7 +82,12 @@ impl Listener {
     }
 }
 
-async fn connection(hop: Hop, tls: TlsAcceptor, socket: TcpStream) -> anyhow::Result<()> {
+async fn connection(
+    hop: Hop,
+    config: Arc<State>,
+    tls: TlsAcceptor,
+    socket: TcpStream,
+) -> anyhow::Result<()> {
     socket.set_nodelay(true)?;
     let limit = Duration::from_millis(bounds::HOP_CONNECT_MS);
     let stream = tokio::time::timeout(limit, tls.accept(socket)).await??;
@@ -88,8 +95,15 @@ async fn connection(hop: Hop, tls: TlsAcceptor, socket: TcpStream) -> anyhow::Re
     let node = shown.and_then(tls::node_of).context("the certificate names no node")?;
     tracing::debug!(%node, "a proxy has connected");
     let service = service_fn(move |request: Request<Incoming>| {
+        // Asked anew each time: a node may be cut off while it is connected.
+        let revoked = config.current().revoked_nodes.contains(&node.node);
         let hop = hop.clone();
-        async move { Ok::<_, Infallible>(answer(&hop, request).await) }
+        async move {
+            Ok::<_, Infallible>(match revoked {
+                true => wire::response(Err(Lost::Gone)),
+                false => answer(&hop, request).await,
+            })
+        }
     });
     http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

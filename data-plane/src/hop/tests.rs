@@ -62,7 +62,7 @@ async fn node(ca: &Ca, name: &str) -> Node {
     let identity = Some(Arc::new(ArcSwap::from_pointee(identity)));
     let hop = Hop::new(identity, Some(address), &Metrics::new());
     let (drain, watch) = drain::new(Duration::ZERO);
-    tokio::spawn(listener.serve(hop.clone(), watch));
+    tokio::spawn(listener.serve(hop.clone(), Arc::default(), watch));
     Node { hop, _drain: drain }
 }
 

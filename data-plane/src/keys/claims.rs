@@ -41,9 +41,14 @@ impl Claims {
         Self(claims)
     }
 
-    /// All of them.
-    pub(super) fn into_map(self) -> Map<String, Value> {
-        self.0
+    /// The claim of exactly that name.
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    /// What the person is a member of.
+    pub(super) fn memberships(&self, names: &ClaimNames) -> Result<Arc<[Arc<str>]>, Refusal> {
+        self.words(&names.memberships, false)
     }
 
     /// `iss`.

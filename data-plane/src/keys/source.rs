@@ -33,6 +33,19 @@ pub trait Fetch: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// A sentence for logs.
     async fn get_json(&self, url: &str, allow_private: bool) -> Result<Bytes, String>;
+
+    /// Posts a form, which may hold secrets; gives status and body of the answer, whatever they
+    /// are.
+    ///
+    /// # Errors
+    /// A sentence for logs. It quotes neither form nor answer.
+    async fn post_form(
+        &self,
+        url: &str,
+        allow_private: bool,
+        form: String,
+        authorization: Option<String>,
+    ) -> Result<(u16, Bytes), String>;
 }
 
 #[async_trait]
@@ -41,6 +54,18 @@ impl Fetch for Fetcher {
         let limit = Duration::from_millis(bounds::JWKS_FETCH_MS);
         let body = Fetcher::get_json(self, url, allow_private, bounds::JWKS_BYTES_MAX, limit).await;
         body.map_err(|error| error.to_string())
+    }
+
+    async fn post_form(
+        &self,
+        url: &str,
+        allow_private: bool,
+        form: String,
+        authorization: Option<String>,
+    ) -> Result<(u16, Bytes), String> {
+        let limits = (bounds::JWKS_BYTES_MAX, Duration::from_millis(bounds::JWKS_FETCH_MS));
+        let answer = Fetcher::post_form(self, (url, allow_private), form, authorization, limits);
+        answer.await.map_err(|error| error.to_string())
     }
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_LENGTH, USER_AGENT};
-use http::{Method, Request, Uri};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderValue, Method, Request, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use rustls_pki_types::CertificateDer;
 
@@ -70,6 +70,43 @@ impl Fetcher {
             .map_err(|error| FetchError::NotJson(error.to_string()))?;
         Ok(body)
     }
+
+    /// Posts a form; gives status and body of the answer, whatever they are, redirects included.
+    ///
+    /// # Errors
+    /// A [`FetchError`]; nothing is retried, since a code or refresh token may be in the form.
+    pub async fn post_form(
+        &self,
+        (url, allow_private): (&str, bool),
+        form: String,
+        authorization: Option<String>,
+        (max_bytes, timeout): (usize, Duration),
+    ) -> Result<(u16, Bytes), FetchError> {
+        let uri = checked(url, allow_private)?;
+        let client = if allow_private { &self.private } else { &self.public };
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(uri)
+            .header(ACCEPT, "application/json")
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(USER_AGENT, super::USER_AGENT_TEXT);
+        if let Some(authorization) = authorization {
+            let value = HeaderValue::try_from(authorization);
+            let mut value = value.map_err(|_| FetchError::Url("its credentials do not fit"))?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        let request = request
+            .body(Full::new(Bytes::from(form)))
+            .map_err(|_| FetchError::Url("it cannot be requested"))?;
+        let exchange = async {
+            let answer = client.request(request).await;
+            let answer = answer.map_err(|error| FetchError::Unreachable(root_cause(&error)))?;
+            let status = answer.status().as_u16();
+            Ok((status, bounded(answer.into_body(), max_bytes).await?))
+        };
+        tokio::time::timeout(timeout, exchange).await.map_err(|_| FetchError::Timeout)?
+    }
 }
 
 fn checked(url: &str, allow_private: bool) -> Result<Uri, FetchError> {
@@ -106,7 +143,11 @@ async fn get(client: &HttpClient, uri: Uri, max_bytes: usize) -> Result<Bytes, F
     if announced.is_some_and(|length: usize| length > max_bytes) {
         return Err(FetchError::TooLarge(max_bytes));
     }
-    match Limited::new(answer.into_body(), max_bytes).collect().await {
+    bounded(answer.into_body(), max_bytes).await
+}
+
+async fn bounded(body: hyper::body::Incoming, max_bytes: usize) -> Result<Bytes, FetchError> {
+    match Limited::new(body, max_bytes).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(FetchError::TooLarge(max_bytes)),
         Err(error) => Err(FetchError::Unreachable(root_cause(&*error))),

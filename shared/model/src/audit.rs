@@ -48,6 +48,11 @@ pub struct Facts {
     pub proof: Option<crate::principal::Proof>,
     /// OAuth client or API token id.
     pub credential: Option<String>,
+    /// The session: of an MCP client of an older revision, else `sid` of the token. What a
+    /// revocation can name.
+    pub session: Option<String>,
+    /// `jti` of the token: another thing that a revocation can name.
+    pub token: Option<String>,
     /// Self-reported client name and version.
     pub client: Option<String>,
     /// MCP revision of the client.

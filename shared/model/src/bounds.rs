@@ -54,6 +54,8 @@ pub const INSTRUCTIONS_BYTES_MAX: usize = 64 * 1024;
 pub const PRINCIPAL_ATTRIBUTES_MAX: usize = 512;
 /// API tokens of one service account.
 pub const API_TOKENS_MAX: usize = 64;
+/// Revocations of one group; what has ended is cleared away when the next one is made.
+pub const REVOCATIONS_MAX: usize = 2_000;
 /// Rules of one role.
 pub const ROLE_RULES_MAX: usize = 200;
 
@@ -179,6 +181,14 @@ pub const VERIFIED_TOKENS_MAX: u64 = 50_000;
 pub const REFUSED_TOKENS_MAX: u64 = 10_000;
 /// Seconds for which a token is remembered as refused.
 pub const REFUSED_TOKEN_SECS: u64 = 10;
+/// Metadata documents of clients that one proxy keeps.
+pub const CLIENT_DOCUMENTS_MAX: u64 = 1_000;
+/// Seconds for which a client's metadata document is kept, or that there is none.
+pub const CLIENT_DOCUMENT_SECS: u64 = 300;
+/// Codes, refresh tokens and sign-ins that one proxy remembers as used or ended.
+pub const SIGN_INS_MAX: u64 = 200_000;
+/// Seconds for which it does.
+pub const SIGN_IN_MEMORY_SECS: u64 = 24 * 3600;
 /// Keys of one JWKS.
 pub const JWKS_KEYS_MAX: usize = 100;
 /// Keys of one JWKS that are tried on one token (only tokens without a key id need more than one).

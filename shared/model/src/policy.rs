@@ -27,6 +27,7 @@ mod weaken;
 pub use cedar::SCHEMA;
 pub use pattern::{Pattern, Patterns};
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::id::{Digest, Name};
@@ -55,6 +56,8 @@ pub struct RuleSources<'a> {
     pub bindings: Vec<(&'a Name, &'a RoleBinding)>,
     /// By name.
     pub policies: Vec<(&'a Name, &'a Policy)>,
+    /// Policies that were revoked: they permit nothing any more, and forbid what they did.
+    pub powerless: BTreeSet<&'a Name>,
 }
 
 /// What a caller wants to do.
@@ -317,6 +320,9 @@ fn digest(sources: &RuleSources<'_>) -> Digest {
     }
     for (name, policy) in &sources.policies {
         push(b'p', name.as_str(), serde_json::to_vec(policy));
+    }
+    for name in &sources.powerless {
+        push(b'x', name.as_str(), Ok(Vec::new()));
     }
     Digest::of(&text)
 }

@@ -88,6 +88,7 @@ reasons! {
     TokenInvalid "token_invalid" Client 401 40101 false "Get a new token from the identity provider.";
     TokenExpired "token_expired" Client 401 40102 false "Refresh the token.";
     TokenAudience "token_audience" Client 401 40103 false "Ask the identity provider for a token with this endpoint as its audience.";
+    TokenRevoked "token_revoked" Client 401 40104 false "Log in again; an operator took this token, session or account back.";
     IdentityUnavailable "identity_unavailable" Config 503 50301 true "The identity provider's keys cannot be fetched; try again shortly.";
     InsufficientScope "insufficient_scope" Policy 403 40301 false "Ask for a token with the scope that the challenge names.";
     UnknownEndpoint "unknown_endpoint" Client 404 40400 false "Use an endpoint that the gateway serves: /{group}/mcp or /{group}/{server}/mcp.";

@@ -9,8 +9,10 @@ mod check;
 mod document;
 mod group;
 mod identity;
+mod revocation;
 mod server;
 mod set;
+mod sign_in;
 mod system;
 
 pub use access::{
@@ -23,8 +25,10 @@ pub use identity::{
     Algorithm, ApiTokenEntry, ClaimNames, ClaimOverrides, IdentityProvider, KeySource, Overage,
     Preset, ServiceAccount,
 };
+pub use revocation::{NodeRevocation, Revocation, Revoked, RevokedPrincipal, RevokedTool};
 pub use server::{HttpUpstream, Server, ServerVersion, StdioUpstream, TrafficShare, Upstream};
 pub use set::ResourceSet;
+pub use sign_in::{ProviderClient, SignIn, SignInClient};
 pub use system::{
     Catalog, CatalogEntry, Definition, DefinitionKind, Keyring, KeyringEntry, ObservedEra,
 };
@@ -61,6 +65,10 @@ pub enum Kind {
     Limit,
     /// What the gateway presents to an upstream.
     Credential,
+    /// Something of a group that may no longer be used.
+    Revocation,
+    /// A proxy that is cut off.
+    NodeRevocation,
     /// What a server version was seen to offer, and which of it is pinned. Written by the
     /// control plane from what proxies report.
     Catalog,
@@ -83,6 +91,8 @@ impl Kind {
         Self::Policy,
         Self::Limit,
         Self::Credential,
+        Self::Revocation,
+        Self::NodeRevocation,
         Self::Catalog,
         Self::Definition,
         Self::Keyring,
@@ -101,6 +111,8 @@ impl Kind {
             Self::Policy => "Policy",
             Self::Limit => "Limit",
             Self::Credential => "Credential",
+            Self::Revocation => "Revocation",
+            Self::NodeRevocation => "NodeRevocation",
             Self::Catalog => "Catalog",
             Self::Definition => "Definition",
             Self::Keyring => "Keyring",
@@ -114,7 +126,10 @@ impl Kind {
 
     /// True for kinds whose documents belong to a group.
     pub fn is_grouped(self) -> bool {
-        !matches!(self, Self::Region | Self::Group | Self::Definition | Self::Keyring)
+        !matches!(
+            self,
+            Self::Region | Self::Group | Self::NodeRevocation | Self::Definition | Self::Keyring
+        )
     }
 
     /// True for kinds that only the control plane itself writes; an apply of one is refused.
@@ -203,6 +218,10 @@ pub enum Spec {
     Limit(Limit),
     /// See [`Credential`].
     Credential(Credential),
+    /// See [`Revocation`].
+    Revocation(Revocation),
+    /// See [`NodeRevocation`].
+    NodeRevocation(NodeRevocation),
     /// See [`Catalog`].
     Catalog(Catalog),
     /// See [`Definition`].
@@ -252,6 +271,10 @@ impl Resource {
             Spec::Credential(Credential::Header(header)) => {
                 vec![("spec.header.value".to_owned(), &header.value)]
             }
+            Spec::IdentityProvider(IdentityProvider {
+                sign_in: Some(ProviderClient { client_secret: Some(secret), .. }),
+                ..
+            }) => vec![("spec.signIn.clientSecret".to_owned(), secret)],
             Spec::Keyring(ring) => {
                 let keys = ring.keys.iter().enumerate();
                 keys.map(|(i, key)| (format!("spec.keys[{i}].key"), &key.key)).collect()

@@ -10,11 +10,13 @@ mod catalog;
 mod compile;
 mod headers;
 mod tool;
+mod withdrawn;
 
 pub use headers::param_headers;
 pub use tool::{Hints, ParamHeader, ParamType, ToolView};
+pub use withdrawn::Withdrawn;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -42,6 +44,8 @@ pub struct Snapshot {
     pub groups: HashMap<Name, Arc<GroupView>>,
     /// Keys that seal sessions and cursors, newest first: id and 32 bytes.
     pub sealing: Vec<(String, Arc<Secret<Vec<u8>>>)>,
+    /// Proxies that are cut off, by name.
+    pub revoked_nodes: BTreeSet<Name>,
     /// What could not be used, and why. What is only half of a mistake (a region that nobody
     /// described, a binding for an account that does not exist) harms nobody and is not here.
     pub quarantined: BTreeMap<ResourceKey, String>,
@@ -108,6 +112,8 @@ pub struct GroupView {
     pub limits: Vec<(Name, Limit)>,
     /// Its credentials.
     pub credentials: HashMap<Name, Credential>,
+    /// What of it may no longer be used.
+    pub withdrawn: Withdrawn,
     /// True when nothing of it is wrong, so that the next compilation may take it over.
     sound: bool,
 }

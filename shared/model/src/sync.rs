@@ -214,6 +214,11 @@ impl UpdatePart {
 pub fn secret_ids(spec: &Spec) -> Vec<&str> {
     match spec {
         Spec::Credential(Credential::Header(header)) => vec![&header.value.secret],
+        Spec::IdentityProvider(provider) => {
+            let client = provider.sign_in.as_ref();
+            let secret = client.and_then(|client| client.client_secret.as_ref());
+            secret.into_iter().map(|secret| secret.secret.as_str()).collect()
+        }
         Spec::Keyring(keyring) => keyring.keys.iter().map(|k| k.key.secret.as_str()).collect(),
         _ => Vec::new(),
     }

@@ -123,7 +123,17 @@ struct Uid {
 struct Actor {
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<User>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<Session>,
     app_name: String,
+}
+
+#[derive(Serialize)]
+struct Session {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credential_uid: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -339,8 +349,13 @@ fn actor(facts: &Facts, cut: &mut Cut) -> Actor {
         },
         credential_uid: facts.credential.as_deref().map(|c| cut.peer(c, TEXT_CHARS_MAX)),
     });
+    let mut text = |t: &String| cut.peer(t, TEXT_CHARS_MAX);
+    let (uid, credential_uid) =
+        (facts.session.as_ref().map(&mut text), facts.token.as_ref().map(&mut text));
+    let session = (uid.is_some() || credential_uid.is_some())
+        .then_some(Session { uid, credential_uid });
     let client = facts.client.as_deref().unwrap_or("unknown");
-    Actor { user, app_name: cut.peer(client, TEXT_CHARS_MAX) }
+    Actor { user, session, app_name: cut.peer(client, TEXT_CHARS_MAX) }
 }
 
 fn resource(facts: &Facts, target: &str, cut: &mut Cut) -> Resource {

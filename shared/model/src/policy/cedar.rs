@@ -168,7 +168,11 @@ impl Cedar {
         });
         for (name, result) in compiled {
             match result {
-                Ok(rules) => rules.into_iter().for_each(|rule| cedar.put(rule)),
+                Ok(rules) => {
+                    let powerless = sources.powerless.contains(&name);
+                    let counts = |rule: &Rule| !powerless || rule.effect == Effect::Forbid;
+                    rules.into_iter().filter(counts).for_each(|rule| cedar.put(rule));
+                }
                 Err(why) => errors.push((RuleSource::Policy(name), why)),
             }
         }

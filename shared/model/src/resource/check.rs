@@ -6,6 +6,7 @@
 mod access;
 mod identity;
 mod place;
+mod revocation;
 mod server;
 mod system;
 mod text;
@@ -58,6 +59,8 @@ pub(super) fn spec(spec: &Spec) -> Found {
         Spec::Policy(spec) => access::policy(f, spec),
         Spec::Limit(spec) => access::limit(f, spec),
         Spec::Credential(spec) => access::credential(f, spec),
+        Spec::Revocation(spec) => revocation::revocation(f, spec),
+        Spec::NodeRevocation(spec) => revocation::node(f, spec),
         Spec::Catalog(spec) => system::catalog(f, spec),
         Spec::Definition(spec) => system::definition(f, spec),
         Spec::Keyring(spec) => system::keyring(f, spec),

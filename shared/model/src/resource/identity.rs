@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ProviderClient;
 use crate::id::Digest;
 
 /// An OIDC issuer that a group trusts.
@@ -30,6 +31,10 @@ pub struct IdentityProvider {
     /// Seconds of clock skew that are forgiven, at most 300.
     #[serde(default = "thirty")]
     pub leeway_secs: u64,
+    /// The gateway as a client of the provider: people can sign in there through the gateway,
+    /// where their group has `signIn`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sign_in: Option<ProviderClient>,
     /// Lets the issuer's URLs be `http` and loopback or private addresses (tests, in-house).
     #[serde(default)]
     pub allow_private: bool,

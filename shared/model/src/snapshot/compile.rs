@@ -74,12 +74,18 @@ fn compile_here(set: &ResourceSet, secrets: &Secrets, previous: Option<&Snapshot
         digest: set.digest(),
         groups,
         sealing,
+        revoked_nodes: revoked_nodes(set),
         quarantined,
         problems,
         missing_secrets,
         secrets: Secrets::default(),
         source: set.clone(),
     }
+}
+
+/// Proxies that are cut off. A document that this build cannot read cuts its node off too.
+fn revoked_nodes(set: &ResourceSet) -> std::collections::BTreeSet<Name> {
+    set.of_kind(Kind::NodeRevocation, None).filter_map(|r| r.key.name.parse().ok()).collect()
 }
 
 /// The previous view of a group, when it may be taken over.

@@ -11,7 +11,7 @@ use crate::resource::{
     Group, HeaderCredential, HttpUpstream, IdentityProvider, Keyring, KeyringEntry, Kind, Limit,
     LimitScope, ObservedEra, PinRule, Policy, Rate, RateUnit, Region, Resource, ResourceKey,
     ResourceSet, Role, RoleBinding, Rule, SecretRef, Server, ServerVersion, ServiceAccount, Spec,
-    StdioUpstream, Subject, TrafficShare, Upstream,
+    Revocation, Revoked, StdioUpstream, Subject, TrafficShare, Upstream,
 };
 
 /// A name of a few letters: names meet often, as they should.
@@ -95,6 +95,11 @@ fn grouped() -> impl Strategy<Value = (Kind, Spec)> {
             Spec::Policy(Policy { cedar: "forbid (principal, action, resource);".to_owned() })
         )),
         limit().prop_map(|s| (Kind::Limit, Spec::Limit(s))),
+        ("[a-z]{1,4}", 1..i64::MAX).prop_map(|(session, expires)| {
+            let what = Revoked::Session(session);
+            let revocation = Revocation { what, expires: Some(expires), because: None };
+            (Kind::Revocation, Spec::Revocation(revocation))
+        }),
         secret().prop_map(|value| {
             let header =
                 HeaderCredential { name: "X-Api-Key".to_owned(), prefix: String::new(), value };
@@ -156,6 +161,7 @@ fn provider() -> impl Strategy<Value = IdentityProvider> {
             ..crate::resource::ClaimOverrides::default()
         },
         overage: crate::resource::Overage::Refuse,
+        sign_in: None,
         leeway_secs,
         allow_private,
     })

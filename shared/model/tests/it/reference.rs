@@ -50,18 +50,20 @@ fn every_field_is_on_the_page() {
         ("Region", "displayName, url"),
         (
             "Group",
-            "displayName, regions, audit, pin, origins, anonymous, audience, scopes, staleAfterSecs",
+            "displayName, regions, audit, pin, origins, anonymous, audience, scopes, signIn, staleAfterSecs",
         ),
         ("Server", "displayName, versions, traffic"),
         (
             "IdentityProvider",
-            "issuer, audiences, keys, algorithms, preset, claims, overage, leewaySecs, allowPrivate",
+            "issuer, audiences, keys, algorithms, preset, claims, overage, leewaySecs, signIn, allowPrivate",
         ),
         ("ServiceAccount", "displayName, memberships, scopes, tokens"),
         ("Role", "rules"),
         ("RoleBinding", "role, subjects"),
         ("Policy", "cedar"),
         ("Limit", "per, servers, tools, rate, concurrency"),
+        ("Revocation", "what, expires, because"),
+        ("NodeRevocation", "because"),
     ] {
         let grouped = Kind::parse(kind).is_some_and(Kind::is_grouped);
         let group = if grouped { ", group: g" } else { "" };

@@ -76,6 +76,7 @@ impl Docs {
     pub(in crate::policy) fn try_compile(&self) -> (Rules, Vec<(RuleSource, String)>) {
         let group = name("acme");
         Rules::compile(&RuleSources {
+            powerless: std::collections::BTreeSet::default(),
             group: Some(&group),
             roles: self.roles.iter().map(|(n, r)| (n, r)).collect(),
             bindings: self.bindings.iter().map(|(n, r)| (n, r)).collect(),

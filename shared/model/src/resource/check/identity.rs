@@ -32,6 +32,23 @@ pub(super) fn provider(f: &mut Findings, spec: &IdentityProvider) {
     f.count("spec.algorithms", spec.algorithms.len(), (1, 16));
     f.unique(spec.algorithms.iter().map(|a| format!("{a:?}")), |i| format!("spec.algorithms[{i}]"));
     claims(f, spec);
+    if let Some(client) = &spec.sign_in {
+        f.add_if("spec.signIn.clientId", text::attribute(&client.client_id));
+        f.count("spec.signIn.scopes", client.scopes.len(), (0, CLAIMS_MAX));
+        for (i, scope) in client.scopes.iter().enumerate() {
+            let word = !scope.is_empty() && scope.bytes().all(|b| b.is_ascii_graphic());
+            if !word {
+                f.add(format!("spec.signIn.scopes[{i}]"), "must be one word");
+            }
+        }
+        if !client.scopes.is_empty() && !client.scopes.iter().any(|scope| scope == "openid") {
+            f.add("spec.signIn.scopes", "must have openid, else nobody says who signed in");
+        }
+        if let Some(secret) = &client.client_secret {
+            let path = "spec.signIn.clientSecret.secret";
+            f.add_if(path, text::id(&secret.secret, 64, "-_"));
+        }
+    }
     if spec.leeway_secs > LEEWAY_SECS_MAX {
         f.add("spec.leewaySecs", format!("must be at most {LEEWAY_SECS_MAX}"));
     }

@@ -3,10 +3,12 @@
 use super::Findings;
 use super::text::{self, UrlRules};
 use crate::bounds;
-use crate::resource::{Group, Region};
+use crate::resource::{Group, Region, SignIn};
 
 /// Origins of one group.
 const ORIGINS_MAX: usize = 100;
+/// Clients that a group knows beforehand, and redirect URIs of one.
+const CLIENTS_MAX: usize = 50;
 /// Scopes that clients are told to ask for.
 const SCOPES_MAX: usize = 64;
 /// Regions of one group.
@@ -36,8 +38,42 @@ pub(super) fn group(f: &mut Findings, spec: &Group) {
     for (i, scope) in spec.scopes.iter().enumerate() {
         f.add_if(format!("spec.scopes[{i}]"), text::scope(scope));
     }
+    if let Some(front) = &spec.sign_in {
+        sign_in(f, front);
+    }
     if spec.stale_after_secs == Some(0) {
         f.add("spec.staleAfterSecs", "must be at least 1; leave it out for no limit");
+    }
+}
+
+fn sign_in(f: &mut Findings, spec: &SignIn) {
+    f.count("spec.signIn.metadataHosts", spec.metadata_hosts.len(), (0, ORIGINS_MAX));
+    for (i, host) in spec.metadata_hosts.iter().enumerate() {
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+        if host.is_empty() || !host.chars().all(fits) {
+            let text = "must be a host name in lower case, without scheme, port or path";
+            f.add(format!("spec.signIn.metadataHosts[{i}]"), text);
+        }
+    }
+    f.count("spec.signIn.clients", spec.clients.len(), (0, CLIENTS_MAX));
+    f.unique(spec.clients.iter().map(|c| &c.id), |i| format!("spec.signIn.clients[{i}].id"));
+    for (i, client) in spec.clients.iter().enumerate() {
+        let path = |field: &str| format!("spec.signIn.clients[{i}].{field}");
+        f.add_if(path("id"), text::id(&client.id, 200, "-_.:/"));
+        f.add_if(path("displayName"), text::display(client.display_name.as_deref()));
+        f.count(&path("redirectUris"), client.redirect_uris.len(), (1, CLIENTS_MAX));
+        for (at, uri) in client.redirect_uris.iter().enumerate() {
+            if !uri.contains(':') || uri.contains('#') || uri.len() > bounds::URI_BYTES_MAX {
+                let text = "must be an absolute URI without a fragment";
+                f.add(path(&format!("redirectUris[{at}]")), text);
+            }
+        }
+    }
+    if !(60..=3_600).contains(&spec.token_secs) {
+        f.add("spec.signIn.tokenSecs", "must be 60 to 3600");
+    }
+    if !(300..=30 * 86_400).contains(&spec.session_secs) {
+        f.add("spec.signIn.sessionSecs", "must be 300 to 2592000 (30 days)");
     }
 }
 

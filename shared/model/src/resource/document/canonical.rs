@@ -79,7 +79,7 @@ macro_rules! by_kind {
 
 by_kind! {
     Region Group Server IdentityProvider ServiceAccount Role RoleBinding Policy Limit Credential
-    Catalog Definition Keyring
+    Revocation NodeRevocation Catalog Definition Keyring
 }
 
 /// The canonical bytes of a document.

@@ -138,18 +138,20 @@ pub(super) fn take_secrets(
     secrets: &mut Vec<(String, Secret<String>)>,
     complaints: &mut Vec<Complaint>,
 ) {
-    // The one place of a document where an operator writes a secret.
-    if kind != Kind::Credential {
-        return;
-    }
-    let Some(slot) = spec.pointer_mut("/header/value") else { return };
+    // The places of documents where an operator writes a secret.
+    let (pointer, path) = match kind {
+        Kind::Credential => ("/header/value", "spec.header.value"),
+        Kind::IdentityProvider => ("/signIn/clientSecret", "spec.signIn.clientSecret"),
+        _ => return,
+    };
+    let Some(slot) = spec.pointer_mut(pointer) else { return };
     let complaint = match slot {
         Value::Object(_) => return,
         Value::String(text) => secret_complaint(text),
         _ => Some("must be text; put it in quotes"),
     };
     if let Some(complaint) = complaint {
-        complaints.push(("spec.header.value".to_owned(), complaint.to_owned()));
+        complaints.push((path.to_owned(), complaint.to_owned()));
         *slot = json!({ "secret": "unreadable" });
         return;
     }

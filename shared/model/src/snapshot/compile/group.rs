@@ -9,9 +9,9 @@ use crate::id::{Digest, Name};
 use crate::policy::{RuleSource, RuleSources, Rules};
 use crate::principal::{Principal, Proof};
 use crate::resource::{
-    Credential, Group, Kind, Resource, ResourceKey, ServiceAccount, Spec, Subject,
+    Credential, Group, Kind, Resource, ResourceKey, Revoked, ServiceAccount, Spec, Subject,
 };
-use crate::snapshot::{GroupView, ProviderView, TokenView};
+use crate::snapshot::{GroupView, ProviderView, TokenView, Withdrawn};
 
 /// A group whose own document cannot be read: it is known, and nothing of it is served.
 pub(super) fn unreadable(name: &Name, why: &str) -> GroupView {
@@ -25,6 +25,7 @@ pub(super) fn unreadable(name: &Name, why: &str) -> GroupView {
         rules: Arc::default(),
         limits: Vec::new(),
         credentials: HashMap::new(),
+        withdrawn: Withdrawn::default(),
         sound: false,
     }
 }
@@ -72,6 +73,7 @@ pub(super) fn compile(
         rules,
         limits: limits(input, name),
         credentials,
+        withdrawn: withdrawn(input, name),
         sound: report.findings() == before,
     }
 }
@@ -98,6 +100,12 @@ fn providers(input: &Input<'_>, group: &Name) -> Vec<ProviderView> {
         .collect()
 }
 
+fn withdrawn(input: &Input<'_>, group: &Name) -> Withdrawn {
+    let mut withdrawn = Withdrawn::default();
+    specs!(input, group, Revocation).for_each(|(_, name, spec)| withdrawn.add(&name, spec));
+    withdrawn
+}
+
 fn credentials(input: &Input<'_>, group: &Name) -> HashMap<Name, Credential> {
     specs!(input, group, Credential).map(|(_, name, spec)| (name, spec.clone())).collect()
 }
@@ -113,7 +121,8 @@ fn rules(
     previous: Option<&Arc<GroupView>>,
     report: &mut Report,
 ) -> (Arc<Rules>, Option<String>) {
-    let kinds = [Kind::Role, Kind::RoleBinding, Kind::Policy];
+    let kinds = [Kind::Role, Kind::RoleBinding, Kind::Policy, Kind::Revocation];
+    let revoked: Vec<_> = specs!(input, group, Revocation).map(|(_, _, r)| &r.what).collect();
     let roles: Vec<_> = specs!(input, group, Role).collect();
     let bindings: Vec<_> = specs!(input, group, RoleBinding).collect();
     let policies: Vec<_> = specs!(input, group, Policy).collect();
@@ -136,8 +145,19 @@ fn rules(
     let sources = RuleSources {
         group: Some(group),
         roles: roles.iter().map(|(_, name, spec)| (name, *spec)).collect(),
-        bindings: bindings.iter().map(|(_, name, spec)| (name, *spec)).collect(),
+        bindings: bindings
+            .iter()
+            .filter(|(_, name, _)| !revoked.contains(&&Revoked::RoleBinding(name.clone())))
+            .map(|(_, name, spec)| (name, *spec))
+            .collect(),
         policies: policies.iter().map(|(_, name, spec)| (name, *spec)).collect(),
+        powerless: revoked
+            .iter()
+            .filter_map(|what| match what {
+                Revoked::Policy(name) => Some(name),
+                _ => None,
+            })
+            .collect(),
     };
     let (rules, errors) = Rules::compile(&sources);
     for (source, message) in &errors {

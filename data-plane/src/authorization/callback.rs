@@ -1,0 +1,122 @@
+//! The way back from the identity provider: its answer becomes an authorization code of ours.
+
+use http::request::Parts;
+use http::{Response, StatusCode};
+use weir_model::id::Digest;
+use weir_model::principal::Principal;
+
+use super::answer::{self, Fault};
+use super::begin::{back, came_back, forget};
+use super::form::{Fields, with_query};
+use super::sealed::{Away, CODE_SECS, Code, Grant, Sealed as _, random};
+use super::upstream::{self, Trouble};
+use super::{Desk, page};
+use crate::call::Body;
+
+/// GET `/authorize/callback`.
+pub(super) async fn callback(desk: &Desk<'_>, head: &Parts) -> Response<Body> {
+    let stop = |text: &str| page::problem(StatusCode::BAD_REQUEST, text);
+    let query = head.uri.query().unwrap_or_default();
+    let Ok(fields) = Fields::read(query.as_bytes()) else {
+        return stop("The identity provider's answer cannot be read.");
+    };
+    let state = fields.get("state").unwrap_or_default();
+    let Ok(away) = Away::open(desk.sealer, b"", state) else {
+        return stop("This sign-in is not known. Start again from the application.");
+    };
+    if away.expires <= desk.now {
+        return stop("This sign-in took too long. Start again from the application.");
+    }
+    if !came_back(&head.headers, desk, &away) {
+        return stop("This sign-in was begun in another browser, or cookies are switched off.");
+    }
+    // The cookie goes with the answer; this keeps a second tab from using the same state here.
+    if !desk.gateway.front.first_use(away.nonce.as_bytes()) {
+        return stop("This sign-in was finished already. Start again from the application.");
+    }
+    let (redirect, theirs) = (away.asked.redirect.clone(), away.asked.state.clone());
+    let mut response = match code(desk, &fields, away).await {
+        Ok(code) => answer::redirect(&with_query(
+            &redirect,
+            &[("code", &code), ("state", theirs.as_deref().unwrap_or_default()), ("iss", desk.base)],
+        )),
+        Err(fault) => back(desk, &redirect, theirs.as_deref(), &fault),
+    };
+    forget(&mut response, desk);
+    response
+}
+
+async fn code(desk: &Desk<'_>, fields: &Fields, away: Away) -> Result<String, Fault> {
+    let denied = |text: &str| Fault::new("access_denied", text);
+    let group = desk.groups().find(|group| group.name == away.asked.group);
+    let group = group.ok_or_else(|| denied("the group is not signed in to here any more"))?;
+    let provider = group.providers.iter().find(|p| p.name == away.provider);
+    let provider = provider.ok_or_else(|| denied("the identity provider is gone"))?;
+    let client = provider.spec.sign_in.as_ref();
+    let client = client.ok_or_else(|| denied("the identity provider is not signed in to here"))?;
+    if fields.get("iss").is_some_and(|iss| iss != provider.spec.issuer) {
+        return Err(denied("the answer came from another issuer"));
+    }
+    if let Some(error) = fields.get("error") {
+        let error: String = error.chars().filter(|c| c.is_ascii_graphic()).take(60).collect();
+        return Err(denied(&format!("the identity provider answered {error}")));
+    }
+    let code = fields.need("code").map_err(|why| denied(&why))?;
+    let callback = desk.callback();
+    let parameters = [
+        ("grant_type", "authorization_code"),
+        ("code", code),
+        ("redirect_uri", &callback),
+        ("code_verifier", &away.verifier),
+    ];
+    let tokens = upstream::ask(desk, provider, &parameters).await.map_err(|trouble| {
+        tracing::warn!(provider = %provider.name, ?trouble, "a sign-in was not finished");
+        match trouble {
+            Trouble::Refused => denied("the identity provider did not take its code back"),
+            Trouble::Unavailable(_) => {
+                Fault::new("temporarily_unavailable", "the identity provider cannot be reached")
+            }
+        }
+    })?;
+    let signed_in = tokens.signed_in(&client.client_id, Some(&away.nonce));
+    let signed_in = signed_in.ok_or_else(|| denied("the identity provider sent no ID token"))?;
+    let who = desk.gateway.keys.signed_in(signed_in, provider, desk.now).await;
+    let who = who.map_err(|refusal| {
+        tracing::warn!(provider = %provider.name, %refusal, "a sign-in was refused");
+        denied(refusal.hint.as_deref().unwrap_or("the identity provider's answer is not usable"))
+    })?;
+    if group.withdrawn.caller(&who, desk.now).is_some() {
+        return Err(denied("an operator has revoked this account"));
+    }
+    let secs = i64::from(group.spec.sign_in.as_ref().map_or(0, |front| front.session_secs));
+    let asked = away.asked;
+    let code = Code {
+        grant: Grant {
+            session: random()[..22].to_owned(),
+            label: asked.label,
+            resource: asked.resource,
+            group: asked.group,
+            scope: asked.scope,
+            provider: away.provider,
+            subject: who.subject.to_string(),
+            memberships: memberships(&who),
+            upstream: tokens.refresh_token,
+            until: desk.now + secs,
+        },
+        challenge: asked.challenge,
+        redirect: Digest::of(asked.redirect.as_bytes()),
+        expires: desk.now + CODE_SECS,
+    };
+    tracing::info!(
+        group = %group.name, principal = %who.id(), client = code.grant.label,
+        session = code.grant.session, "signed in"
+    );
+    code.seal(desk.sealer, &asked.client.0).map_err(|_| {
+        denied("there are too many groups in the identity provider's answer; have it send fewer")
+    })
+}
+
+/// The memberships of somebody who signed in.
+pub(super) fn memberships(who: &Principal) -> Vec<String> {
+    who.memberships.iter().map(ToString::to_string).collect()
+}

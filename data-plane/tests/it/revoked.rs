@@ -1,0 +1,140 @@
+//! What an operator takes back: refused from the next request on, and gone from what is open.
+
+use serde_json::{Value, json};
+use weir_model::resource::{
+    Kind, ResourceKey, Revocation, Revoked, RevokedPrincipal, RevokedTool, Spec,
+};
+use weir_model::testing::World;
+
+use crate::peer::Peer;
+use crate::proxy::{Ask, PATIENCE, Proxy, read_until};
+use crate::{token, world};
+
+const PATH: &str = "/acme/files/mcp";
+
+fn call(tool: &str) -> Ask {
+    Ask::modern(PATH, "tools/call", json!({"name": tool, "arguments": {}})).token(&token())
+}
+
+fn revoking(world: &World, what: Revoked) -> World {
+    let group = "acme".parse().unwrap();
+    let key = ResourceKey::grouped(Kind::Revocation, &group, "r-1");
+    let ends = !matches!(what, Revoked::Policy(_) | Revoked::RoleBinding(_));
+    let expires = ends.then_some(i64::MAX);
+    world.clone().put(key, Spec::Revocation(Revocation { what, expires, because: None }))
+}
+
+fn ci(issued_before: Option<i64>) -> Revoked {
+    Revoked::Principal(RevokedPrincipal { id: "account:ci".to_owned(), issued_before })
+}
+
+#[tokio::test]
+async fn what_is_revoked_is_refused_and_comes_back_when_it_is_given_back() {
+    let peer = Peer::start().await;
+    let world = world(&peer.url);
+    let proxy = Proxy::start(&world).await;
+    let tool = RevokedTool { server: "files".parse().unwrap(), name: "echo".to_owned() };
+    // What is revoked; the status of a call; whether the list still names the tool.
+    let cases = [
+        (ci(None), 401, None),
+        (Revoked::Server("files".parse().unwrap()), 404, None),
+        (Revoked::Tool(tool), 200, Some(false)),
+        (Revoked::RoleBinding("grant-1".parse().unwrap()), 404, None),
+        (Revoked::Session("nobody".to_owned()), 200, Some(true)),
+    ];
+    let binding = world.set().iter().find(|r| r.key.kind == Kind::RoleBinding).unwrap().key.clone();
+    for (what, status, listed) in cases {
+        let what = match what {
+            Revoked::RoleBinding(_) => Revoked::RoleBinding(binding.name.parse().unwrap()),
+            what => what,
+        };
+        proxy.apply(&world);
+        assert_eq!(proxy.send(call("echo")).await.status, 200, "before {what:?}");
+        proxy.apply(&revoking(&world, what.clone()));
+        let answer = proxy.send(call("echo")).await;
+        assert_eq!(answer.status.as_u16(), status, "{what:?}: {}", answer.text());
+        if status == 401 {
+            let challenge = answer.header("www-authenticate").unwrap();
+            assert!(challenge.contains("invalid_token"), "{challenge}");
+        }
+        let list = Ask::modern(PATH, "tools/list", json!({})).token(&token());
+        let list = proxy.send(list).await;
+        assert_eq!(listed.is_some(), list.status == 200, "{what:?}: {}", list.text());
+        if let Some(listed) = listed {
+            let tools = list.json()["result"]["tools"].clone();
+            let named = tools.as_array().unwrap().iter().any(|tool| tool["name"] == "echo");
+            assert_eq!(named, listed, "{what:?}");
+            assert_eq!(answer.json()["error"].is_null(), listed, "{what:?}: {}", answer.text());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_session_is_unknown_and_its_stream_ends() {
+    let peer = Peer::start().await;
+    let world = world(&peer.url);
+    let proxy = Proxy::start(&world).await;
+    let path = "/acme/mcp";
+    let opened = proxy.send(Ask::initialize(path, "2025-11-25").token(&token())).await;
+    let session = opened.header("mcp-session-id").unwrap().to_owned();
+    let list = || Ask::legacy(path, &session, "tools/list", &json!({})).token(&token());
+    assert_eq!(proxy.send(list()).await.status, 200);
+    let records = proxy.records(1).await;
+    let shown = records.iter().find_map(|record| find_session_in("", record)).expect("the record names the session");
+    let stream = proxy.open(Ask::bodiless(http::Method::GET, path, &session).token(&token())).await;
+    assert_eq!(stream.status(), 200);
+
+    proxy.apply(&revoking(&world, Revoked::Session(shown)));
+    assert_eq!(proxy.send(list()).await.status, 404);
+    ended(stream).await;
+    let another = proxy.send(Ask::initialize(path, "2025-11-25").token(&token())).await;
+    assert_eq!(another.status, 200, "the caller is still welcome");
+}
+
+/// The session as the audit record tells it, wherever the record keeps it.
+fn find_session_in(at: &str, record: &Value) -> Option<String> {
+    match record {
+        Value::Object(members) => members.iter().find_map(|(name, value)| match value.as_str() {
+            Some(text) if name == "uid" && at == "session" => Some(text.to_owned()),
+            _ => find_session_in(name, value),
+        }),
+        Value::Array(items) => items.iter().find_map(|item| find_session_in(at, item)),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn open_streams_and_calls_in_flight_end_with_what_they_need() {
+    let peer = Peer::start().await;
+    let world = world(&peer.url);
+    let tool = |name: &str| {
+        Revoked::Tool(RevokedTool { server: "files".parse().unwrap(), name: name.to_owned() })
+    };
+    for what in [ci(None), Revoked::Server("files".parse().unwrap())] {
+        let proxy = Proxy::start(&world).await;
+        let params = json!({"notifications": {"toolsListChanged": true}});
+        let listen = Ask::modern(PATH, "subscriptions/listen", params).token(&token());
+        let mut listening = proxy.open(listen).await;
+        read_until(listening.body_mut(), "acknowledged").await;
+        proxy.apply(&revoking(&world, what));
+        ended(listening).await;
+    }
+    for what in [ci(None), tool("stream-hang")] {
+        let proxy = Proxy::start(&world).await;
+        let mut streaming = proxy.open(call("stream-hang")).await;
+        read_until(streaming.body_mut(), "working").await;
+        let hanging = tokio::spawn(async move { read_until(streaming.body_mut(), "error").await });
+        proxy.apply(&revoking(&world, tool("echo")));
+        proxy.apply(&revoking(&world, what));
+        let text = hanging.await.unwrap();
+        assert!(text.contains("40300"), "{text}");
+        peer.dropped().await;
+    }
+}
+
+/// Reads a stream to its end.
+async fn ended(response: http::Response<hyper::body::Incoming>) {
+    use http_body_util::BodyExt as _;
+    let end = tokio::time::timeout(PATIENCE, response.into_body().collect()).await;
+    assert!(end.is_ok(), "the stream is still open");
+}
