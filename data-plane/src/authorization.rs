@@ -232,7 +232,7 @@ async fn issuer(gateway: &Gateway, snapshot: &Snapshot) -> Result<Bytes, Refusal
         return Err(Refusal::from(Reason::UnknownEndpoint).hint(hint));
     }
     let document = gateway.keys.describe(&first.spec).await;
-    let document = document
-        .map_err(|why| Refusal::new(Reason::IdentityUnavailable, why).retry_after(5))?;
+    let document =
+        document.map_err(|why| Refusal::new(Reason::IdentityUnavailable, why).retry_after(5))?;
     Ok(Bytes::from(document.to_string()))
 }

@@ -127,7 +127,8 @@ where
     record.called(&call);
 
     let now = gateway.now_secs();
-    let who = authenticate::caller(gateway, (conn, head), (endpoint, &snapshot.sealing), now).await?;
+    let who =
+        authenticate::caller(gateway, (conn, head), (endpoint, &snapshot.sealing), now).await?;
     record.by(&who);
 
     let sealer = gateway.sealer(snapshot);

@@ -100,9 +100,7 @@ async fn send(
 async fn node(client: &Client, name: &str, because: Option<String>) -> anyhow::Result<String> {
     let path = format!("/v1/nodes/{}/revocation", get::part(name));
     client.post(&path, &json!({ "because": because })).await?;
-    Ok(format!(
-        "node {name} is cut off\nto let it come back: weir delete noderevocation {name}\n"
-    ))
+    Ok(format!("node {name} is cut off\nto let it come back: weir delete noderevocation {name}\n"))
 }
 
 #[cfg(test)]

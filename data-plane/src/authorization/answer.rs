@@ -97,9 +97,8 @@ pub(super) fn page(status: StatusCode, html: String, style: &str) -> Response<Bo
     let mut response = whole(status, "text/html; charset=utf-8", html);
     // No `form-action`: browsers hold it against the redirects that follow a form, too, and where
     // an identity provider sends the browser next is not for us to know.
-    let policy = format!(
-        "default-src 'none'; style-src '{style}'; frame-ancestors 'none'; base-uri 'none'"
-    );
+    let policy =
+        format!("default-src 'none'; style-src '{style}'; frame-ancestors 'none'; base-uri 'none'");
     if let Ok(policy) = HeaderValue::from_str(&policy) {
         response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     }
@@ -112,9 +111,8 @@ pub(super) fn page(status: StatusCode, html: String, style: &str) -> Response<Bo
 pub(super) fn cookie(response: &mut Response<Body>, (name, value): (&str, &str), secure: bool) {
     let age = if value.is_empty() { 0 } else { super::sealed::SIGN_IN_SECS };
     let (prefix, flag) = if secure { ("__Host-", "; Secure") } else { ("", "") };
-    let text = format!(
-        "{prefix}{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{flag}"
-    );
+    let text =
+        format!("{prefix}{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{flag}");
     if let Ok(value) = HeaderValue::from_str(&text) {
         response.headers_mut().append(header::SET_COOKIE, value);
     }

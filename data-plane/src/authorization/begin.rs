@@ -61,7 +61,12 @@ pub(super) async fn authorize(desk: &Desk<'_>, query: &str) -> Response<Body> {
 }
 
 /// Sends the browser back to the client with an error.
-pub(super) fn back(desk: &Desk<'_>, redirect: &str, state: Option<&str>, fault: &Fault) -> Response<Body> {
+pub(super) fn back(
+    desk: &Desk<'_>,
+    redirect: &str,
+    state: Option<&str>,
+    fault: &Fault,
+) -> Response<Body> {
     answer::redirect(&with_query(
         redirect,
         &[
@@ -150,12 +155,7 @@ fn scope(group: &GroupView, wanted: Option<&str>) -> String {
     granted.join(" ")
 }
 
-fn consent(
-    desk: &Desk<'_>,
-    client: &Client,
-    asked: Asked,
-    group: &GroupView,
-) -> Response<Body> {
+fn consent(desk: &Desk<'_>, client: &Client, asked: Asked, group: &GroupView) -> Response<Body> {
     let cookie = random();
     let shown = asked.clone();
     let consenting = Consenting {

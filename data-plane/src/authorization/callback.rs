@@ -38,7 +38,11 @@ pub(super) async fn callback(desk: &Desk<'_>, head: &Parts) -> Response<Body> {
     let mut response = match code(desk, &fields, away).await {
         Ok(code) => answer::redirect(&with_query(
             &redirect,
-            &[("code", &code), ("state", theirs.as_deref().unwrap_or_default()), ("iss", desk.base)],
+            &[
+                ("code", &code),
+                ("state", theirs.as_deref().unwrap_or_default()),
+                ("iss", desk.base),
+            ],
         )),
         Err(fault) => back(desk, &redirect, theirs.as_deref(), &fault),
     };

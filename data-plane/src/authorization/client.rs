@@ -116,8 +116,7 @@ async fn document(desk: &Desk<'_>, id: &str) -> Result<Client, Fault> {
 /// What is wrong with a URL as a client id, else its host.
 fn document_host(id: &str, private: bool) -> Result<String, &'static str> {
     let uri: Uri = id.parse().map_err(|_| "is no URL")?;
-    let secure = uri.scheme_str() == Some("https")
-        || (private && uri.scheme_str() == Some("http"));
+    let secure = uri.scheme_str() == Some("https") || (private && uri.scheme_str() == Some("http"));
     if !secure {
         return Err("must be an https URL");
     }
@@ -205,8 +204,11 @@ fn redirect_complaint(uri: &str) -> Option<&'static str> {
         ("https", Some(authority)) if !authority.is_empty() => None,
         ("http", Some(authority)) if is_loopback(authority) => None,
         ("http" | "https", _) => Some("must be https, or http on a loopback address"),
-        ("javascript" | "data" | "vbscript" | "file" | "blob" | "about" | "view-source" | "ws"
-        | "wss" | "ftp", _) => Some("has a scheme that cannot be"),
+        (
+            "javascript" | "data" | "vbscript" | "file" | "blob" | "about" | "view-source" | "ws"
+            | "wss" | "ftp",
+            _,
+        ) => Some("has a scheme that cannot be"),
         _ if rest.trim_start_matches('/').is_empty() => Some("names no place"),
         _ => None,
     }
@@ -272,7 +274,8 @@ pub(super) async fn authenticate(
 ) -> Result<Client, Fault> {
     let client = find(desk, id).await?;
     if client.confidential {
-        let good = secret.is_some_and(|s| ClientSecret::open(desk.sealer, id.as_bytes(), s).is_ok());
+        let good =
+            secret.is_some_and(|s| ClientSecret::open(desk.sealer, id.as_bytes(), s).is_ok());
         if !good {
             return Err(Fault::new("invalid_client", "the client's secret is missing or wrong"));
         }

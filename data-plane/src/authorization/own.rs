@@ -153,9 +153,10 @@ pub(super) fn verify(
         return Err(invalid("the access token comes from the future"));
     }
     // Whoever the group trusts no more cannot have sent somebody.
-    let known = group.providers.iter().any(|provider| {
-        provider.name == claims.weir.provider && provider.spec.sign_in.is_some()
-    });
+    let known = group
+        .providers
+        .iter()
+        .any(|provider| provider.name == claims.weir.provider && provider.spec.sign_in.is_some());
     if !known || group.spec.sign_in.is_none() {
         return Err(invalid("signed in with a provider that the group does not use any more"));
     }
@@ -264,8 +265,14 @@ mod tests {
             ("another key", &other, acme, URL, NOW, Some(Reason::TokenInvalid)),
             ("no key", &[], acme, URL, NOW, Some(Reason::TokenInvalid)),
             ("another group", &ring, beta, URL, NOW, Some(Reason::TokenAudience)),
-            ("another endpoint", &ring, acme, "https://gw.example/x", NOW,
-             Some(Reason::TokenAudience)),
+            (
+                "another endpoint",
+                &ring,
+                acme,
+                "https://gw.example/x",
+                NOW,
+                Some(Reason::TokenAudience),
+            ),
             ("expired", &ring, acme, URL, NOW + 600, Some(Reason::TokenExpired)),
             ("from the future", &ring, acme, URL, NOW - 31, Some(Reason::TokenInvalid)),
             ("a provider that is gone", &ring, retired, URL, NOW, Some(Reason::TokenInvalid)),

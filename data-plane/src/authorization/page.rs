@@ -58,8 +58,11 @@ pub(super) fn consent(asked: &Consent<'_>) -> Response<Body> {
         .iter()
         .map(|name| {
             let name = escaped(name);
-            let to = if asked.providers.len() > 1 { format!(" with {name}") } else { String::new() };
-            format!("<button class=\"yes\" name=\"provider\" value=\"{name}\">Continue{to}</button>")
+            let to =
+                if asked.providers.len() > 1 { format!(" with {name}") } else { String::new() };
+            format!(
+                "<button class=\"yes\" name=\"provider\" value=\"{name}\">Continue{to}</button>"
+            )
         })
         .collect();
     let body = format!(

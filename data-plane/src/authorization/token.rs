@@ -51,10 +51,7 @@ async fn granted(
 }
 
 /// The client's id and secret, from the header or the form, not from both.
-fn credentials(
-    headers: &HeaderMap,
-    fields: &Fields,
-) -> Result<(String, Option<String>), Fault> {
+fn credentials(headers: &HeaderMap, fields: &Fields) -> Result<(String, Option<String>), Fault> {
     let bad = |text: &str| Fault::new("invalid_client", text);
     let header = headers.get(header::AUTHORIZATION);
     let basic = header.and_then(|value| value.to_str().ok()?.split_once(' '));
@@ -179,10 +176,11 @@ async fn still_welcome(
     let refresh = grant.upstream.clone();
     let refresh = refresh.ok_or_else(|| over("the identity provider gave nothing to refresh"))?;
     let parameters = [("grant_type", "refresh_token"), ("refresh_token", refresh.as_str())];
-    let tokens = upstream::ask(desk, provider, &parameters).await.map_err(|trouble| match trouble {
-        Trouble::Refused => over("the identity provider has ended the sign-in; log in again"),
-        Trouble::Unavailable(why) => unavailable(&why),
-    })?;
+    let tokens =
+        upstream::ask(desk, provider, &parameters).await.map_err(|trouble| match trouble {
+            Trouble::Refused => over("the identity provider has ended the sign-in; log in again"),
+            Trouble::Unavailable(why) => unavailable(&why),
+        })?;
     let client_id = provider.spec.sign_in.as_ref().map_or("", |client| client.client_id.as_str());
     if let Some(signed_in) = tokens.signed_in(client_id, None) {
         let who = desk.gateway.keys.signed_in(signed_in, provider, desk.now).await;

@@ -170,11 +170,14 @@ async fn answer(
     let body = body.collect().await.unwrap().to_bytes();
     let url = state.url.lock().clone();
     let (status, value) = match head.uri.path() {
-        "/.well-known/openid-configuration" => (200, json!({
-            "issuer": url, "jwks_uri": format!("{url}/keys"),
-            "authorization_endpoint": format!("{url}/authorize?tenant=a"),
-            "token_endpoint": format!("{url}/token"),
-        })),
+        "/.well-known/openid-configuration" => (
+            200,
+            json!({
+                "issuer": url, "jwks_uri": format!("{url}/keys"),
+                "authorization_endpoint": format!("{url}/authorize?tenant=a"),
+                "token_endpoint": format!("{url}/token"),
+            }),
+        ),
         "/keys" => {
             let mut jwk = Jwk::from_encoding_key(&state.key, Algorithm::ES256).unwrap();
             jwk.common.key_id = Some("k1".to_owned());

@@ -80,7 +80,10 @@ async fn a_revoked_session_is_unknown_and_its_stream_ends() {
     let list = || Ask::legacy(path, &session, "tools/list", &json!({})).token(&token());
     assert_eq!(proxy.send(list()).await.status, 200);
     let records = proxy.records(1).await;
-    let shown = records.iter().find_map(|record| find_session_in("", record)).expect("the record names the session");
+    let shown = records
+        .iter()
+        .find_map(|record| find_session_in("", record))
+        .expect("the record names the session");
     let stream = proxy.open(Ask::bodiless(http::Method::GET, path, &session).token(&token())).await;
     assert_eq!(stream.status(), 200);
 

@@ -40,11 +40,8 @@ fn documents(issuer: &str) -> String {
 impl Scene {
     async fn start() -> Self {
         let (issuer, peer) = (Issuer::start().await, Peer::start().await);
-        let everything = Rule {
-            servers: vec!["*".into()],
-            tools: vec!["*".into()],
-            ..Rule::default()
-        };
+        let everything =
+            Rule { servers: vec!["*".into()], tools: vec!["*".into()], ..Rule::default() };
         let world = world(&peer.url).documents(&documents(&issuer.url)).grant(
             "acme",
             vec![everything],
@@ -255,9 +252,10 @@ async fn a_client_finds_its_way_from_a_refusal_to_a_call() {
 async fn tokens_are_refreshed_as_long_as_the_provider_lets_the_person_in() {
     let scene = Scene::start().await;
     let redirect = "https://app.example/cb";
-    let id = scene.issuer.page("/client.json", |url| {
-        json!({"client_id": url, "client_name": "Doc", "redirect_uris": [redirect]})
-    });
+    let id = scene.issuer.page(
+        "/client.json",
+        |url| json!({"client_id": url, "client_name": "Doc", "redirect_uris": [redirect]}),
+    );
     let request = Request::new(&id, redirect);
     let first = log_in(&scene, &request).await;
     let refresh = |token: &Value| {
@@ -270,7 +268,8 @@ async fn tokens_are_refreshed_as_long_as_the_provider_lets_the_person_in() {
                 ("refresh_token", token.clone()),
             ];
             fields.extend(more.map(|(name, value)| (name, value.to_owned())));
-            let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(&fields).finish();
+            let body =
+                form_urlencoded::Serializer::new(String::new()).extend_pairs(&fields).finish();
             Ask::post("/token", body).with("content-type", "application/x-www-form-urlencoded")
         }
     };
@@ -296,9 +295,9 @@ async fn tokens_are_refreshed_as_long_as_the_provider_lets_the_person_in() {
 
     scene.issuer.claims(json!({"sub": "alice", "groups": ["staff"]}));
     let fresh = Scene::start().await;
-    let id = fresh.issuer.page("/client.json", |url| {
-        json!({"client_id": url, "redirect_uris": [redirect]})
-    });
+    let id = fresh
+        .issuer
+        .page("/client.json", |url| json!({"client_id": url, "redirect_uris": [redirect]}));
     let tokens = log_in(&fresh, &Request::new(&id, redirect)).await;
     fresh.issuer.disable();
     let fields = [
@@ -307,7 +306,10 @@ async fn tokens_are_refreshed_as_long_as_the_provider_lets_the_person_in() {
         ("refresh_token", tokens["refresh_token"].as_str().unwrap()),
     ];
     let shut_out = fresh.form("/token", &fields).await;
-    assert_eq!((shut_out.status.as_u16(), &shut_out.json()["error"]), (400, &json!("invalid_grant")));
+    assert_eq!(
+        (shut_out.status.as_u16(), &shut_out.json()["error"]),
+        (400, &json!("invalid_grant"))
+    );
 }
 
 /// What each of the clients does, where it differs from the book.
@@ -328,36 +330,76 @@ async fn the_clients_that_people_use_get_in() {
     let quirks: [Quirk; 7] = [
         // Takes the origin for the authorization server, whatever the challenge says, and wants a
         // secret.
-        ("Claude", "/.well-known/oauth-authorization-server",
-         Some(json!({"client_name": "Claude", "token_endpoint_auth_method": "client_secret_post",
+        (
+            "Claude",
+            "/.well-known/oauth-authorization-server",
+            Some(
+                json!({"client_name": "Claude", "token_endpoint_auth_method": "client_secret_post",
             "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"],
-            "redirect_uris": ["https://claude.ai/api/mcp/auth_callback"], "scope": "claudeai"})),
-         "https://claude.ai/api/mcp/auth_callback", whole(), Some("claudeai")),
+            "redirect_uris": ["https://claude.ai/api/mcp/auth_callback"], "scope": "claudeai"}),
+            ),
+            "https://claude.ai/api/mcp/auth_callback",
+            whole(),
+            Some("claudeai"),
+        ),
         // Ignores advertised scopes, asks for none, and still needs a refresh token.
-        ("Claude Code", "/.well-known/oauth-authorization-server/acme/mcp",
-         Some(json!({"client_name": "Claude Code", "token_endpoint_auth_method": "none",
+        (
+            "Claude Code",
+            "/.well-known/oauth-authorization-server/acme/mcp",
+            Some(json!({"client_name": "Claude Code", "token_endpoint_auth_method": "none",
             "redirect_uris": ["http://localhost:3118/callback"]})),
-         "http://localhost:49152/callback", whole(), None),
+            "http://localhost:49152/callback",
+            whole(),
+            None,
+        ),
         // A private scheme, and a registration that must not be answered with 401.
-        ("Cursor", "/.well-known/oauth-protected-resource/acme/mcp",
-         Some(json!({"client_name": "Cursor", "redirect_uris":
+        (
+            "Cursor",
+            "/.well-known/oauth-protected-resource/acme/mcp",
+            Some(json!({"client_name": "Cursor", "redirect_uris":
             ["cursor://anysphere.cursor-mcp/oauth/callback", "https://www.cursor.com/agents/cb"]})),
-         "cursor://anysphere.cursor-mcp/oauth/callback", whole(), Some("mcp")),
+            "cursor://anysphere.cursor-mcp/oauth/callback",
+            whole(),
+            Some("mcp"),
+        ),
         // Does without registration, with an id that was agreed on, and one of two redirects.
-        ("VS Code", "/.well-known/openid-configuration", None, "http://127.0.0.1:33418",
-         whole(), Some("mcp")),
-        ("VS Code for the web", "/acme/mcp/.well-known/oauth-protected-resource", None,
-         "https://vscode.dev/redirect", whole(), None),
+        (
+            "VS Code",
+            "/.well-known/openid-configuration",
+            None,
+            "http://127.0.0.1:33418",
+            whole(),
+            Some("mcp"),
+        ),
+        (
+            "VS Code for the web",
+            "/acme/mcp/.well-known/oauth-protected-resource",
+            None,
+            "https://vscode.dev/redirect",
+            whole(),
+            None,
+        ),
         // Basic authentication, and a slash too many on the resource.
-        ("ChatGPT", "/.well-known/openid-configuration/acme/mcp",
-         Some(json!({"client_name": "ChatGPT", "token_endpoint_auth_method": "client_secret_basic",
-            "redirect_uris": ["https://chatgpt.com/connector_platform_oauth_redirect"]})),
-         "https://chatgpt.com/connector_platform_oauth_redirect",
-         Some(format!("{BASE}/acme/mcp/")), Some("mcp")),
+        (
+            "ChatGPT",
+            "/.well-known/openid-configuration/acme/mcp",
+            Some(
+                json!({"client_name": "ChatGPT", "token_endpoint_auth_method": "client_secret_basic",
+            "redirect_uris": ["https://chatgpt.com/connector_platform_oauth_redirect"]}),
+            ),
+            "https://chatgpt.com/connector_platform_oauth_redirect",
+            Some(format!("{BASE}/acme/mcp/")),
+            Some("mcp"),
+        ),
         // Knows no resource metadata and no resource parameter.
-        ("2025-03-26", "/.well-known/oauth-authorization-server",
-         Some(json!({"redirect_uris": ["http://localhost:1/cb"]})), "http://localhost:1/cb", None,
-         None),
+        (
+            "2025-03-26",
+            "/.well-known/oauth-authorization-server",
+            Some(json!({"redirect_uris": ["http://localhost:1/cb"]})),
+            "http://localhost:1/cb",
+            None,
+            None,
+        ),
     ];
     for (name, metadata, registration, redirect, resource, scope) in quirks {
         let found = scene.get(metadata).await;
@@ -387,9 +429,8 @@ async fn the_clients_that_people_use_get_in() {
         fields.extend(request.resource.as_deref().map(|resource| ("resource", resource)));
         let ask = match (&secret, registration.as_ref().map(|r| &r["token_endpoint_auth_method"])) {
             (Some(secret), Some(method)) if method == "client_secret_basic" => {
-                let word = |t: &str| {
-                    form_urlencoded::byte_serialize(t.as_bytes()).collect::<String>()
-                };
+                let word =
+                    |t: &str| form_urlencoded::byte_serialize(t.as_bytes()).collect::<String>();
                 let basic = STANDARD.encode(format!("{}:{}", word(&id), word(secret)));
                 form("/token", &fields).header("authorization", format!("Basic {basic}"))
             }
@@ -443,7 +484,9 @@ async fn a_bad_request_sends_nobody_anywhere() {
         let answer = scene.get(&url).await;
         assert_eq!(answer.status, 400, "{what}: {}", answer.text());
         assert_eq!(answer.header("location"), None, "{what}");
-        assert!(answer.header("content-security-policy").unwrap().contains("frame-ancestors 'none'"));
+        assert!(
+            answer.header("content-security-policy").unwrap().contains("frame-ancestors 'none'")
+        );
     }
     for (what, url, error) in [
         ("no PKCE", with("code_challenge", ""), "invalid_request"),
@@ -451,8 +494,11 @@ async fn a_bad_request_sends_nobody_anywhere() {
         ("no method of PKCE", with("code_challenge_method", ""), "invalid_request"),
         ("a token at once", with("response_type", "token"), "unsupported_response_type"),
         ("another resource", with("resource", "https://evil.example/acme/mcp"), "invalid_target"),
-        ("a group that is not there", with("resource", &format!("{BASE}/beta/mcp")),
-         "invalid_target"),
+        (
+            "a group that is not there",
+            with("resource", &format!("{BASE}/beta/mcp")),
+            "invalid_target",
+        ),
         ("a fragment", with("response_mode", "fragment"), "invalid_request"),
     ] {
         let answer = scene.get(&url).await;
@@ -468,8 +514,11 @@ async fn a_bad_request_sends_nobody_anywhere() {
         ("a script", json!({"redirect_uris": ["javascript:alert(1)"]})),
         ("plain http", json!({"redirect_uris": ["http://evil.example/cb"]})),
         ("another grant", json!({"redirect_uris": [redirect], "grant_types": ["implicit"]})),
-        ("keys", json!({"redirect_uris": [redirect],
-            "token_endpoint_auth_method": "private_key_jwt"})),
+        (
+            "keys",
+            json!({"redirect_uris": [redirect],
+            "token_endpoint_auth_method": "private_key_jwt"}),
+        ),
     ] {
         let answer = scene.register(body).await;
         assert_eq!(answer.status, 400, "{what}: {}", answer.text());
@@ -493,7 +542,10 @@ async fn only_the_browser_that_consented_finishes_and_only_once() {
     for (what, ask) in [
         ("no cookie", decide(&[("provider", "corp")])),
         ("another cookie", decide(&[]).header("cookie", "__Host-weir-consent=guessed")),
-        ("another page", decide(&[]).header("cookie", &consent).header("origin", "https://evil.example")),
+        (
+            "another page",
+            decide(&[]).header("cookie", &consent).header("origin", "https://evil.example"),
+        ),
     ] {
         assert_eq!(scene.send(ask).await.status, 400, "{what}");
     }
@@ -544,8 +596,11 @@ async fn only_the_browser_that_consented_finishes_and_only_once() {
     for (what, fields, error) in [
         ("another client", stranger, "invalid_grant"),
         ("another redirect", with("redirect_uri", "https://app.example/x"), "invalid_grant"),
-        ("another verifier", with("code_verifier", "x0123456789012345678901234567890123456789ab"),
-         "invalid_grant"),
+        (
+            "another verifier",
+            with("code_verifier", "x0123456789012345678901234567890123456789ab"),
+            "invalid_grant",
+        ),
         ("a nonsense code", with("code", "k1.AAAA"), "invalid_grant"),
         ("another grant", with("grant_type", "password"), "unsupported_grant_type"),
         ("another resource", wrong_resource, "invalid_target"),

@@ -352,8 +352,8 @@ fn actor(facts: &Facts, cut: &mut Cut) -> Actor {
     let mut text = |t: &String| cut.peer(t, TEXT_CHARS_MAX);
     let (uid, credential_uid) =
         (facts.session.as_ref().map(&mut text), facts.token.as_ref().map(&mut text));
-    let session = (uid.is_some() || credential_uid.is_some())
-        .then_some(Session { uid, credential_uid });
+    let session =
+        (uid.is_some() || credential_uid.is_some()).then_some(Session { uid, credential_uid });
     let client = facts.client.as_deref().unwrap_or("unknown");
     Actor { user, session, app_name: cut.peer(client, TEXT_CHARS_MAX) }
 }

@@ -10,8 +10,8 @@ use crate::resource::{
     ApiTokenEntry, AuditClass, Catalog, CatalogEntry, Credential, Definition, DefinitionKind,
     Group, HeaderCredential, HttpUpstream, IdentityProvider, Keyring, KeyringEntry, Kind, Limit,
     LimitScope, ObservedEra, PinRule, Policy, Rate, RateUnit, Region, Resource, ResourceKey,
-    ResourceSet, Role, RoleBinding, Rule, SecretRef, Server, ServerVersion, ServiceAccount, Spec,
-    Revocation, Revoked, StdioUpstream, Subject, TrafficShare, Upstream,
+    ResourceSet, Revocation, Revoked, Role, RoleBinding, Rule, SecretRef, Server, ServerVersion,
+    ServiceAccount, Spec, StdioUpstream, Subject, TrafficShare, Upstream,
 };
 
 /// A name of a few letters: names meet often, as they should.
