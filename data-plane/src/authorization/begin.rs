@@ -133,7 +133,7 @@ pub(super) fn target(
     };
     let path = resource.strip_prefix(desk.base).filter(|path| path.starts_with('/'));
     let parsed = path.and_then(endpoint::parse);
-    let group = parsed.and_then(|(name, _)| desk.groups().find(|group| group.name == name));
+    let group = parsed.and_then(|(name, ..)| desk.groups().find(|group| group.name == name));
     match group {
         Some(group) => Ok((Arc::clone(group), resource.to_owned())),
         None => Err(none("the resource is no endpoint that is signed in to here".to_owned())),

@@ -92,13 +92,14 @@ pub struct About {
 
 impl Denial {
     /// No leave for anybody: an operator took the target back.
-    pub fn revoked(action: Action, by: &Name) -> Self {
+    pub fn revoked(action: Action, about: About, by: &Name) -> Self {
         let reason = match action {
             Action::UseServer => Reason::UnknownEndpoint,
             _ => Reason::UnknownTarget,
         };
         let refusal = Refusal::new(reason, format!("revoked by Revocation {by}"));
-        Self { refusal, rules: vec![format!("revocation:{by}").into()], scope: None }
+        let rules = vec![format!("revocation:{by}").into()];
+        Self { refusal, rules, scope: None, about: Box::new(about) }
     }
 }
 

@@ -10,7 +10,7 @@ use weir_model::reason::{Reason, Refusal};
 use weir_model::snapshot::{GroupView, Hints};
 
 use super::Stop;
-use super::authorize::{self, Denial, Permit};
+use super::authorize::{self, About, Denial, Permit};
 use super::resolve::Upstream;
 use super::validate::Arguments;
 use crate::decisions::Decisions;
@@ -52,7 +52,9 @@ impl Sight {
         arguments: Option<&Value>,
     ) -> Result<Permit, Denial> {
         if let Some(name) = self.withdrawn(server, action, target) {
-            return Err(Denial::revoked(action, name));
+            let (server, target) = (server.clone(), target.to_owned());
+            let about = About { server, target, hints, obligations: Vec::new() };
+            return Err(Denial::revoked(action, about, name));
         }
         let question = Question { arguments, ..self.question(server, action, target, hints) };
         authorize::decide(&self.decisions, &self.group.rules, &question, &self.identity)
