@@ -1,5 +1,7 @@
 //! What can be typed.
 
+mod audit;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -7,6 +9,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use weir_model::resource::Kind;
 
 use crate::settings::ServerFlags;
+
+pub use audit::{
+    Audit, AuditCheck, AuditExport, AuditProve, AuditSearch, AuditTail, AuditVerify, RecordFormat,
+    Source, Trusted, Wanted,
+};
 
 /// An MCP gateway for enterprises.
 #[derive(Debug, Parser)]
@@ -22,7 +29,7 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the documents have errors, \
 4 the configuration changed meanwhile, 5 not allowed, 6 not found, 7 stored but not in force \
-everywhere in time, 10 differences (diff --exit-code)";
+everywhere in time, 8 audit records are missing or altered, 10 differences (diff --exit-code)";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -365,48 +372,6 @@ pub struct Pin {
     /// One of its versions; all of them without this.
     #[arg(long)]
     pub version: Option<String>,
-}
-
-/// See [`Command::Audit`].
-#[derive(Debug, Subcommand)]
-pub enum Audit {
-    /// Show the newest records, and those that come.
-    Tail(AuditTail),
-}
-
-/// See [`Audit::Tail`].
-#[derive(Debug, Args)]
-pub struct AuditTail {
-    /// Folder of the audit files (audit/ in the data folder of weir dev), or one file.
-    #[arg(long, default_value = ".weir/audit", value_name = "DIR")]
-    pub dir: PathBuf,
-    /// How many of the newest to begin with.
-    #[arg(short = 'n', long, default_value_t = 200, value_name = "RECORDS")]
-    pub lines: usize,
-    /// End after those.
-    #[arg(long)]
-    pub no_follow: bool,
-    /// Only of this group.
-    #[arg(short, long)]
-    pub group: Option<String>,
-    /// Only of this caller: account:support, jwt:okta:alice, anonymous.
-    #[arg(long)]
-    pub principal: Option<String>,
-    /// Only with this outcome: success, tool_error, denied, ...
-    #[arg(long)]
-    pub status: Option<String>,
-    /// How to print them.
-    #[arg(short = 'o', long = "output", value_enum, default_value = "line")]
-    pub format: RecordFormat,
-}
-
-/// Formats of records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum RecordFormat {
-    /// The gist, a line each.
-    Line,
-    /// As written (OCSF), a line each.
-    Json,
 }
 
 /// See [`Command::Connect`].

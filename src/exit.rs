@@ -18,6 +18,8 @@ pub enum Exit {
     NotFound = 6,
     /// The change is stored, but not every proxy has it within the time given.
     NotInForce = 7,
+    /// Audit records are missing or altered, or a proof does not hold.
+    Tampered = 8,
     /// `diff --exit-code` found differences.
     Differs = 10,
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use weir::cli::{Audit, Cli, Command};
+use weir::cli::{Cli, Command};
 use weir::client::Client;
 
 #[global_allocator]
@@ -41,8 +41,15 @@ fn print(mut to: impl std::io::Write, text: &str) -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<String> {
     match cli.command {
-        Command::Audit(Audit::Tail(args)) => {
-            weir::audit::tail(&args, &mut std::io::stdout().lock())?;
+        Command::Audit(command) => {
+            // A control plane is needed by those alone that ask it for its witness.
+            let server = cli.server;
+            let ask = || {
+                let client = Client::new(server.find()?)?;
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                runtime.block_on(client.get(weir::audit::WITNESS_PATH))
+            };
+            weir::audit::run(&command, &ask, &mut std::io::stdout().lock())?;
             Ok(String::new())
         }
         Command::Dev(args) => {

@@ -5,6 +5,7 @@
 //! changes something, and whatever was not let in, leaves an audit record ([`guard`]).
 
 mod apply;
+mod audit;
 mod difference;
 mod fleet;
 mod guard;
@@ -33,6 +34,7 @@ use crate::enrol::Enrolment;
 use crate::fleet::Fleet;
 use crate::observe::Observer;
 use crate::operator::Operators;
+use crate::witness::Witness;
 use problem::{Kind, Problem};
 
 /// What the API is made of.
@@ -46,6 +48,8 @@ pub struct Parts {
     pub fleet: Fleet,
     /// Lets proxies in.
     pub enrolment: Enrolment,
+    /// Keeps the checkpoints of audit logs.
+    pub witness: Witness,
     /// Pins what proxies see.
     pub observer: Observer,
     /// Where records go.
@@ -74,6 +78,7 @@ struct Shared {
     operators: Operators,
     fleet: Fleet,
     enrolment: Enrolment,
+    witness: Witness,
     observer: Observer,
     audit: Pipeline,
     ready: Ready,
@@ -85,10 +90,32 @@ struct Shared {
 
 /// The API as a service.
 pub fn router(parts: Parts) -> Router {
-    let Parts { author, operators, fleet, enrolment, observer, audit, ready, drain, clock } = parts;
+    let Parts {
+        author,
+        operators,
+        fleet,
+        enrolment,
+        witness,
+        observer,
+        audit,
+        ready,
+        drain,
+        clock,
+    } = parts;
     let room = Semaphore::new(bounds::OPERATOR_REQUESTS_MAX);
-    let shared =
-        Shared { author, operators, fleet, enrolment, observer, audit, ready, drain, clock, room };
+    let shared = Shared {
+        author,
+        operators,
+        fleet,
+        enrolment,
+        witness,
+        observer,
+        audit,
+        ready,
+        drain,
+        clock,
+        room,
+    };
     route::router(&Api { shared: Arc::new(shared) })
 }
 

@@ -36,6 +36,7 @@ use crate::store::Store;
 use crate::store::embedded::Embedded;
 use crate::store::etcd::{self, Etcd};
 use crate::vault::{LocalKeys, Vault};
+use crate::witness::Witness;
 
 /// What a control plane is given by whoever runs it.
 pub struct Parts {
@@ -88,6 +89,7 @@ struct Sync {
     pipe: Option<Pipe>,
     fleet: Fleet,
     enrolment: Enrolment,
+    witness: Witness,
 }
 
 /// Addresses in fact bound.
@@ -232,6 +234,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         operators: operators.clone(),
         fleet: sync.fleet.clone(),
         enrolment: sync.enrolment.clone(),
+        witness: sync.witness.clone(),
         observer,
         audit: parts.audit,
         ready: parts.ready.clone(),
@@ -269,6 +272,12 @@ async fn build_sync(
     let enrolment = Enrolment::new(Arc::clone(store), Arc::clone(&ca), Arc::clone(clock));
     let fleet = Fleet::new(Arc::clone(store), settings.name.clone(), Arc::clone(clock));
     parts.metrics.collector(FleetMetrics(fleet.clone()));
+    let witness = Witness::load_or_make(store, &parts.vault, Arc::clone(clock)).await;
+    let witness = witness.context("the witness of audit logs")?;
+    if let Some(spool) = parts.audit.spool() {
+        let own = witness.clone().follow(spool.clone(), settings.name.clone());
+        task::spawn("witness", own);
+    }
     let (intake, worker) = Intake::new(observer, fleet.clone());
     task::spawn("intake", worker);
     let publish = publish::Parts {
@@ -278,6 +287,7 @@ async fn build_sync(
         enrolment: enrolment.clone(),
         fleet: fleet.clone(),
         intake,
+        witness: witness.clone(),
         clock: Arc::clone(clock),
         timing: Timing::default(),
     };
@@ -288,7 +298,7 @@ async fn build_sync(
         }
         None => None,
     };
-    Ok(Sync { publish, socket, pipe: None, fleet, enrolment })
+    Ok(Sync { publish, socket, pipe: None, fleet, enrolment, witness })
 }
 
 /// Not ready while the store cannot be followed: what is known here may be old.
@@ -354,7 +364,7 @@ impl Bound {
             task::spawn("admin", admin.serve());
         }
         let watch = self.drain.watch();
-        let Sync { publish, socket, pipe, fleet, enrolment: _ } = self.sync;
+        let Sync { publish, socket, pipe, fleet, .. } = self.sync;
         // The drain waits until it is written that the nodes have left.
         let last_word = watch.guard("fleet");
         let fleet = fleet.run(watch.clone());

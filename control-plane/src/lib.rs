@@ -24,3 +24,4 @@ pub mod settings;
 pub mod store;
 pub mod token;
 pub mod vault;
+pub mod witness;

@@ -32,6 +32,7 @@ use crate::index::Newest;
 use crate::observe::intake::Intake;
 use crate::store::Store;
 use crate::vault::Vault;
+use crate::witness::{Shown, Witness, WitnessError};
 
 pub use listen::{Peer, Pipe, pipe};
 
@@ -53,6 +54,8 @@ pub struct Parts {
     pub fleet: Fleet,
     /// What nodes see.
     pub intake: Intake,
+    /// Keeps the checkpoints of nodes' audit logs.
+    pub witness: Witness,
     /// The time.
     pub clock: SharedClock,
     /// How long streams wait for what.
@@ -237,6 +240,30 @@ impl SyncService for Service {
             certificate: certificate.to_vec().into(),
             authority: self.shared.parts.ca.certificate().to_vec().into(),
         }))
+    }
+
+    async fn witness(
+        &self,
+        request: Request<v1::WitnessRequest>,
+    ) -> Result<Response<v1::WitnessResponse>, Status> {
+        let peer = peer(&request)?;
+        let v1::WitnessRequest { note, key, certificate } = request.into_inner();
+        let key = key.as_ref().try_into();
+        let key = key.map_err(|_| Status::invalid_argument("the key must be 32 bytes"))?;
+        let (node, region) = (peer.id.node.as_str(), peer.id.region.as_str());
+        let shown = Shown { node, region, key, note: &note, certificate: &certificate };
+        let certificate = self.shared.parts.witness.see(shown).await;
+        let certificate = certificate.map_err(|error| match &error {
+            WitnessError::Contradiction { .. } => {
+                tracing::error!(%error, "an audit log is not what it was");
+                Status::failed_precondition(error.to_string())
+            }
+            WitnessError::Bad(_) => Status::invalid_argument(error.to_string()),
+            WitnessError::Store(_) | WitnessError::Vault(_) => {
+                Status::unavailable("the control plane cannot witness at the moment")
+            }
+        })?;
+        Ok(Response::new(v1::WitnessResponse { certificate }))
     }
 
     async fn watch(

@@ -15,6 +15,7 @@ mod link;
 mod metrics;
 mod renew;
 mod state;
+mod witness;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -147,6 +148,11 @@ impl Config {
     /// The same with its certificate, which is renewed in here.
     pub fn identity(&self) -> Arc<ArcSwap<Identity>> {
         Arc::clone(&self.identity)
+    }
+
+    /// Shows the audit log's checkpoints to the control plane, until the log has ended.
+    pub fn witness(&self, spool: weir_audit::spool::Handle) -> impl Future<Output = ()> + use<> {
+        witness::run(self.options.clone(), Arc::clone(&self.identity), spool)
     }
 
     /// Follows the control plane until the drain, and sends up what the proxy sees.

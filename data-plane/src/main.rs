@@ -131,6 +131,9 @@ async fn serve(mut settings: Settings, traffic: Handle) -> anyhow::Result<()> {
 /// Runs on the runtime of traffic; what follows the control plane runs on the other one.
 async fn serve_traffic(settings: Settings, parts: Parts, config: Config) -> anyhow::Result<()> {
     let (drain, control) = (parts.drain.clone(), parts.control.clone());
+    if let Some(spool) = parts.audit.spool() {
+        control.spawn(config.witness(spool.clone()));
+    }
     let bound = app::build(&settings, parts).await?;
     let (reports, received) = mpsc::channel(REPORTS);
     let upstreams = bound.gateway().upstreams.clone();

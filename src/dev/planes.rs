@@ -72,6 +72,9 @@ pub(super) async fn start(args: &Dev, around: Surroundings) -> anyhow::Result<Pl
     let (data, data_audit, exporter) = data(args, &around, &config).await?;
     let traffic = data.addresses().traffic;
     let metrics = [data.addresses().admin, control_metrics];
+    if let Some(spool) = data_audit.spool() {
+        task::spawn("witness", config.witness(spool.clone()));
+    }
     follow(&data, config, &around);
     let data = tokio::spawn(data.serve());
     let audits = [data_audit, control_audit];

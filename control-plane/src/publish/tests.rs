@@ -59,6 +59,7 @@ async fn bench(set: &ResourceSet) -> Bench {
     let fleet = Fleet::new(store.clone(), "cp".to_owned(), clock.clone());
     let (intake, _) = Intake::new(Observer::new(store.clone(), author), fleet.clone());
     let timing = Timing { heartbeat: Duration::from_millis(200), ..Timing::default() };
+    let witness = Witness::load_or_make(&store, &vault, clock.clone()).await.unwrap();
     let parts = Parts {
         replica: "cp".to_owned(),
         newest: index.newest(),
@@ -66,6 +67,7 @@ async fn bench(set: &ResourceSet) -> Bench {
         enrolment: Enrolment::new(store.clone(), ca.clone(), clock.clone()),
         fleet,
         intake,
+        witness,
         clock,
         timing,
     };

@@ -145,6 +145,7 @@ async fn real_answers_fit_their_schemas() {
     fits("delete", one, &delete(&format!("{enrolments}/{id}")).await);
     fits("delete", one, &delete(&format!("{enrolments}/{id}")).await);
     fits("get", "/v1/nodes", &plane.get("/v1/nodes").await);
+    fits("get", "/v1/audit/witness", &plane.get("/v1/audit/witness").await);
     let pin = "/v1/groups/{group}/servers/{server}/versions/{version}/pin";
     let real = "/v1/groups/acme/servers/billing/versions/v1/pin";
     fits(post, pin, &plane.ask("POST", real).send().await);

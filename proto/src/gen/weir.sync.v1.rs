@@ -37,6 +37,24 @@ pub struct RenewResponse {
     #[prost(bytes = "bytes", tag = "2")]
     pub authority: ::prost::bytes::Bytes,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WitnessRequest {
+    /// The signed note.
+    #[prost(string, tag = "1")]
+    pub note: ::prost::alloc::string::String,
+    /// Ed25519: the key that signed it.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub key: ::prost::bytes::Bytes,
+    /// The certificate that the node has of this key; empty for none.
+    #[prost(string, tag = "3")]
+    pub certificate: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WitnessResponse {
+    /// A signed note that says that the key is this node's.
+    #[prost(string, tag = "1")]
+    pub certificate: ::prost::alloc::string::String,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeFrame {
     #[prost(oneof = "node_frame::Body", tags = "1, 2, 3, 4, 5, 6")]
@@ -456,6 +474,30 @@ pub mod sync_client {
             req.extensions_mut().insert(GrpcMethod::new("weir.sync.v1.Sync", "Watch"));
             self.inner.streaming(req, path, codec).await
         }
+        /// Shows the newest checkpoint of the node's audit log to the control plane, which keeps it.
+        pub async fn witness(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WitnessRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::WitnessResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/weir.sync.v1.Sync/Witness",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("weir.sync.v1.Sync", "Witness"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -494,6 +536,11 @@ pub mod sync_server {
             &self,
             request: tonic::Request<tonic::Streaming<super::NodeFrame>>,
         ) -> std::result::Result<tonic::Response<Self::WatchStream>, tonic::Status>;
+        /// Shows the newest checkpoint of the node's audit log to the control plane, which keeps it.
+        async fn witness(
+            &self,
+            request: tonic::Request<super::WitnessRequest>,
+        ) -> std::result::Result<tonic::Response<super::WitnessResponse>, tonic::Status>;
     }
     /// Served by every replica of the control plane.
     #[derive(Debug)]
@@ -698,6 +745,49 @@ pub mod sync_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/weir.sync.v1.Sync/Witness" => {
+                    #[allow(non_camel_case_types)]
+                    struct WitnessSvc<T: Sync>(pub Arc<T>);
+                    impl<T: Sync> tonic::server::UnaryService<super::WitnessRequest>
+                    for WitnessSvc<T> {
+                        type Response = super::WitnessResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WitnessRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Sync>::witness(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WitnessSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

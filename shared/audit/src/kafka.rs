@@ -241,6 +241,21 @@ impl Sink for KafkaSink {
 }
 
 fn config(settings: &KafkaSettings) -> Result<ClientConfig, KafkaSinkError> {
+    let mut config = client(settings)?;
+    config
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("compression.type", "zstd")
+        .set("linger.ms", "5")
+        // The partition of a key is where Java's clients look for it.
+        .set("partitioner", "murmur2_random")
+        .set("message.timeout.ms", settings.message_timeout_ms.to_string())
+        .set("queue.buffering.max.kbytes", settings.buffer_kbytes.to_string());
+    Ok(config)
+}
+
+/// What producers and consumers need to get in.
+pub(crate) fn client(settings: &KafkaSettings) -> Result<ClientConfig, KafkaSinkError> {
     if settings.brokers.is_empty() {
         return Err(KafkaSinkError::Settings("`brokers` must name at least one broker"));
     }
@@ -251,14 +266,6 @@ fn config(settings: &KafkaSettings) -> Result<ClientConfig, KafkaSinkError> {
     config
         .set("bootstrap.servers", settings.brokers.join(","))
         .set("client.id", "weir")
-        .set("enable.idempotence", "true")
-        .set("acks", "all")
-        .set("compression.type", "zstd")
-        .set("linger.ms", "5")
-        // The partition of a key is where Java's clients look for it.
-        .set("partitioner", "murmur2_random")
-        .set("message.timeout.ms", settings.message_timeout_ms.to_string())
-        .set("queue.buffering.max.kbytes", settings.buffer_kbytes.to_string())
         .set("log.connection.close", "false");
     let protocol = match (&settings.tls, &settings.sasl) {
         (None, None) => "plaintext",

@@ -74,6 +74,8 @@ pub struct Sealed {
     pub checkpoint: Checkpoint,
     /// As it was signed.
     pub note: Note,
+    /// The perfect subtrees under the root: whoever lost what is before can go on from here.
+    pub peaks: Option<Vec<Hash>>,
     /// The node's public key.
     pub key: [u8; 32],
     /// The control plane's word that this is the node's key; none before the node has heard it.
@@ -121,6 +123,9 @@ impl Sealed {
                 "key": BASE64.encode(self.key),
             },
         });
+        if let Some(peaks) = &self.peaks {
+            event["unmapped"]["peaks"] = peaks.iter().map(|peak| BASE64.encode(peak.0)).collect();
+        }
         if let Some(certificate) = &self.certificate {
             event["unmapped"]["certificate"] = Value::from(&**certificate);
         }
@@ -131,9 +136,18 @@ impl Sealed {
         let unmapped = &event["unmapped"];
         let text = |name: &str| unmapped[name].as_str();
         let note: Note = text("note")?.parse().ok()?;
+        let peaks = match unmapped.get("peaks") {
+            Some(peaks) => {
+                let hash =
+                    |text: &Value| Some(Hash(BASE64.decode(text.as_str()?).ok()?.try_into().ok()?));
+                Some(peaks.as_array()?.iter().map(hash).collect::<Option<Vec<_>>>()?)
+            }
+            None => None,
+        };
         Some(Self {
             checkpoint: note.text().parse().ok()?,
             note,
+            peaks,
             key: BASE64.decode(text("key")?).ok()?.try_into().ok()?,
             certificate: text("certificate").map(Arc::from),
             region: text("region")?.to_owned(),
@@ -291,6 +305,7 @@ mod tests {
             let sealed = Sealed {
                 note: checkpoint.sign(&signer).unwrap(),
                 checkpoint: checkpoint.clone(),
+                peaks: certificate.is_some().then(|| tree.peaks().to_vec()),
                 key: signer.public(),
                 certificate,
                 region: "eu".to_owned(),

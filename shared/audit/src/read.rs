@@ -176,7 +176,11 @@ fn is_record(line: &[u8]) -> bool {
         && !begin.windows(checkpoint.len()).any(|window| window == checkpoint.as_bytes())
 }
 
-pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
+/// The segments of a folder in their order, or the one file.
+///
+/// # Errors
+/// When there is no such folder or file.
+pub fn files(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
     let io = |source| ReadError::Io { path: path.to_owned(), source };
     if path.metadata().map_err(io)?.is_file() {
         return Ok(vec![path.to_owned()]);

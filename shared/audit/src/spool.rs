@@ -244,6 +244,8 @@ impl Spool {
         let parts = (settings, signer, lock);
         let mut journal = Journal::new(parts, Arc::clone(&shared), previous)?;
         if let Some(recovered) = recovered {
+            // The control plane may not have seen the last word of the run before.
+            shared.newest.send_replace(recovered.newest.map(Arc::new));
             let place = (recovered.number, recovered.length);
             shared.synced.send_replace(Position { segment: place.0, offset: place.1 });
             if recovered.ended.is_none() && recovered.log.tree.size() > 0 {
@@ -290,6 +292,11 @@ impl Handle {
         if let Err(error) = std::fs::write(&path, certificate) {
             tracing::warn!(path = %path.display(), %error, "the certificate is asked for again");
         }
+    }
+
+    /// What the control plane said last.
+    pub fn certificate(&self) -> Option<Arc<str>> {
+        self.shared.certificate.lock().clone()
     }
 
     /// True while the spool takes no more.

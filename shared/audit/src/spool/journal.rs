@@ -237,9 +237,7 @@ impl Journal {
         if log.ended || (size == log.sealed && !end) {
             return Ok(false);
         }
-        let checkpoint = safe.head.checkpoint(end);
-        let region = log.run.region.clone();
-        let sealed = self.sign(checkpoint, region, time_ms)?;
+        let sealed = self.sign(&safe.head, end, time_ms)?;
         self.write(format!("{}\n", sealed.render()).as_bytes())?;
         if let Some(log) = &mut self.log {
             log.sealed = size;
@@ -249,15 +247,17 @@ impl Journal {
         Ok(true)
     }
 
-    fn sign(
-        &self,
-        checkpoint: Checkpoint,
-        region: String,
-        time_ms: u64,
-    ) -> Result<Sealed, SpoolError> {
-        let note = checkpoint.sign(&self.signer)?;
-        let certificate = self.shared.certificate.lock().clone();
-        Ok(Sealed { checkpoint, note, key: self.signer.public(), certificate, region, time_ms })
+    fn sign(&self, log: &SegmentHead, end: bool, time_ms: u64) -> Result<Sealed, SpoolError> {
+        let checkpoint = log.checkpoint(end);
+        Ok(Sealed {
+            note: checkpoint.sign(&self.signer)?,
+            checkpoint,
+            peaks: Some(log.tree.peaks().to_vec()),
+            key: self.signer.public(),
+            certificate: self.shared.certificate.lock().clone(),
+            region: log.region.clone(),
+            time_ms,
+        })
     }
 
     /// Ends the last epoch of a run that could not do so itself.
@@ -270,7 +270,7 @@ impl Journal {
         let path = segment::path(&self.settings.dir, number);
         let file = segment::writable(&path, false).map_err(failed("open", &path))?;
         let mut segment = Segment { number, file: Arc::new(file), length };
-        let sealed = self.sign(log.checkpoint(true), log.region.clone(), time_ms)?;
+        let sealed = self.sign(log, true, time_ms)?;
         let line = format!("{}\n", sealed.render());
         segment.append(&self.settings.dir, line.as_bytes()).map_err(|unwritten| unwritten.error)?;
         segment.file.sync_data().map_err(failed("sync", &path))?;

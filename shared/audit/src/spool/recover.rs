@@ -8,7 +8,7 @@ use std::path::Path;
 use super::SpoolError;
 use super::segment::{self, failed};
 use crate::checkpoint::Head;
-use crate::line::{self, Line, SegmentHead};
+use crate::line::{self, Line, Sealed, SegmentHead};
 use crate::merkle;
 use crate::read::{Read as Lines, read_line};
 
@@ -23,6 +23,8 @@ pub(super) struct Recovered {
     /// The last checkpoint says that the epoch has ended, or the log contradicts a checkpoint and
     /// must not be touched. The state that the next epoch continues.
     pub(super) ended: Option<Head>,
+    /// The last checkpoint that the log agrees with.
+    pub(super) newest: Option<Sealed>,
 }
 
 /// Looks at the newest segment of a folder; none when there is nothing in it.
@@ -48,6 +50,7 @@ fn scan(number: u64, path: &Path, head: SegmentHead) -> Result<Recovered, SpoolE
     let mut reader = BufReader::with_capacity(1 << 18, &file);
     let (mut log, mut line) = (head, Vec::new());
     let (mut end, mut whole, mut sealed, mut ended) = (0, true, None, None);
+    let mut newest = None;
     let mut first = true;
     loop {
         line.clear();
@@ -71,8 +74,9 @@ fn scan(number: u64, path: &Path, head: SegmentHead) -> Result<Recovered, SpoolE
                 let here = log.tree.size() == checkpoint.head.size;
                 if !known || (here && log.tree.root() != checkpoint.head.root) {
                     sealed = Some(checkpoint.head);
-                } else if checkpoint.end {
-                    ended = Some(checkpoint.head);
+                } else {
+                    ended = checkpoint.end.then_some(checkpoint.head).or(ended);
+                    newest = Some(*seal);
                 }
             }
             _ => whole = false,
@@ -86,12 +90,12 @@ fn scan(number: u64, path: &Path, head: SegmentHead) -> Result<Recovered, SpoolE
         // Signed and not what the file says: evidence, which stays as it is.
         let path = path.display();
         tracing::error!(%path, "the audit log contradicts its own checkpoint; it is left alone");
-        return Ok(Recovered { number, length, log, ended: Some(head) });
+        return Ok(Recovered { number, length, log, ended: Some(head), newest });
     }
     if !whole {
         segment::set_aside(&file, path, end).map_err(io("repair"))?;
     }
-    Ok(Recovered { number, length: end.min(length), log, ended })
+    Ok(Recovered { number, length: end.min(length), log, ended, newest })
 }
 
 fn continues(log: &SegmentHead, record: &line::RecordHead) -> bool {

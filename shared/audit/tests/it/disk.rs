@@ -134,7 +134,7 @@ async fn epochs_are_logs_that_follow_each_other_over_segments() {
         close(&pipeline).await;
         let content = content(dir.path());
         assert_eq!(content.records.len(), 20 * run);
-        assert!(content.heads.len() > 3 * run, "several segments: {}", content.heads.len());
+        assert!(content.heads.len() >= 3 * run, "several segments: {}", content.heads.len());
         check(&content);
     }
 }

@@ -1,0 +1,327 @@
+//! The witness of every node's audit log: certifies the nodes' keys, and keeps the newest
+//! checkpoint of each of their epochs in the store, out of reach of whoever owns the node.
+//!
+//! A checkpoint must be signed by the key that the node shows, under the name that its certificate
+//! proves, and must not contradict what was witnessed before: a log never gets shorter, never
+//! differs at the same size, and a new epoch never begins before the end of the one before. What
+//! passes is cosigned (C2SP `tlog-cosignature`). Some older checkpoints of an epoch are kept
+//! beside the newest, so that a rewritten past shows even when the node's key was stolen.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use weir_audit::certificate::{AUTHORITY, Certificate};
+use weir_audit::checkpoint::{Checkpoint, Head};
+use weir_audit::note::{Algorithm, Note, NoteError, Signer, Verifier};
+use weir_audit::spool::Handle;
+use weir_model::id::Revision;
+use weir_runtime::clock::SharedClock;
+
+use crate::store::{Entry, Guard, Op, Store, StoreError};
+use crate::vault::{Vault, VaultError};
+
+/// Where the key that all replicas share lives in the store.
+const KEY: &str = "state/audit/key";
+/// Where checkpoints live: `{node}/{epoch}`.
+const SEEN: &str = "state/audit/seen/";
+/// Epochs of a node that are kept.
+const EPOCHS_MAX: usize = 100;
+/// Checkpoints of an epoch that are kept beside the newest.
+const MILESTONES_MAX: usize = 8;
+/// Seconds between two of them at first. When there are too many, every second one goes.
+const MILESTONE_SECS: u64 = 600;
+/// Attempts while other replicas write too.
+const TRIES_MAX: usize = 8;
+/// Between two attempts to reach the store.
+const AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Why a checkpoint is not witnessed.
+#[derive(Debug, thiserror::Error)]
+pub enum WitnessError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The vault.
+    #[error("the audit witness's key: {0}")]
+    Vault(#[from] VaultError),
+    /// The checkpoint, or its signature.
+    #[error("the checkpoint cannot be witnessed: {0}")]
+    Bad(String),
+    /// It contradicts what was witnessed: records were lost or changed on the node.
+    #[error("the audit log of {node} contradicts what was witnessed: {what}")]
+    Contradiction {
+        /// The node.
+        node: String,
+        /// How.
+        what: String,
+    },
+}
+
+impl From<NoteError> for WitnessError {
+    fn from(error: NoteError) -> Self {
+        Self::Bad(error.to_string())
+    }
+}
+
+/// What a node shows.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a> {
+    /// Its name, as its certificate for the stream proves.
+    pub node: &'a str,
+    /// Its region.
+    pub region: &'a str,
+    /// Its key for checkpoints.
+    pub key: [u8; 32],
+    /// The signed checkpoint.
+    pub note: &'a str,
+    /// The certificate that it has of that key; empty for none.
+    pub certificate: &'a str,
+}
+
+/// What is kept of an epoch.
+#[derive(Debug, Serialize, Deserialize)]
+struct Seen {
+    /// The newest checkpoint, cosigned.
+    note: String,
+    /// When it came, in seconds since the epoch.
+    at: u64,
+    /// Older ones, and when they came.
+    #[serde(default)]
+    milestones: Vec<(u64, String)>,
+    /// Seconds between them.
+    every: u64,
+}
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct Witness {
+    store: Arc<dyn Store>,
+    signer: Arc<Signer>,
+    clock: SharedClock,
+}
+
+impl std::fmt::Debug for Witness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Witness").field("signer", &self.signer).finish_non_exhaustive()
+    }
+}
+
+impl Witness {
+    /// The witness of this store; its key is made when there is none.
+    ///
+    /// # Errors
+    /// When the store or the vault fails.
+    pub async fn load_or_make(
+        store: &Arc<dyn Store>,
+        vault: &Vault,
+        clock: SharedClock,
+    ) -> Result<Self, WitnessError> {
+        let read = |entry: &Entry| -> Result<Signer, WitnessError> {
+            Ok(Signer::from_pkcs8(vault.open(KEY, &entry.value)?.expose())?)
+        };
+        let made = Signer::generate()?;
+        let signer = loop {
+            if let Some(entry) = store.get(KEY).await? {
+                break read(&entry)?;
+            }
+            let sealed = vault.seal(KEY, &made.to_pkcs8()?)?;
+            let guard = Guard { key: KEY.to_owned(), revision: Revision(0) };
+            match store.commit(vec![guard], vec![Op::Put(KEY.to_owned(), sealed.into())]).await {
+                // Of several replicas that start at once, one makes it and all use it.
+                Ok(_) | Err(StoreError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        };
+        Ok(Self { store: Arc::clone(store), signer: Arc::new(signer), clock })
+    }
+
+    /// The public key: whoever holds it can check every node's records.
+    pub fn authority(&self) -> Option<Verifier> {
+        self.signer.verifier(AUTHORITY)
+    }
+
+    /// Witnesses a checkpoint; gives the certificate of its key.
+    ///
+    /// # Errors
+    /// See [`WitnessError`]. A contradiction is logged, and what was witnessed stays.
+    pub async fn see(&self, shown: Shown<'_>) -> Result<String, WitnessError> {
+        let (mut note, checkpoint) = checked(&shown)?;
+        let now = self.clock.now_secs();
+        self.signer.cosign(AUTHORITY, &mut note, now)?;
+        for _ in 0..TRIES_MAX {
+            match self.keep(&note, &checkpoint, now).await {
+                Err(WitnessError::Store(StoreError::Conflict)) => {}
+                Ok(()) => return self.certificate(&shown, now),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    async fn keep(
+        &self,
+        note: &Note,
+        checkpoint: &Checkpoint,
+        now: u64,
+    ) -> Result<(), WitnessError> {
+        let (node, epoch) = (&checkpoint.node, checkpoint.head.epoch);
+        let path = format!("{SEEN}{node}/{epoch:020}");
+        let before = self.store.get(&path).await?;
+        let mut ops = Vec::new();
+        let seen = match &before {
+            Some(entry) => {
+                let seen = read(entry)?;
+                let known = parse(&seen.note)?;
+                if known.head == checkpoint.head && known.end == checkpoint.end {
+                    return Ok(());
+                }
+                follows(&known, checkpoint)?;
+                seen.with(note.to_string(), now)
+            }
+            None => {
+                let known = self.store.list(&format!("{SEEN}{node}/")).await?.entries;
+                self.begins(&known, checkpoint)?;
+                let excess = (known.len() + 1).saturating_sub(EPOCHS_MAX);
+                ops.extend(known.into_iter().take(excess).map(|entry| Op::Delete(entry.key)));
+                let (note, milestones) = (note.to_string(), Vec::new());
+                Seen { note, at: now, milestones, every: MILESTONE_SECS }
+            }
+        };
+        let value = serde_json::to_vec(&seen).map_err(|e| WitnessError::Bad(e.to_string()))?;
+        let revision = before.map_or(Revision(0), |entry| entry.revision);
+        ops.push(Op::Put(path.clone(), value.into()));
+        self.store.commit(vec![Guard { key: path, revision }], ops).await?;
+        Ok(())
+    }
+
+    /// A new epoch continues the newest that is known.
+    fn begins(&self, known: &[Entry], checkpoint: &Checkpoint) -> Result<(), WitnessError> {
+        let Some(newest) = known.last() else { return Ok(()) };
+        let newest = parse(&read(newest)?.note)?;
+        let contradiction =
+            |what: String| WitnessError::Contradiction { node: checkpoint.node.clone(), what };
+        let Head { epoch, size, .. } = newest.head;
+        match checkpoint.previous {
+            // An epoch of which nobody heard may lie in between.
+            Some(previous) if previous.epoch > epoch => Ok(()),
+            Some(previous) if previous.epoch == epoch && previous.size > size => Ok(()),
+            Some(previous) if previous == newest.head => Ok(()),
+            Some(previous) => Err(contradiction(format!(
+                "epoch {} continues record {} of epoch {}, where {size} of {epoch} were seen",
+                checkpoint.head.epoch, previous.size, previous.epoch
+            ))),
+            None => Err(contradiction(format!(
+                "epoch {} begins anew, as if there had been no epoch {epoch}",
+                checkpoint.head.epoch
+            ))),
+        }
+    }
+
+    fn certificate(&self, shown: &Shown<'_>, now: u64) -> Result<String, WitnessError> {
+        let held = self.authority().and_then(|key| Certificate::read(shown.certificate, &key).ok());
+        if held.is_some_and(|held| held.node == shown.node && held.key == shown.key) {
+            return Ok(shown.certificate.to_owned());
+        }
+        let (node, region) = (shown.node.to_owned(), shown.region.to_owned());
+        let certificate = Certificate { node, region, key: shown.key, since: now };
+        tracing::info!(node = shown.node, "certified the key of a node's audit log");
+        Ok(certificate.sign(&self.signer)?.to_string())
+    }
+
+    /// Everything witnessed: the newest checkpoint of each epoch, and older ones.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn list(&self) -> Result<Vec<String>, StoreError> {
+        let mut notes = Vec::new();
+        for entry in self.store.list(SEEN).await?.entries {
+            let Ok(seen) = read(&entry) else {
+                tracing::error!(path = entry.key, "a witnessed checkpoint is damaged");
+                continue;
+            };
+            notes.extend(seen.milestones.into_iter().map(|(_, note)| note));
+            notes.push(seen.note);
+        }
+        Ok(notes)
+    }
+
+    /// Witnesses this replica's own log, for ever.
+    pub async fn follow(self, spool: Handle, node: String) {
+        let mut checkpoints = spool.checkpoints();
+        checkpoints.mark_changed();
+        while checkpoints.changed().await.is_ok() {
+            let Some(sealed) = checkpoints.borrow_and_update().clone() else { continue };
+            let (note, certificate) = (sealed.note.to_string(), spool.certificate());
+            let certificate = certificate.as_deref().unwrap_or_default();
+            let (region, key) = ("", sealed.key);
+            match self.see(Shown { node: &node, region, key, note: &note, certificate }).await {
+                Ok(certificate) => spool.certify(&certificate),
+                Err(WitnessError::Store(error)) => {
+                    tracing::warn!(%error, "the own audit log waits for its witness");
+                    tokio::time::sleep(AGAIN).await;
+                    checkpoints.mark_changed();
+                }
+                Err(error) => tracing::error!(%error, "the own audit log is not witnessed"),
+            }
+        }
+    }
+}
+
+impl Seen {
+    fn with(mut self, note: String, now: u64) -> Self {
+        let last = self.milestones.last().map_or(0, |(at, _)| *at);
+        if self.at.saturating_sub(last) >= self.every {
+            self.milestones.push((self.at, std::mem::take(&mut self.note)));
+        }
+        if self.milestones.len() > MILESTONES_MAX {
+            let mut number = 0;
+            self.milestones.retain(|_| {
+                number += 1;
+                number % 2 == 0
+            });
+            self.every *= 2;
+        }
+        Self { note, at: now, ..self }
+    }
+}
+
+fn read(entry: &Entry) -> Result<Seen, WitnessError> {
+    let damaged = |_| StoreError::Corrupt(entry.key.clone());
+    Ok(serde_json::from_slice(&entry.value).map_err(damaged)?)
+}
+
+fn parse(note: &str) -> Result<Checkpoint, WitnessError> {
+    let note: Note = note.parse()?;
+    note.text().parse().map_err(|_| WitnessError::Bad("not a checkpoint".to_owned()))
+}
+
+/// The checkpoint is the node's own, and signed by the key that it shows.
+fn checked(shown: &Shown<'_>) -> Result<(Note, Checkpoint), WitnessError> {
+    let note: Note = shown.note.parse()?;
+    let checkpoint = parse(shown.note)?;
+    if checkpoint.node != shown.node {
+        return Err(WitnessError::Bad(format!("it is of another node, {:?}", checkpoint.node)));
+    }
+    let verifier = Verifier::new(&checkpoint.origin(), Algorithm::Ed25519, shown.key);
+    verifier.ok_or_else(|| WitnessError::Bad("its name".to_owned()))?.verify(&note)?;
+    Ok((note, checkpoint))
+}
+
+fn follows(known: &Checkpoint, new: &Checkpoint) -> Result<(), WitnessError> {
+    let (was, is) = (&known.head, &new.head);
+    let what = if is.size < was.size {
+        format!("{} records of epoch {}, where {} were seen", is.size, is.epoch, was.size)
+    } else if is.size == was.size && is.root != was.root {
+        format!("the first {} records of epoch {} are not those that were seen", is.size, is.epoch)
+    } else if known.end && is.size > was.size {
+        format!("epoch {} goes on after its end", is.epoch)
+    } else if known.previous != new.previous {
+        format!("epoch {} continues another one than before", is.epoch)
+    } else {
+        return Ok(());
+    };
+    Err(WitnessError::Contradiction { node: new.node.clone(), what })
+}
+
+#[cfg(test)]
+mod tests;

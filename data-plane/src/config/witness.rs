@@ -1,0 +1,96 @@
+//! Shows the audit log's checkpoints to the control plane, which keeps the newest out of this
+//! machine's reach and certifies the key that signs them.
+//!
+//! Over the sync service, with the node's certificate. Only the newest checkpoint counts: those
+//! that were made while nobody could be reached are covered by it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tonic::Code;
+use weir_audit::line::Sealed;
+use weir_audit::spool::Handle;
+use weir_model::bounds;
+use weir_proto::sync::v1;
+use weir_runtime::backoff::Backoff;
+
+use super::{Identity, Options, link};
+
+/// Waits between attempts to reach somebody.
+const AGAIN_FIRST: Duration = Duration::from_secs(1);
+const AGAIN_CAP: Duration = Duration::from_secs(60);
+
+/// Why a checkpoint was not taken.
+enum NotSeen {
+    /// Somebody else may take it, or the same one later.
+    Passing(String),
+    /// It will not be taken.
+    Refused(String),
+}
+
+/// Runs until the spool has ended.
+pub(super) async fn run(options: Options, identity: Arc<ArcSwap<Identity>>, spool: Handle) {
+    let mut endpoints = options.endpoints.iter().cycle();
+    let mut backoff = Backoff::new(AGAIN_FIRST, AGAIN_CAP);
+    let mut client = None;
+    let mut checkpoints = spool.checkpoints();
+    checkpoints.mark_changed();
+    while checkpoints.changed().await.is_ok() {
+        let Some(sealed) = checkpoints.borrow_and_update().clone() else { continue };
+        let connected = match client.take() {
+            Some(client) => Ok(client),
+            None => {
+                let Some(endpoint) = endpoints.next() else { return };
+                connect(&identity, endpoint).await
+            }
+        };
+        let shown = match connected {
+            Ok(mut connected) => show(&mut connected, &sealed, &spool).await.map(|()| connected),
+            Err(error) => Err(NotSeen::Passing(error)),
+        };
+        match shown {
+            Ok(connected) => {
+                client = Some(connected);
+                backoff.reset();
+            }
+            Err(NotSeen::Refused(error)) => {
+                tracing::error!(error, "the control plane does not witness the audit log");
+            }
+            Err(NotSeen::Passing(error)) => {
+                tracing::debug!(error, "the audit log waits for its witness");
+                checkpoints.mark_changed();
+                backoff.sleep().await;
+            }
+        }
+    }
+}
+
+async fn connect(
+    identity: &ArcSwap<Identity>,
+    endpoint: &link::Endpoint,
+) -> Result<link::Client, String> {
+    let tls = identity.load().tls().map_err(|error| error.to_string())?;
+    link::connect(endpoint, tls).await
+}
+
+async fn show(client: &mut link::Client, sealed: &Sealed, spool: &Handle) -> Result<(), NotSeen> {
+    let mut call = tonic::Request::new(v1::WitnessRequest {
+        note: sealed.note.to_string(),
+        key: sealed.key.to_vec().into(),
+        certificate: spool.certificate().as_deref().unwrap_or_default().to_owned(),
+    });
+    call.set_timeout(Duration::from_millis(bounds::ENROL_CALL_MS));
+    match client.witness(call).await {
+        Ok(answer) => {
+            spool.certify(&answer.into_inner().certificate);
+            Ok(())
+        }
+        Err(status) => Err(match status.code() {
+            Code::InvalidArgument | Code::FailedPrecondition | Code::Unimplemented => {
+                NotSeen::Refused(status.message().to_owned())
+            }
+            _ => NotSeen::Passing(link::chain(&status)),
+        }),
+    }
+}

@@ -1,0 +1,236 @@
+//! The leaves of one epoch, and everything that was signed about them.
+
+use std::collections::VecDeque;
+
+use super::{Expected, Finding, Order, Summary};
+use crate::checkpoint::Head;
+use crate::line::Sealed;
+use crate::merkle::{self, Hash, Ranges, Tree};
+
+/// Largest hole between two records that is kept open.
+const HOLE_MAX: u64 = 10_000_000;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Log {
+    order: Order,
+    /// The number of the first leaf in `leaves`.
+    first: u64,
+    leaves: VecDeque<Option<Hash>>,
+    /// States from which the log can be followed when its beginning is gone.
+    known: Vec<Tree>,
+    /// Records before the first segment that is left.
+    begins: Option<u64>,
+    sealed: Vec<Sealed>,
+    expected: Vec<Expected>,
+    /// What the segments say about the epoch before.
+    follows: Option<Option<Head>>,
+    repeats: u64,
+}
+
+impl Log {
+    pub(super) fn new(order: Order) -> Self {
+        Self {
+            order,
+            first: 1,
+            leaves: VecDeque::new(),
+            known: Vec::new(),
+            begins: None,
+            sealed: Vec::new(),
+            expected: Vec::new(),
+            follows: None,
+            repeats: 0,
+        }
+    }
+
+    /// A segment begins behind these leaves.
+    pub(super) fn known(&mut self, tree: Tree) {
+        self.begins = Some(self.begins.map_or(tree.size(), |begins| begins.min(tree.size())));
+        self.known.push(tree);
+    }
+
+    pub(super) fn follows(&mut self, previous: Option<Head>) {
+        self.follows = Some(previous);
+    }
+
+    pub(super) fn expect(&mut self, head: Head, by: &'static str, end: bool) {
+        self.expected.push(Expected { head, by, end });
+    }
+
+    pub(super) fn seal(&mut self, sealed: Sealed) {
+        if let Some(peaks) = &sealed.peaks {
+            self.known.extend(Tree::from_peaks(sealed.checkpoint.head.size, peaks.clone()));
+        }
+        let checkpoint = &sealed.checkpoint;
+        self.expected.push(Expected {
+            head: checkpoint.head,
+            by: "its checkpoint",
+            end: checkpoint.end,
+        });
+        self.sealed.push(sealed);
+    }
+
+    /// What is said about the epoch before; none when nobody says anything.
+    pub(super) fn previous(&self) -> Option<Option<Head>> {
+        self.sealed.first().map(|sealed| sealed.checkpoint.previous).or(self.follows)
+    }
+
+    fn last(&self) -> u64 {
+        self.first + self.leaves.len() as u64 - 1
+    }
+
+    fn at(&self, sequence: u64) -> Option<Hash> {
+        let index = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
+        *self.leaves.get(index)?
+    }
+
+    /// Takes a record.
+    pub(super) fn record(&mut self, sequence: u64, leaf: Hash) -> Result<(), String> {
+        if sequence == 0 {
+            return Err("records are numbered from 1".to_owned());
+        }
+        if self.leaves.is_empty() {
+            self.first = sequence;
+        }
+        if let Some(known) = self.at(sequence) {
+            return match (known == leaf, self.order) {
+                (false, _) => Err("two different records have this name".to_owned()),
+                (true, Order::Written) => Err("the record is there twice".to_owned()),
+                (true, Order::Any) => {
+                    self.repeats += 1;
+                    Ok(())
+                }
+            };
+        }
+        let expected = self.last() + 1;
+        if sequence > expected.saturating_add(HOLE_MAX) || self.first > sequence + HOLE_MAX {
+            return Err(format!("far from the records around it, which end with {}", expected - 1));
+        }
+        while sequence < self.first {
+            self.leaves.push_front(None);
+            self.first -= 1;
+        }
+        while sequence > self.last() {
+            self.leaves.push_back(None);
+        }
+        if let Some(place) =
+            usize::try_from(sequence - self.first).ok().and_then(|at| self.leaves.get_mut(at))
+        {
+            *place = Some(leaf);
+        }
+        let moved = self.order == Order::Written && sequence != expected;
+        match (moved, sequence > expected) {
+            (false, _) => Ok(()),
+            (true, true) => Err(format!("it stands where {expected} belongs")),
+            (true, false) => Err("it stands behind a later record".to_owned()),
+        }
+    }
+
+    /// Where the log can be followed from: its beginning, or the first known state from which on
+    /// nothing that was read is left out.
+    fn start(&self) -> Option<Tree> {
+        if self.first <= 1 || self.leaves.is_empty() {
+            return Some(Tree::default());
+        }
+        let near = self.known.iter().filter(|tree| tree.size() + 1 >= self.first);
+        near.min_by_key(|tree| tree.size()).cloned()
+    }
+
+    pub(super) fn judge(&self, (node, epoch): (&str, u64)) -> (Summary, Vec<Finding>) {
+        let mut findings = Vec::new();
+        let mut say = |record, what| {
+            let at = (node.to_owned(), epoch, record);
+            findings.push(Finding { at, what, place: None });
+        };
+        let mut expected = self.expected.clone();
+        expected.sort_by_key(|e| e.head.size);
+        let mut summary = Summary {
+            node: node.to_owned(),
+            epoch,
+            records: if self.leaves.is_empty() { (0, 0) } else { (self.first, self.last()) },
+            signed: 0,
+            ended: false,
+            repeats: self.repeats,
+            before: 0,
+        };
+        if let Some(begins) = self.begins.filter(|begins| begins + 1 < self.first) {
+            say(begins + 1, "missing at the beginning of its segment".to_owned());
+        }
+        let Some(mut tree) = self.start() else {
+            summary.before = self.leaves.len() as u64;
+            return (summary, findings);
+        };
+        summary.before = (tree.size() + 1).saturating_sub(self.first).min(tree.size());
+        if self.first <= 1 {
+            summary.before = 0;
+        }
+        summary.signed = tree.size();
+        let end = expected.iter().filter(|e| e.end).map(|e| e.head.size).max();
+        for Expected { head, by, .. } in &expected {
+            while tree.size() < head.size {
+                let Some(leaf) = self.at(tree.size() + 1) else { break };
+                tree.push(leaf);
+            }
+            let next = tree.size() + 1;
+            if tree.size() < head.size {
+                let missing = format!("missing; {by} has signed for {} records", head.size);
+                say(next, missing);
+                return (summary, findings);
+            }
+            // States before the start cannot be judged any more.
+            if tree.size() == head.size && tree.root() != head.root {
+                let first = summary.signed + 1;
+                let range = match first >= head.size {
+                    true => "altered".to_owned(),
+                    false => format!("this record or one up to {} is altered", head.size),
+                };
+                say(first.min(head.size), format!("{range}: {by} has signed for others"));
+                return (summary, findings);
+            }
+            summary.signed = tree.size();
+        }
+        while let Some(leaf) = self.at(tree.size() + 1) {
+            tree.push(leaf);
+        }
+        let (reached, last) = (tree.size(), self.last());
+        if !self.leaves.is_empty() && reached < last {
+            say(reached + 1, format!("missing; record {last} of the same epoch is there"));
+        }
+        if let Some(end) = end {
+            summary.ended = true;
+            if !self.leaves.is_empty() && last > end {
+                say(end + 1, format!("too much: the epoch ended with record {end}"));
+            }
+        }
+        (summary, findings)
+    }
+
+    /// A checkpoint that covers leaf `index`, and the hashes from the leaf to its root.
+    pub(super) fn prove(&self, index: u64) -> Result<(&Sealed, Vec<Hash>), String> {
+        let covers = self.sealed.iter().filter(|sealed| sealed.checkpoint.head.size > index);
+        let sealed = covers
+            .min_by_key(|sealed| sealed.checkpoint.head.size)
+            .ok_or_else(|| "no checkpoint covers it yet; try again in a moment".to_owned())?;
+        let head = sealed.checkpoint.head;
+        let start = match self.first <= 1 {
+            true => Some(Tree::default()),
+            false => {
+                let before = self.known.iter().filter(|t| t.size() <= index);
+                before.filter(|t| t.size() + 1 >= self.first).min_by_key(|t| t.size()).cloned()
+            }
+        };
+        let start = start.ok_or_else(|| "what was before it is gone".to_owned())?;
+        let path = merkle::inclusion(index, head.size).unwrap_or_default();
+        let mut ranges = Ranges::new(&path, &start);
+        for sequence in start.size() + 1..=head.size {
+            let leaf = self.at(sequence);
+            ranges.push(leaf.ok_or_else(|| format!("record {sequence} is missing"))?);
+        }
+        let hashes = ranges.finish().ok_or_else(|| "the log has a hole".to_owned())?;
+        let leaf = self.at(index + 1).ok_or_else(|| "the record is missing".to_owned())?;
+        match merkle::includes((index, leaf), (head.size, head.root), &hashes) {
+            true => Ok((sealed, hashes)),
+            false => Err("the log is not what was signed; verify it".to_owned()),
+        }
+    }
+}

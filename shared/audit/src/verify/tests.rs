@@ -1,0 +1,293 @@
+//! Every way of tampering with a log of two epochs, in files and in a topic.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::certificate::AUTHORITY;
+use crate::note::Signer;
+use crate::proof::Proof;
+
+/// Records of the first and of the second epoch.
+const SIZES: [u64; 2] = [9, 7];
+/// Records between checkpoints.
+const EVERY: u64 = 3;
+
+struct World {
+    authority: Signer,
+    witness: Signer,
+    lines: Vec<String>,
+    /// The newest checkpoint of each epoch.
+    newest: Vec<Note>,
+}
+
+fn record(epoch: u64, sequence: u64) -> String {
+    format!(
+        "{{\"metadata\":{{\"uid\":\"eu-1/{epoch}/{sequence}\",\"log_name\":\"weir.audit\"}},\
+         \"time\":{sequence},\"what\":\"said {sequence}\"}}"
+    )
+}
+
+/// Two epochs of node `eu-1`: 100, which ended, and 200, which goes on.
+fn world() -> World {
+    let [authority, node, witness] = [(); 3].map(|()| Signer::generate().unwrap());
+    let certificate =
+        Certificate { node: "eu-1".into(), region: "eu".into(), key: node.public(), since: 1 };
+    let certificate: Arc<str> = certificate.sign(&authority).unwrap().to_string().into();
+    let (mut lines, mut newest, mut previous) = (Vec::new(), Vec::new(), None);
+    for (epoch, size) in [100, 200].into_iter().zip(SIZES) {
+        let mut tree = Tree::default();
+        let (node_name, region) = ("eu-1".to_owned(), "eu".to_owned());
+        let begin =
+            line::SegmentHead { node: node_name, region, epoch, tree: tree.clone(), previous };
+        lines.push(begin.to_string());
+        let mut sealed = Vec::new();
+        let mut seal = |tree: &Tree, end| {
+            let head = Head { epoch, size: tree.size(), root: tree.root() };
+            let checkpoint = Checkpoint { node: "eu-1".into(), head, previous, end };
+            sealed.push(Sealed {
+                note: checkpoint.sign(&node).unwrap(),
+                checkpoint,
+                peaks: Some(tree.peaks().to_vec()),
+                key: node.public(),
+                certificate: Some(Arc::clone(&certificate)),
+                region: "eu".into(),
+                time_ms: 1,
+            });
+            sealed.last().unwrap().render()
+        };
+        for sequence in 1..=size {
+            let line = record(epoch, sequence);
+            tree.push(merkle::leaf(line.as_bytes()));
+            lines.push(line);
+            if sequence % EVERY == 0 {
+                lines.push(seal(&tree, false));
+            }
+        }
+        if epoch == 100 {
+            lines.push(seal(&tree, true));
+        }
+        let last = sealed.pop().unwrap();
+        previous = Some(last.checkpoint.head);
+        newest.push(last.note);
+    }
+    World { authority, witness, lines, newest }
+}
+
+impl World {
+    fn trust(&self) -> Trust {
+        let authority = self.authority.verifier(AUTHORITY);
+        Trust { authority, witnessed: self.newest.clone(), cosigners: Vec::new() }
+    }
+    fn report(&self, lines: &[String], order: Order) -> Report {
+        verified(lines, order, self.trust())
+    }
+    fn at(&self, epoch: u64, sequence: u64) -> usize {
+        let wanted = record(epoch, sequence);
+        self.lines.iter().position(|line| *line == wanted).unwrap()
+    }
+}
+
+fn verified(lines: &[String], order: Order, trust: Trust) -> Report {
+    let mut verification = Verification::new(order, trust);
+    // The heads of segments never leave their files.
+    let leaves_file = |line: &&String| !line.starts_with("{\"weir_audit_segment");
+    let lines: Vec<&String> =
+        lines.iter().filter(|line| order == Order::Written || leaves_file(line)).collect();
+    for (number, line) in lines.into_iter().enumerate() {
+        verification.line(line.as_bytes(), &format!("line {}", number + 1));
+    }
+    verification.finish()
+}
+
+fn first(report: &Report) -> Option<(u64, u64)> {
+    report.findings.first().map(|finding| (finding.at.1, finding.at.2))
+}
+
+#[test]
+fn what_is_whole_is_said_to_be() {
+    let world = world();
+    for order in [Order::Written, Order::Any] {
+        let report = world.report(&world.lines, order);
+        assert!(report.is_good(), "{report:#?}");
+        assert!(report.notes.is_empty(), "{report:#?}");
+        let [first, second] = &report.epochs[..] else { panic!("{report:#?}") };
+        assert_eq!((first.records, first.signed, first.ended), ((1, 9), 9, true));
+        assert_eq!((second.records, second.signed, second.ended), ((1, 7), 6, false));
+    }
+    // A topic gives partitions in any order, and some messages twice.
+    let mut lines: Vec<String> = world.lines.iter().rev().cloned().collect();
+    lines.extend_from_slice(&world.lines[..4]);
+    let report = world.report(&lines, Order::Any);
+    assert!(report.is_good() && report.epochs[0].repeats == 3, "{report:#?}");
+}
+
+type Tamper = fn(&World, &mut Vec<String>);
+
+#[test]
+fn every_tampering_is_found_and_named() {
+    // What is done, what the first finding names in files, and in a topic.
+    let cases: [(&str, Tamper, (u64, u64), Option<(u64, u64)>); 13] = [
+        ("removed", |w, l| drop(l.remove(w.at(100, 5))), (100, 5), Some((100, 5))),
+        // In a topic that is what retention does: it is told, and nobody can say more.
+        ("first removed", |w, l| drop(l.remove(w.at(100, 1))), (100, 1), None),
+        (
+            // Between the checkpoints over 3 and 6.
+            "changed",
+            |w, l| l[w.at(100, 5)] = record(100, 5).replace("said", "SAID"),
+            (100, 4),
+            Some((100, 4)),
+        ),
+        (
+            "swapped places",
+            |w, l| l.swap(w.at(100, 4), w.at(100, 5)),
+            (100, 4),
+            // Order in a topic is by number; nothing is wrong with it.
+            None,
+        ),
+        (
+            "swapped contents",
+            |w, l| {
+                l[w.at(100, 4)] = record(100, 4).replace("said 4", "said 5");
+                l[w.at(100, 5)] = record(100, 5).replace("said 5", "said 4");
+            },
+            (100, 4),
+            Some((100, 4)),
+        ),
+        (
+            "inserted",
+            |w, l| l.insert(w.at(100, 5), record(100, 5).replace("said", "never said")),
+            (100, 4),
+            Some((100, 4)),
+        ),
+        (
+            "inserted at the end",
+            |w, l| l.insert(w.at(200, 1) - 1, record(100, 10)),
+            (100, 10),
+            Some((100, 10)),
+        ),
+        ("doubled", |w, l| l.insert(w.at(100, 5), record(100, 5)), (100, 5), None),
+        ("tail cut", |w, l| l.truncate(w.at(200, 4)), (200, 4), Some((200, 4))),
+        ("epoch cut", |w, l| l.truncate(w.at(200, 1) - 1), (200, 0), Some((200, 0))),
+        ("epoch removed", |w, l| drop(l.drain(..w.at(200, 1) - 1)), (0, 0), Some((0, 0))),
+        (
+            "cut in the middle",
+            |w, l| drop(l.drain(w.at(100, 8)..w.at(200, 1))),
+            (100, 8),
+            Some((100, 8)),
+        ),
+        ("garbage", |_, l| l.insert(2, "{\"half\":".into()), (0, 0), Some((0, 0))),
+    ];
+    let world = world();
+    for (name, tamper, in_files, in_topic) in cases {
+        let mut lines = world.lines.clone();
+        tamper(&world, &mut lines);
+        for (order, expect) in [(Order::Written, Some(in_files)), (Order::Any, in_topic)] {
+            let report = world.report(&lines, order);
+            if name == "epoch removed" {
+                // Older than all there is: retention does that, and it is told.
+                assert!(report.is_good(), "{name}: {report:#?}");
+                assert!(report.notes.iter().any(|note| note.contains("epoch 100")), "{report:#?}");
+                continue;
+            }
+            assert_eq!(first(&report), expect, "{name}, {order:?}: {report:#?}");
+            assert!(expect.is_some() || name != "first removed" || report.notes.len() == 1);
+        }
+    }
+}
+
+#[test]
+fn an_end_that_is_missing_everywhere_is_seen_by_the_witness_alone() {
+    let world = world();
+    let cut = &world.lines[..world.at(200, 4)];
+    let alone = Trust { witnessed: Vec::new(), ..world.trust() };
+    let report = verified(cut, Order::Any, alone);
+    assert!(report.is_good() && report.notes.len() == 1, "{report:#?}");
+    assert!(report.notes[0].contains("missing end"));
+    let report = world.report(cut, Order::Any);
+    assert_eq!(first(&report), Some((200, 4)));
+    assert!(report.findings[0].what.contains("the control plane has signed for 6"), "{report:#?}");
+}
+
+#[test]
+fn who_rewrites_a_log_needs_the_nodes_key_and_then_meets_the_witness() {
+    let (world, other) = (world(), self::world());
+    // Everything anew, under another key and another control plane.
+    let report = world.report(&other.lines, Order::Written);
+    assert!(report.findings.iter().any(|f| f.what.contains("weir.control-plane")), "{report:#?}");
+    // With the same keys, the witness still knows better.
+    let trust = Trust { authority: other.authority.verifier(AUTHORITY), ..world.trust() };
+    let mut lines = other.lines.clone();
+    lines[1] = lines[1].replace("said 1", "said 2");
+    let report = verified(&lines, Order::Written, trust);
+    assert_eq!(first(&report), Some((100, 1)), "{report:#?}");
+}
+
+#[test]
+fn what_is_left_of_a_log_is_judged_from_the_first_checkpoint_on() {
+    let world = world();
+    let lines = &world.lines[world.at(100, 5)..];
+    for order in [Order::Written, Order::Any] {
+        let report = world.report(lines, order);
+        assert!(report.is_good(), "{report:#?}");
+        let first = &report.epochs[0];
+        assert_eq!((first.records, first.signed, first.before), ((5, 9), 9, 2));
+        let mut lines = lines.to_vec();
+        let at = lines.iter().position(|line| *line == record(100, 8)).unwrap();
+        lines[at] = lines[at].replace("said", "SAID");
+        let report = world.report(&lines, order);
+        assert_eq!(self::first(&report), Some((100, 7)), "{report:#?}");
+    }
+}
+
+#[test]
+fn witnesses_that_are_asked_for_must_have_signed() {
+    let world = world();
+    let cosigner = world.witness.verifier("auditor.test").unwrap().cosigner();
+    let mut trust = Trust { cosigners: vec![cosigner], ..world.trust() };
+    let report = verified(&world.lines, Order::Any, trust.clone());
+    assert_eq!(report.findings.len(), 2, "{report:#?}");
+    for note in &mut trust.witnessed {
+        world.witness.cosign("auditor.test", note, 1_800_000_000).unwrap();
+    }
+    assert!(verified(&world.lines, Order::Any, trust).is_good());
+}
+
+#[test]
+fn one_record_is_proved_without_the_others() {
+    let world = world();
+    let authority = world.authority.verifier(AUTHORITY).unwrap();
+    for sequence in 1..=6 {
+        let prove = |lines: &[String]| {
+            let mut verification = Verification::new(Order::Any, world.trust());
+            verification.want(EventId { node: "eu-1".into(), epoch: 200, sequence });
+            lines.iter().for_each(|line| verification.line(line.as_bytes(), &"pipe"));
+            verification.prove()
+        };
+        let text = prove(&world.lines).unwrap().to_string();
+        let proof: Proof = text.parse().unwrap();
+        let checkpoint = proof.check(Some(&authority)).unwrap();
+        assert_eq!(checkpoint.head.size, sequence.div_ceil(EVERY) * EVERY);
+        let other = format!("said {}", 1 + sequence % 6);
+        assert!(!String::from_utf8_lossy(&proof.record).contains(&other), "one record alone");
+        let mut forged = proof.clone();
+        forged.record = record(200, sequence).replace("said", "SAID").into_bytes();
+        assert!(forged.check(Some(&authority)).is_err());
+        let forged = Proof { index: proof.index + 1, ..proof.clone() };
+        assert!(forged.check(Some(&authority)).is_err());
+        let forged = Proof { certificate: None, ..proof.clone() };
+        assert!(forged.check(Some(&authority)).is_err() && forged.check(None).is_ok());
+        let stranger = self::world().authority.verifier(AUTHORITY).unwrap();
+        assert!(proof.check(Some(&stranger)).is_err());
+        // A log that was tampered with gives no proof.
+        let mut lines = world.lines.clone();
+        lines[world.at(200, 1 + sequence % 3)] = record(200, 1 + sequence % 3).replace('s', "S");
+        assert!(sequence > 3 || prove(&lines).is_err());
+    }
+    let mut verification = Verification::new(Order::Any, world.trust());
+    verification.want(EventId { node: "eu-1".into(), epoch: 200, sequence: 7 });
+    world.lines.iter().for_each(|line| verification.line(line.as_bytes(), &"pipe"));
+    assert!(verification.prove().unwrap_err().contains("no checkpoint covers it yet"));
+    for bad in ["", "x\n\ny", "c2sp.org/tlog-proof@v1\nindex 1\n\nx"] {
+        assert!(bad.parse::<Proof>().is_err());
+    }
+}
