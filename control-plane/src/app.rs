@@ -288,6 +288,7 @@ async fn build_sync(
         fleet: fleet.clone(),
         intake,
         witness: witness.clone(),
+        audit: Some(parts.audit.clone()),
         clock: Arc::clone(clock),
         timing: Timing::default(),
     };

@@ -16,8 +16,12 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use futures_util::Stream;
 use tonic::{Request, Response, Status, Streaming};
+use weir_audit::{Pipeline, Slot};
+use weir_model::audit::{Facts, Outcome};
 use weir_model::bounds;
-use weir_model::sync::identity::NodeId;
+use weir_model::reason::Reason;
+use weir_model::resource::AuditClass;
+use weir_model::sync::identity::{NodeId, split_join_token};
 use weir_model::sync::statement::Signer;
 use weir_model::sync::{Now, Timing};
 use weir_proto::sync::v1;
@@ -26,11 +30,12 @@ use weir_runtime::clock::SharedClock;
 use weir_runtime::drain::Watch;
 
 use crate::ca::{Ca, CaError};
-use crate::enrol::{EnrolError, Enrolled, Enrolment};
+use crate::enrol::{self, EnrolError, Enrolled, Enrolment};
 use crate::fleet::Fleet;
 use crate::index::Newest;
 use crate::observe::intake::Intake;
 use crate::store::Store;
+use crate::token;
 use crate::vault::Vault;
 use crate::witness::{Shown, Witness, WitnessError};
 
@@ -56,6 +61,8 @@ pub struct Parts {
     pub intake: Intake,
     /// Keeps the checkpoints of nodes' audit logs.
     pub witness: Witness,
+    /// Where it is recorded who joins; nowhere without.
+    pub audit: Option<Pipeline>,
     /// The time.
     pub clock: SharedClock,
     /// How long streams wait for what.
@@ -146,6 +153,58 @@ pub enum ServeError {
 }
 
 impl Shared {
+    /// Room for the record of who joins, before anything is done.
+    fn joining(&self, peer: Option<String>) -> Result<Option<(Slot, Facts)>, Status> {
+        let Some(audit) = &self.parts.audit else { return Ok(None) };
+        let full = |_| Status::unavailable("the audit log takes no more at the moment");
+        let slot = audit.reserve(AuditClass::Durable).map_err(full)?;
+        let facts = Facts {
+            request_id: uuid::Uuid::now_v7().to_string(),
+            time_ms: self.parts.clock.now_ms(),
+            peer,
+            method: Some("node.enrol".to_owned()),
+            class: AuditClass::Durable,
+            ..Facts::default()
+        };
+        Ok(Some((slot, facts)))
+    }
+
+    /// Records who joined, or who was not let in and what it called itself.
+    async fn joined(
+        &self,
+        joining: Option<(Slot, Facts)>,
+        (token, wanted): (&str, &str),
+        enrolled: Result<&Enrolled, &EnrolError>,
+    ) {
+        let Some((slot, mut facts)) = joining else { return };
+        // The public part of the token, as operators know it.
+        let token = split_join_token(token).and_then(|(token, _)| token::id(enrol::PREFIX, token));
+        facts.credential = token.map(str::to_owned);
+        facts.duration_us =
+            self.parts.clock.now_ms().saturating_sub(facts.time_ms).saturating_mul(1_000);
+        match enrolled {
+            Ok(Enrolled { id, .. }) => {
+                facts.principal = Some(format!("node:{}", id.node));
+                facts.target = Some(id.to_string());
+                facts.allowed = Some(true);
+                facts.outcome = Outcome::Success;
+            }
+            Err(error) => {
+                facts.target = Some(wanted.chars().take(100).collect());
+                let token = matches!(error, EnrolError::Token);
+                facts.allowed = token.then_some(false);
+                facts.outcome = Outcome::Refused(match error {
+                    EnrolError::Token => Reason::Unauthenticated,
+                    EnrolError::Node(_) | EnrolError::Lifetime => Reason::InvalidParams,
+                    _ => Reason::Internal,
+                });
+            }
+        }
+        if let Err(reason) = slot.finish(facts).await {
+            tracing::error!(%reason, "the record of a node that joined is late or lost");
+        }
+    }
+
     fn unix(&self) -> i64 {
         i64::try_from(self.parts.clock.now_secs()).unwrap_or(i64::MAX)
     }
@@ -206,17 +265,15 @@ impl SyncService for Service {
         &self,
         request: Request<v1::EnrolRequest>,
     ) -> Result<Response<v1::EnrolResponse>, Status> {
+        let peer = request.remote_addr().map(|address| address.to_string());
         let v1::EnrolRequest { token, node, certificate_request } = request.into_inner();
+        let joining = self.shared.joining(peer)?;
         let enrolment = &self.shared.parts.enrolment;
-        let Enrolled { id, certificate } = enrolment
-            .enrol(&token, &node, &certificate_request)
-            .await
+        let enrolled = enrolment.enrol(&token, &node, &certificate_request).await;
+        self.shared.joined(joining, (&token, &node), enrolled.as_ref()).await;
+        let Enrolled { id, certificate } = enrolled
             .inspect_err(|error| tracing::warn!(%error, "a node was not enrolled"))
             .map_err(|e| refused(&e))?;
-        if self.shared.regions.revoked(&id.node) {
-            tracing::warn!(node = %id, "a node that is cut off was not enrolled");
-            return Err(Status::permission_denied(CUT_OFF));
-        }
         tracing::info!(node = %id, "a node was enrolled");
         Ok(Response::new(v1::EnrolResponse {
             certificate: certificate.to_vec().into(),

@@ -68,6 +68,7 @@ async fn bench(set: &ResourceSet) -> Bench {
         fleet,
         intake,
         witness,
+        audit: None,
         clock,
         timing,
     };

@@ -7,7 +7,7 @@ use std::time::Instant;
 use weir_audit::Slot;
 use weir_model::audit::{Facts, Judged, Outcome};
 use weir_model::bounds;
-use weir_model::id::Digest;
+use weir_model::id::{Digest, Name};
 use weir_model::policy::obligation;
 use weir_model::principal::Principal;
 use weir_model::reason::Reason;
@@ -37,6 +37,8 @@ pub struct Record {
     started: Instant,
     metrics: CallMetrics,
     trace: Option<Box<Trace>>,
+    /// What the server is shown once the call is allowed.
+    presents: Option<Name>,
     streamed: bool,
 }
 
@@ -78,6 +80,7 @@ impl Record {
             started: Instant::now(),
             metrics,
             trace,
+            presents: None,
             streamed: false,
         })
     }
@@ -136,6 +139,7 @@ impl Record {
         self.facts.version = Some(target.version.name.clone());
         self.facts.target = target.name.clone();
         self.facts.definition = target.tool.as_ref().map(|tool| tool.digest);
+        self.presents.clone_from(&target.version.spec.credential);
         if let Some(judged) = &mut self.facts.judged {
             judged.hints = target.hints();
         }
@@ -163,6 +167,7 @@ impl Record {
     /// By which rules, and on what arguments.
     pub fn under(&mut self, permit: &Permit, arguments: &Arguments) {
         self.facts.allowed = Some(true);
+        self.facts.presented.clone_from(&self.presents);
         self.facts.rules = permit.rules().iter().map(ToString::to_string).collect();
         let arguments = arguments.0.as_ref();
         self.facts.kept = arguments.and_then(|all| obligation::kept(permit.obligations(), all));

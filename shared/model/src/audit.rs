@@ -67,6 +67,8 @@ pub struct Facts {
     pub version: Option<Name>,
     /// Tool or prompt name, or URI, as the upstream has it.
     pub target: Option<String>,
+    /// The credential that the gateway presented to it: its name.
+    pub presented: Option<Name>,
     /// Digest of the definition that the call was checked against.
     pub definition: Option<Digest>,
     /// Allowed or not, when it came to a decision.

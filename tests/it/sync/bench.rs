@@ -17,6 +17,7 @@ use control_plane::publish::{self, Publish};
 use control_plane::store::embedded::{Embedded, History};
 use control_plane::store::{Op, Store};
 use control_plane::vault::{LocalKeys, Vault};
+use control_plane::witness::Witness;
 use data_plane::config::{Config, ConfigError, Endpoint, Options, State};
 use tempfile::TempDir;
 use tokio::io::DuplexStream;
@@ -138,6 +139,7 @@ impl Plane {
         let observer = Observer::new(store.clone(), author.clone());
         let (intake, worker) = Intake::new(observer, fleet.clone());
         let enrolment = Enrolment::new(store.clone(), ca.clone(), clock.clone());
+        let witness = Witness::load_or_make(&store, &vault, clock.clone()).await.unwrap();
         let parts = publish::Parts {
             replica: replica.to_owned(),
             newest: index.newest(),
@@ -145,6 +147,8 @@ impl Plane {
             enrolment: enrolment.clone(),
             fleet: fleet.clone(),
             intake,
+            witness,
+            audit: None,
             clock,
             timing: timing(),
         };

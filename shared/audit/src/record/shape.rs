@@ -62,7 +62,13 @@ pub(super) struct Unmapped {
     #[serde(skip_serializing_if = "Option::is_none")]
     front_revision: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    front_era: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     back_revision: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    back_era: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_credential: Option<Name>,
     #[serde(skip_serializing_if = "Option::is_none")]
     definition_sha256: Option<Digest>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,6 +81,7 @@ pub(super) struct Unmapped {
     response_bytes: u64,
     duration_us: u64,
     upstream_us: u64,
+    gateway_us: u64,
     #[serde(skip_serializing_if = "is_zero")]
     rules_omitted: usize,
 }
@@ -261,7 +268,10 @@ impl Unmapped {
             blame,
             proof: facts.proof,
             front_revision: facts.front_revision.as_deref().map(|t| cut.peer(t, 32)),
+            front_era: facts.front_revision.as_deref().map(era),
             back_revision: facts.back_revision.as_deref().map(|t| cut.peer(t, 32)),
+            back_era: facts.back_revision.as_deref().map(era),
+            upstream_credential: facts.presented.clone(),
             definition_sha256: facts.definition,
             arguments_sha256: facts.arguments,
             arguments: facts.kept.as_ref().and_then(|kept| cut.kept(kept)),
@@ -270,6 +280,7 @@ impl Unmapped {
             response_bytes: facts.response_bytes,
             duration_us: facts.duration_us,
             upstream_us: facts.upstream_us,
+            gateway_us: facts.duration_us.saturating_sub(facts.upstream_us),
             rules_omitted: facts.rules.len().saturating_sub(RULES_MAX),
         }
     }
@@ -385,6 +396,11 @@ fn endpoint(peer: Option<&str>) -> Endpoint {
 fn activity(method: &str) -> u32 {
     let read = ["/list", "/read", "/get", "/complete"];
     if read.iter().any(|end| method.ends_with(end)) || method == "server/discover" { 2 } else { 99 }
+}
+
+/// Revisions are dates. Since this one requests stand alone; before, they belong to sessions.
+fn era(revision: &str) -> &'static str {
+    if revision >= "2026-07-28" { "modern" } else { "legacy" }
 }
 
 fn kind(outcome: Outcome) -> &'static str {

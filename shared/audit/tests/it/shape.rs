@@ -52,6 +52,7 @@ fn allowed() -> Facts {
         target: Some("refund".into()),
         definition: Some(Digest::of(b"definition")),
         allowed: Some(true),
+        presented: Some("billing-key".parse().unwrap()),
         rules: vec!["role/ops#0".into(), "policy/small-refunds#1".into()],
         arguments: Some(Digest::of(b"arguments")),
         request_bytes: 321,
@@ -170,25 +171,77 @@ async fn a_record_is_bounded_whatever_a_peer_sends() {
     assert_eq!(json["unmapped"]["rules_omitted"], 268);
 }
 
+/// Every text of the facts that somebody outside can choose, seeded with every sort of secret.
 #[tokio::test]
 async fn secrets_cannot_get_in() {
     let jwt = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzZWNyZXQifQ.c2VjcmV0LXNpZ25hdHVyZQ";
     let arguments = br#"{"card":"4111-SECRET-ARGUMENT"}"#;
-    let facts = Facts {
-        client: Some(format!("agent Bearer {jwt}")),
-        target: Some(
-            "https://user:SECRET-PASSWORD@files.test/a?sig=SECRET-QUERY#SECRET-FRAG".into(),
-        ),
-        method: Some(format!("tools/{jwt}")),
-        trace_id: Some(jwt.into()),
-        credential: Some(jwt.into()),
-        front_revision: Some(jwt.into()),
-        arguments: Some(Digest::of(arguments)),
-        ..allowed()
-    };
-    let record = String::from_utf8(rendered(vec![facts]).await.remove(0)).unwrap();
-    for secret in ["SECRET", "eyJ", "c2VjcmV0", "4111"] {
-        assert!(!record.contains(secret), "{secret} in {record}");
+    let seeds = [
+        jwt.to_owned(),
+        format!("agent Bearer {jwt}"),
+        "agent basic U0VDUkVUOlNFQ1JFVA==".to_owned(),
+        "https://user:SECRET-PASSWORD@files.test/a?sig=SECRET-QUERY#SECRET-FRAG".to_owned(),
+    ];
+    let words = |seed: &str| -> Arc<[Arc<str>]> { Arc::from([Arc::from(seed)]) };
+    let all = seeds.iter().map(|seed| {
+        let text = || Some(seed.clone());
+        Facts {
+            trace_id: text(),
+            principal: text(),
+            credential: text(),
+            session: text(),
+            token: text(),
+            client: text(),
+            front_revision: text(),
+            back_revision: text(),
+            method: text(),
+            target: text(),
+            kept: Some(serde_json::json!({
+                "a": seed, "deep": [{ "b": [seed] }], "token": { "c": seed },
+            })),
+            judged: Some(weir_model::audit::Judged {
+                memberships: words(seed),
+                scopes: words(seed),
+                client: text(),
+                ..Default::default()
+            }),
+            arguments: Some(Digest::of(arguments)),
+            ..allowed()
+        }
+    });
+    for (record, seed) in rendered(all.collect()).await.into_iter().zip(&seeds) {
+        let record = String::from_utf8(record).unwrap();
+        for secret in ["SECRET", "eyJ", "c2VjcmV0", "U0VDUkVU", "4111"] {
+            assert!(!record.contains(secret), "{secret} of {seed} in {record}");
+        }
+        assert!(record.contains(&Digest::of(arguments).hex()), "the digest is there");
     }
-    assert!(record.contains(&Digest::of(arguments).hex()), "the digest is there");
+}
+
+/// A checkpoint as it stands between records.
+#[tokio::test]
+async fn checkpoints_fit_their_published_schema() {
+    let path = repository().join("docs/reference/audit-checkpoint.schema.json");
+    let schema: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let pipeline = crate::disk::start(crate::disk::settings(dir.path())).await;
+    crate::disk::finish_many(&pipeline, 3).await;
+    pipeline.spool().unwrap().certify("a\n\nb\n");
+    crate::disk::close(&pipeline).await;
+    let mut seen = 0;
+    for path in crate::disk::segments(dir.path()) {
+        for line in std::fs::read_to_string(path).unwrap().lines() {
+            let json: Value = serde_json::from_str(line).unwrap();
+            if json["class_uid"] == 0 {
+                seen += 1;
+                let errors: Vec<String> =
+                    schema.iter_errors(&json).map(|error| error.to_string()).collect();
+                assert!(errors.is_empty(), "{errors:#?} in {json:#}");
+            } else {
+                assert!(!schema.is_valid(&json));
+            }
+        }
+    }
+    assert!(seen > 0);
 }
