@@ -46,6 +46,7 @@ use weir_model::snapshot::{ToolView, UpstreamKey, VersionView};
 use self::handshake::Description;
 use self::http::Remote;
 use self::stdio::Program;
+use self::stdio::usage::Usage;
 
 /// `User-Agent` of everything that the gateway asks for.
 pub(crate) const USER_AGENT_TEXT: &str = concat!("weir/", env!("CARGO_PKG_VERSION"));
@@ -113,6 +114,7 @@ struct Inner {
     remotes: Mutex<HashMap<UpstreamKey, Arc<Remote>>>,
     programs: Mutex<HashMap<UpstreamKey, Arc<Program>>>,
     children: Arc<Semaphore>,
+    usage: Arc<Usage>,
     changes: broadcast::Sender<UpstreamKey>,
 }
 
@@ -138,6 +140,7 @@ impl Upstreams {
             remotes: Mutex::default(),
             programs: Mutex::default(),
             children: Arc::new(Semaphore::new(bounds::CHILDREN_MAX)),
+            usage: Usage::start(),
             changes,
         };
         let made = Self { inner: Arc::new(inner) };
@@ -342,8 +345,9 @@ impl Inner {
         if let Some(program) = programs.get(&version.key).filter(|program| program.spec == *spec) {
             return Ok(Arc::clone(program));
         }
-        let (permits, changes) = (Arc::clone(&self.children), self.changes.clone());
-        let program = Program::new(version.key.clone(), spec.clone(), permits, changes);
+        let room = (Arc::clone(&self.children), Arc::clone(&self.usage));
+        let changes = self.changes.clone();
+        let program = Program::new(version.key.clone(), spec.clone(), room, changes);
         let program = Arc::new(program);
         if let Some(old) = programs.insert(version.key.clone(), Arc::clone(&program)) {
             tokio::spawn(async move { old.close().await });

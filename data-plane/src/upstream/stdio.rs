@@ -7,6 +7,7 @@
 
 mod child;
 mod start;
+pub(crate) mod usage;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use super::mux::Use;
 use super::{Channel, Exchange, Message, Messages, Outbound, Pushed, Wire, handshake, refuse};
 use child::{Child, Tail};
 use start::{Backoff, Seat};
+use usage::Usage;
 
 /// How long a caller's own child is kept without a call.
 const OWN_IDLE: Duration = Duration::from_secs(300);
@@ -49,6 +51,7 @@ pub(crate) struct Program {
     backoff: Mutex<Backoff>,
     tail: Arc<Tail>,
     permits: Arc<Semaphore>,
+    usage: Arc<Usage>,
     changes: broadcast::Sender<UpstreamKey>,
     ids: AtomicU64,
     used: Mutex<Instant>,
@@ -59,7 +62,7 @@ impl Program {
     pub(crate) fn new(
         key: UpstreamKey,
         spec: StdioUpstream,
-        permits: Arc<Semaphore>,
+        (permits, usage): (Arc<Semaphore>, Arc<Usage>),
         changes: broadcast::Sender<UpstreamKey>,
     ) -> Self {
         Self {
@@ -73,6 +76,7 @@ impl Program {
             backoff: Mutex::default(),
             tail: Arc::default(),
             permits,
+            usage,
             changes,
             ids: AtomicU64::new(1),
             used: Mutex::new(Instant::now()),

@@ -46,6 +46,8 @@ pub fn stdio(command: &str, args: &[&str]) -> Arc<VersionView> {
         args: args.iter().map(ToString::to_string).collect(),
         env: std::collections::BTreeMap::default(),
         cwd: None,
+        memory_mib: weir_model::bounds::CHILD_MEMORY_MIB,
+        processes: weir_model::bounds::CHILD_PROCESSES,
     }))
 }
 

@@ -157,6 +157,13 @@ pub const SSE_RETRY_MS: u64 = 1_000;
 pub const HTTP_SSE_CALLS_MAX: usize = 64;
 /// Calls in flight on one stdio child.
 pub const CHILD_CALLS_MAX: usize = 256;
+/// MiB that one child and what it starts may use, unless its document says otherwise. Runtimes of
+/// scripting languages need some hundred.
+pub const CHILD_MEMORY_MIB: u64 = 1_024;
+/// Processes that one child may consist of, unless its document says otherwise.
+pub const CHILD_PROCESSES: u32 = 64;
+/// Milliseconds between two looks at what children use.
+pub const CHILD_USAGE_MS: u64 = 1_000;
 /// Child processes of one proxy.
 pub const CHILDREN_MAX: usize = 256;
 /// Pages that a listing of one upstream may have.

@@ -20,6 +20,7 @@ use super::super::envelope;
 use super::super::link::Link;
 use super::super::mux::Mux;
 use super::super::refuse;
+use super::usage::{Meter, Usage};
 
 /// How long a child may take to leave after its input was closed, and again after SIGTERM.
 const LEAVE: Duration = Duration::from_secs(2);
@@ -65,7 +66,7 @@ impl Child {
         spec: &StdioUpstream,
         mux: Mux,
         tail: &Arc<Tail>,
-        permit: OwnedSemaphorePermit,
+        (permit, usage): (OwnedSemaphorePermit, &Arc<Usage>),
     ) -> Result<Arc<Self>, Refusal> {
         let mut command = Command::new(&spec.command);
         command.args(&spec.args).env_clear().envs(&spec.env);
@@ -93,7 +94,10 @@ impl Child {
         tokio::spawn(read(stdout, Arc::clone(&mux), input.downgrade(), stop.clone()));
         tokio::spawn(listen(stderr, Arc::clone(tail)));
         let gone = CancellationToken::new();
-        tokio::spawn(supervise(process, Arc::clone(&mux), (stop.clone(), gone.clone())));
+        let group = process.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let meter = group.map(|group| usage.watch(group, spec));
+        let watched = Watched { process, group, meter, tail: Arc::clone(tail) };
+        tokio::spawn(supervise(watched, Arc::clone(&mux), (stop.clone(), gone.clone())));
         Ok(Arc::new(Self {
             input,
             mux,
@@ -237,35 +241,58 @@ async fn listen(mut stderr: impl AsyncRead + Unpin, tail: Arc<Tail>) {
     }
 }
 
+/// What is needed to end a child.
+struct Watched {
+    process: tokio::process::Child,
+    group: Option<Pid>,
+    meter: Option<Meter>,
+    tail: Arc<Tail>,
+}
+
 /// Waits for the end of the child, or brings it about.
 async fn supervise(
-    mut process: tokio::process::Child,
+    mut watched: Watched,
     mux: Arc<Mux>,
     (stop, gone): (CancellationToken, CancellationToken),
 ) {
-    let group = process.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let group = watched.group;
     let signal = |signal| {
         if let Some(group) = group {
             // It may be gone already.
             let _ = kill_process_group(group, signal);
         }
     };
-    let ended = tokio::select! {
-        ended = process.wait() => ended.ok(),
-        () = stop.cancelled() => None,
-    };
-    let status = match ended {
-        Some(status) => Some(status),
-        None => leave(&mut process, &signal).await,
+    let process = &mut watched.process;
+    let refusal = tokio::select! {
+        ended = process.wait() => ended_with(ended.ok()),
+        () = stop.cancelled() => ended_with(leave(process, &signal).await),
+        why = over(watched.meter.as_mut()) => {
+            tracing::warn!(why, "a child was killed");
+            watched.tail.push(format!("\nkilled: {why}\n").as_bytes());
+            refuse::closed(format!("the child was killed: {why}"))
+        }
     };
     // What the child itself has started dies with it.
     signal(Signal::KILL);
-    mux.close(refuse::closed(match status {
+    mux.close(refusal);
+    stop.cancel();
+    // A process that was killed is waited for, so that nothing of it stays.
+    let _ = watched.process.wait().await;
+    gone.cancel();
+}
+
+fn ended_with(status: Option<ExitStatus>) -> Refusal {
+    refuse::closed(match status {
         Some(status) => format!("the child ended with {status}"),
         None => "the child was killed".to_owned(),
-    }));
-    stop.cancel();
-    gone.cancel();
+    })
+}
+
+async fn over(meter: Option<&mut Meter>) -> String {
+    match meter {
+        Some(meter) => meter.over().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The input is closed by now; waits, asks, kills.

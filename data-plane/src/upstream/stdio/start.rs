@@ -94,7 +94,7 @@ impl Program {
         };
         tracing::info!(server = %self.key, command = %self.spec.command, ?kind, "starting a child");
         let mux = Mux::new(kind, self.key.clone(), self.changes.clone());
-        let started = Child::start(&self.spec, mux, &self.tail, permit);
+        let started = Child::start(&self.spec, mux, &self.tail, (permit, &self.usage));
         if started.is_err() {
             self.backoff.lock().died_young();
         }

@@ -2,6 +2,7 @@
 
 use super::super::{Channel, Wire, testing};
 use super::*;
+use weir_model::resource::{StdioUpstream, Upstream};
 use weir_model::snapshot::VersionView;
 
 /// Answers line by line; `$id` is the raw id, `$line` the message, `say` writes a result.
@@ -233,4 +234,34 @@ async fn a_transparent_session_is_a_child_of_its_own() {
     assert!(matches!(pushed, Some(Ok(Message::Notification(_)))), "{pushed:?}");
     upstreams.delete_session(&channel).await.unwrap();
     assert_eq!(reason(&upstreams, open).await, Reason::SessionUnknown);
+}
+
+#[tokio::test]
+async fn a_child_that_uses_too_much_is_killed_and_says_why() {
+    let limited = |arms: &str, change: fn(&mut StdioUpstream)| {
+        let mut upstream = script(MODERN, arms).spec.upstream.clone();
+        let Upstream::Stdio(child) = &mut upstream else { panic!("a child") };
+        change(child);
+        testing::version(upstream)
+    };
+    // Doubling a text takes memory; sleepers are processes.
+    let eat = "*tools/call*) x=0123456789abcdef; while :; do x=\"$x$x\"; [ ${#x} -gt 60000000 ] && sleep 60; done;;";
+    let fork = "*tools/call*) for n in 1 2 3 4 5 6; do sleep 60 & done; wait;;";
+    for (arms, change, why) in [
+        (eat, (|child| child.memory_mib = 16) as fn(&mut StdioUpstream), "memory"),
+        (fork, |child| child.processes = 4, "processes"),
+    ] {
+        let version = limited(arms, change);
+        let upstreams = upstreams();
+        let mut outbound = call(&version, "alice");
+        outbound.deadline = Instant::now() + Duration::from_secs(20);
+        let refusal = match upstreams.call(outbound).await {
+            Err(refusal) => refusal,
+            Ok(exchange) => all(exchange).await.1.expect("a refusal"),
+        };
+        assert_eq!(refusal.reason, Reason::UpstreamClosed, "{refusal}");
+        assert!(refusal.detail.contains(why), "{refusal}");
+        let said = upstreams.stderr(&version).expect("a program");
+        assert!(said.contains(why), "{said}");
+    }
 }

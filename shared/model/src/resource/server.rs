@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounds;
 use crate::id::Name;
 
 /// A registered MCP server: versions, and which of them get which share of the calls.
@@ -75,6 +76,31 @@ pub struct StdioUpstream {
     /// Working directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cwd: Option<String>,
+    /// Memory in MiB that a child and the processes that it starts may use together, 16 to 65,536;
+    /// beyond, they are killed.
+    #[serde(default = "memory", skip_serializing_if = "is_memory")]
+    pub memory_mib: u64,
+    /// Processes that a child may consist of, 1 to 4,096; beyond, they are killed.
+    #[serde(default = "processes", skip_serializing_if = "is_processes")]
+    pub processes: u32,
+}
+
+fn memory() -> u64 {
+    bounds::CHILD_MEMORY_MIB
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference
+fn is_memory(value: &u64) -> bool {
+    *value == memory()
+}
+
+fn processes() -> u32 {
+    bounds::CHILD_PROCESSES
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference
+fn is_processes(value: &u32) -> bool {
+    *value == processes()
 }
 
 /// One version's share of the calls.

@@ -116,8 +116,12 @@ fn upstream() -> impl Strategy<Value = Upstream> {
     let http = ("https?://[a-z]{1,8}\\.example(:[1-9][0-9]{0,3})?/[a-z]{0,4}", any::<bool>())
         .prop_map(|(url, allow_private)| Upstream::Http(HttpUpstream { url, allow_private }));
     let env = btree_map("[A-Z_]{1,6}", words(), 0..3);
-    let stdio = (words(), vec(words(), 0..3), env, proptest::option::of(words())).prop_map(
-        |(command, args, env, cwd)| Upstream::Stdio(StdioUpstream { command, args, env, cwd }),
+    let cwd = proptest::option::of(words());
+    let stdio = (words(), vec(words(), 0..3), env, cwd, 16..2_048_u64, 1..100_u32).prop_map(
+        |(command, args, env, cwd, memory_mib, processes)| {
+            let child = StdioUpstream { command, args, env, cwd, memory_mib, processes };
+            Upstream::Stdio(child)
+        },
     );
     prop_oneof![http, stdio]
 }

@@ -75,6 +75,12 @@ fn stdio(f: &mut Findings, at: &str, child: &StdioUpstream) {
             f.add_if(path, long(value));
         }
     }
+    if !(16..=65_536).contains(&child.memory_mib) {
+        f.add(format!("{at}.memoryMib"), "must be from 16 to 65536");
+    }
+    if !(1..=4_096).contains(&child.processes) {
+        f.add(format!("{at}.processes"), "must be from 1 to 4096");
+    }
     if let Some(cwd) = &child.cwd {
         if cwd.is_empty() {
             f.add(format!("{at}.cwd"), "must name a directory");
