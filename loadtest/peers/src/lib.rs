@@ -7,10 +7,12 @@
 //! - [`serve`]: how such a server is put on stdio or on Streamable HTTP;
 //! - [`conformance`]: the upstream that the public conformance suite knows how to test;
 //! - [`agent`]: a client of either era; [`story`]: the demo told through it;
-//! - [`authority`]: an authorization server that consents to everything.
+//! - [`authority`]: an authorization server that consents to everything;
+//! - [`balance`]: round robin over several proxies.
 
 pub mod agent;
 pub mod authority;
+pub mod balance;
 pub mod conformance;
 pub mod orders;
 pub mod serve;

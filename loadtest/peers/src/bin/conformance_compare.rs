@@ -1,4 +1,5 @@
-//! `conformance-compare DIRECT THROUGH --known FILE`: folders hold one folder per MCP revision.
+//! `conformance-compare DIRECT THROUGH --known FILE`: folders hold one folder per MCP revision;
+//! what counts are the revisions of THROUGH.
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ fn main() -> anyhow::Result<()> {
     let text = std::fs::read_to_string(&args.known).context("read the list of known checks")?;
     let known: Vec<Known> = serde_saphyr::from_str(&text).context("the list of known checks")?;
     let (mut alike, mut wrong) = (0, 0);
-    for entry in std::fs::read_dir(&args.direct).context("read the results")? {
+    for entry in std::fs::read_dir(&args.through).context("read the results")? {
         let revision = entry?.file_name().into_string().unwrap_or_default();
         let direct = Run::read(&args.direct.join(&revision))?;
         let through = Run::read(&args.through.join(&revision))?;

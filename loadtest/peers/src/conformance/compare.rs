@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 /// Checks that a run of a live server passes at least.
-const PASSED_MIN: usize = 70;
+const PASSED_MIN: usize = 50;
 
 /// Outcomes of a run: how often each check of each scenario ended in which way.
 #[derive(Debug, Default, PartialEq, Eq)]

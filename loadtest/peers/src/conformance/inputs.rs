@@ -80,16 +80,37 @@ pub(super) async fn rounds(
             CallToolResponse::InputRequired(asked) if !tools::is_modern(context) => asked,
             answer => return Ok(answer),
         };
-        let mut answers = Vec::new();
-        for (key, question) in asked.input_requests.into_iter().flatten() {
-            let question = serde_json::to_value(question).map_err(tools::internal)?;
-            let answer = tools::answer(wire(question)?, context).await?;
-            answers.push((key, answer));
-        }
-        request.input_responses = Some(answers.into_iter().collect());
-        request.request_state = asked.request_state;
+        request.request_state.clone_from(&asked.request_state);
+        request.input_responses = Some(ask(asked, context).await?.into_iter().collect());
     }
     Err(tools::internal("the tool never stops asking"))
+}
+
+/// The same for the prompt that asks.
+pub(super) async fn prompt_rounds(
+    mut request: GetPromptRequestParams,
+    context: &RequestContext<RoleServer>,
+) -> Result<GetPromptResponse, ErrorData> {
+    match prompt(&request)? {
+        GetPromptResponse::InputRequired(asked) if !tools::is_modern(context) => {
+            request.input_responses = Some(ask(asked, context).await?.into_iter().collect());
+            prompt(&request)
+        }
+        answer => Ok(answer),
+    }
+}
+
+/// Asks an older client, one question after the other.
+async fn ask(
+    asked: InputRequiredResult,
+    context: &RequestContext<RoleServer>,
+) -> Result<Vec<(String, Value)>, ErrorData> {
+    let mut answers = Vec::new();
+    for (key, question) in asked.input_requests.into_iter().flatten() {
+        let question = serde_json::to_value(question).map_err(tools::internal)?;
+        answers.push((key, tools::answer(wire(question)?, context).await?));
+    }
+    Ok(answers)
 }
 
 fn call(
@@ -139,6 +160,10 @@ fn call(
         }
         "multi_round" => multi_round(fixture, state.as_deref(), |key| answers.get(key).cloned()),
         "capabilities" => capabilities(fixture, context, !answers.is_empty()),
+        _ if request.name == "test_streaming_elicitation" => match answers.get("user_name") {
+            Some(_) => text("Thank you"),
+            None => ask_for_name(),
+        },
         other => {
             let message = format!("there is no tool {other}");
             Err(ErrorData::invalid_params(message, None))
@@ -190,7 +215,7 @@ fn capabilities(
     Ok(required(Value::Object(questions), Some(state))?.into())
 }
 
-pub(super) fn prompt(request: &GetPromptRequestParams) -> Result<GetPromptResponse, ErrorData> {
+fn prompt(request: &GetPromptRequestParams) -> Result<GetPromptResponse, ErrorData> {
     let answers = request.input_responses.clone().unwrap_or_default();
     let Some(answer) = answers.get("user_context") else {
         let question = elicit("What context should the prompt use?", "context", "string");

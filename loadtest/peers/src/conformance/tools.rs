@@ -12,7 +12,7 @@ use rmcp::service::RequestContext;
 use serde_json::{Value, json};
 
 use super::offer::{PNG, WAV};
-use super::{Changed, Fixture, inputs, wire};
+use super::{Changed, Fixture, wire};
 
 type Context = RequestContext<RoleServer>;
 
@@ -64,7 +64,6 @@ pub(super) async fn call(
             text("Reconnection test completed")
         }
         "test_missing_capability" => needs_sampling(&context),
-        "test_streaming_elicitation" => inputs::ask_for_name(),
         "test_trigger_tool_change" => {
             fixture.change(Changed::Tools);
             text("The list of tools has changed")
