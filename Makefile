@@ -2,7 +2,7 @@
 # running; `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo bench test conformance lint fmt
+.PHONY: help build demo bench test test-long conformance lint fmt
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ test: ## all checks against real etcd and Kafka; ends with "N passed, N failed"
 
 bench: ## the table of targets on a release build; reports go to target/bench
 	@./loadtest/bench.sh
+
+test-long: ## other people's servers and clients, conformance across eras and over two proxies
+	@./deploy/test/run-long.sh
 
 conformance: ## the MCP conformance suite, without and through the gateway, check by check
 	@./deploy/test/conformance.sh

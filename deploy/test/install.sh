@@ -23,6 +23,8 @@ need etcd-client command -v etcdctl
 need openjdk-17-jre-headless java_17
 need maven command -v mvn
 need npm command -v npm
+need git command -v git
+need python3-venv python3 -c 'import ensurepip, venv'
 need prometheus command -v promtool
 need python3 command -v python3
 need curl command -v curl
