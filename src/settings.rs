@@ -83,6 +83,16 @@ pub fn config_folder() -> Option<PathBuf> {
     Some(folder.or_else(home)?.join("weir"))
 }
 
+/// Prefix of variables that lie over the file of `--kafka`: a password belongs there.
+pub const KAFKA_PREFIX: &str = "WEIR_KAFKA";
+
+/// The variables of that prefix.
+pub fn kafka_environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name.starts_with(KAFKA_PREFIX))
+}
+
 /// An agent's token, `WEIR_AGENT_TOKEN`.
 pub fn agent_token() -> Option<Secret<String>> {
     text("WEIR_AGENT_TOKEN").map(Secret::new)

@@ -97,9 +97,8 @@ pub(super) fn kafka_settings(
     let mut settings = match Path::new(kafka).is_file() {
         true => {
             let path = Path::new(kafka);
-            // A password may come from WEIR_KAFKA_SASL__PASSWORD.
-            let env = std::env::vars();
-            weir_runtime::settings::load(Some(path), "WEIR_KAFKA", env)?
+            let env = crate::settings::kafka_environment();
+            weir_runtime::settings::load(Some(path), crate::settings::KAFKA_PREFIX, env)?
         }
         false => KafkaSettings::new(kafka.split(',').map(str::to_owned).collect(), "weir.audit"),
     };

@@ -12,15 +12,20 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use weir_audit::consume::{self, ConsumeError, From};
 use weir_audit::contract::{Bench, delivers_in_order, drains_and_reopens, retries_after_failure};
-use weir_audit::kafka::{EVENT_ID_HEADER, KafkaSettings, KafkaSink, NO_GROUP_KEY};
+use weir_audit::kafka::{
+    EVENT_ID_HEADER, KafkaSasl, KafkaSettings, KafkaSink, KafkaTls, Mechanism, NO_GROUP_KEY,
+};
 use weir_audit::line::{self, Line};
 use weir_audit::spool::{Spool, SpoolSettings};
+use weir_audit::verify::{Order, Report, Trust, Verification};
 use weir_audit::{Builder, Origin, Pipeline, Sink, read};
 use weir_model::audit::{Facts, Outcome};
 use weir_model::resource::AuditClass;
 use weir_runtime::clock::SystemClock;
 use weir_runtime::metrics::Metrics;
+use weir_runtime::settings::Masked;
 use weir_runtime::testing::eventually;
 
 const WAIT: Duration = Duration::from_secs(30);
@@ -237,4 +242,86 @@ async fn brokers_that_are_away_bound_the_backlog_and_lose_nothing_promised() {
     let left = pipeline.close(Duration::from_millis(300)).await;
     assert_eq!(left.iter().map(|l| (l.sink, l.records)).collect::<Vec<_>>(), [("kafka", kept)]);
     assert_eq!(read::entries(dir.path()).unwrap().count() as u64, kept);
+}
+
+/// What a verification says of the whole topic.
+fn verified(settings: &KafkaSettings) -> Report {
+    let mut verification = Verification::new(Order::Any, Trust::default());
+    let mut consumer = consume::Consumer::open(settings, From::Beginning).unwrap();
+    let taken: Result<(), ConsumeError> = consumer.up_to_now(|seen| {
+        verification.line(seen.bytes, &seen);
+        Ok(())
+    });
+    taken.unwrap();
+    verification.finish()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_is_verified_and_the_backlog_comes_after_a_restart() {
+    let Some(broker) = broker("a_topic_is_verified_and_the_backlog_comes_after_a_restart") else {
+        return;
+    };
+    let (topic, dir) = (Topic::create(broker).await, tempfile::tempdir().unwrap());
+    let origin = || Origin { node: "node-1".into(), region: "eu".into() };
+    // Nobody takes anything of the first run.
+    topic.break_down().await;
+    let pipeline = spooled(origin(), dir.path(), topic.open().await, &Metrics::new());
+    for _ in 0..30 {
+        pipeline.reserve(AuditClass::Strict).unwrap().finish(facts(Some("dev"))).await.unwrap();
+    }
+    let left = pipeline.close(Duration::from_millis(300)).await;
+    assert_eq!(left.iter().map(|l| (l.sink, l.records)).collect::<Vec<_>>(), [("kafka", 30)]);
+    topic.mend().await;
+    let pipeline = spooled(origin(), dir.path(), topic.open().await, &Metrics::new());
+    for _ in 0..30 {
+        pipeline.reserve(AuditClass::Durable).unwrap().finish(facts(Some("prod"))).await.unwrap();
+    }
+    assert_eq!(pipeline.close(WAIT).await, []);
+    let settings = topic.settings();
+    let report = tokio::task::spawn_blocking(move || verified(&settings)).await.unwrap();
+    assert!(report.is_good(), "{report:#?}");
+    let epochs: Vec<_> = report.epochs.iter().map(|e| (e.records, e.signed, e.ended)).collect();
+    assert_eq!(epochs, [((1, 30), 30, true); 2]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scram_over_tls_lets_in_who_knows_the_password() {
+    let test = "scram_over_tls_lets_in_who_knows_the_password";
+    let Some(plain) = broker(test) else { return };
+    let secured = (std::env::var("WEIR_TEST_KAFKA_SECURED"), std::env::var("WEIR_TEST_KAFKA_CA"));
+    let (Ok(address), Ok(ca)) = secured else {
+        eprintln!("LEFT OUT: {test} needs WEIR_TEST_KAFKA_SECURED and WEIR_TEST_KAFKA_CA");
+        return;
+    };
+    let (topic, dir) = (Topic::create(plain).await, tempfile::tempdir().unwrap());
+    let with = |password: &str, ca: Option<std::path::PathBuf>| {
+        let mut settings = topic.settings();
+        settings.brokers = vec![address.clone()];
+        settings.message_timeout_ms = 3_000;
+        settings.tls = Some(KafkaTls { ca, ..KafkaTls::default() });
+        settings.sasl = Some(KafkaSasl {
+            mechanism: Mechanism::ScramSha512,
+            username: "weir".to_owned(),
+            password: Masked::new(password.to_owned()),
+        });
+        settings
+    };
+    let ca = Some(std::path::PathBuf::from(ca));
+    let good = with("a-password-for-tests", ca.clone());
+    let origin = || Origin { node: "node-1".into(), region: "eu".into() };
+    // Neither a wrong password nor an unknown authority gets a record through, and none is lost.
+    for bad in [with("another", ca), with("a-password-for-tests", None)] {
+        let sink = Box::new(KafkaSink::new(&bad).unwrap());
+        let pipeline = spooled(origin(), dir.path(), sink, &Metrics::new());
+        pipeline.reserve(AuditClass::Durable).unwrap().finish(facts(Some("dev"))).await.unwrap();
+        let left = pipeline.close(Duration::from_secs(2)).await;
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+    assert!(topic.consume().is_empty());
+    let sink = Box::new(KafkaSink::new(&good).unwrap());
+    let pipeline = spooled(origin(), dir.path(), sink, &Metrics::new());
+    pipeline.reserve(AuditClass::Durable).unwrap().finish(facts(Some("dev"))).await.unwrap();
+    assert_eq!(pipeline.close(WAIT).await, []);
+    let report = tokio::task::spawn_blocking(move || verified(&good)).await.unwrap();
+    assert!(report.is_good() && report.epochs.len() == 3, "{report:#?}");
 }
