@@ -152,3 +152,6 @@ impl Replays {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

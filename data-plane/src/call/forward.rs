@@ -12,6 +12,7 @@ use weir_model::bounds;
 use weir_model::id::Name;
 use weir_model::policy::Action;
 use weir_model::reason::{Reason, Refusal};
+use weir_model::resource::Extension;
 use weir_model::snapshot::ToolView;
 
 use super::Gateway;
@@ -29,6 +30,7 @@ use super::watched::{self, Watched};
 use crate::mcp::adapt::Adapt;
 use crate::mcp::discover::About;
 use crate::mcp::envelope::utf8;
+use crate::mcp::extensions::Carried;
 use crate::mcp::list::{self, Source};
 use crate::mcp::members::Members;
 use crate::mcp::methods::{Kind, List, Method};
@@ -57,6 +59,8 @@ pub struct Finish {
     adapt: Adapt,
     tool: Option<Arc<ToolView>>,
     filter: Option<(List, Sight, Name)>,
+    /// Of the group, where the result tells what the server can do.
+    extensions: Option<Vec<Extension>>,
 }
 
 impl Finish {
@@ -75,6 +79,10 @@ impl Finish {
             Some((kind, sight, server)) => list::filter(&raw, *kind, |name, hints| {
                 sight.may(server, action_of(*kind), name, hints)
             })?,
+            None => raw,
+        };
+        let raw = match &self.extensions {
+            Some(named) => Carried { named, joined: false }.handshake(&raw),
             None => raw,
         };
         Ok((self.adapt.result(raw)?, outcome))
@@ -169,6 +177,8 @@ async fn request(
             }
             _ => None,
         },
+        extensions: (method.kind == Kind::Discover)
+            .then(|| scope.endpoint.group.spec.extensions.clone()),
     };
     let version = outgoing.target().version.name.clone();
     let mut watch = Watched::call(scope, gateway, outgoing.target());
@@ -226,6 +236,12 @@ fn one(finish: &Finish, message: Message) -> Result<Answer, Refusal> {
         }
         _ => Err(Refusal::new(Reason::UpstreamProtocol, "an answer that is none")),
     }
+}
+
+/// The extensions that the endpoint carries.
+fn carried<'a>(scope: Scope<'a>) -> Carried<'a> {
+    let joined = scope.endpoint.server.is_none();
+    Carried { named: &scope.endpoint.group.spec.extensions, joined }
 }
 
 /// Clients of older revisions cancel by a notification that comes on another request.
@@ -320,6 +336,7 @@ async fn initialized(
             Refusal::new(Reason::UpstreamProtocol, "initialize settled on no known revision")
         })?;
     let session = seal_session(scope, settled, upstream, Some(version))?;
+    let raw = carried(scope).handshake(&raw);
     Ok(Answer::Result { raw, outcome: Outcome::Success, session: Some(session) })
 }
 
@@ -376,10 +393,11 @@ impl Outgoing {
     ) -> (Outbound, super::reserve::Held) {
         let client = scope.client;
         let transparent = scope.endpoint.server.is_some();
+        let carried = carried(scope);
         // A legacy client behind the joined endpoint cannot be asked anything: its answer could
         // not be told apart by server. Servers are told so.
         let capabilities = if client.modern() || transparent {
-            client.capabilities.clone()
+            carried.capabilities(&client.capabilities)
         } else {
             Bytes::from_static(b"{}")
         };
@@ -400,8 +418,12 @@ impl Outgoing {
                 isolation: client.isolation.clone(),
             },
             id: scope.call.message().and_then(|m| m.id()).map(|id| id.raw().clone()),
-            method: method.name.to_owned(),
-            params: target.params,
+            method: scope.call.message().and_then(|m| m.method()).unwrap_or(method.name).to_owned(),
+            params: target.params.map(|raw| match method.kind {
+                Kind::Initialize => carried.handshake(&raw),
+                _ if client.modern() => carried.params(&raw),
+                _ => raw,
+            }),
             // What the server calls it, not what the client does.
             name: name.and(target.name.or_else(|| params.and_then(|p| p.task.clone()))),
             tool: target.tool,

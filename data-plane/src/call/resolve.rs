@@ -23,6 +23,7 @@ use super::resume::Rest;
 use super::sight::Sight;
 use crate::mcp::adapt;
 use crate::mcp::envelope::{Message, Params, Reference, utf8};
+use crate::mcp::extensions;
 use crate::mcp::headers;
 use crate::mcp::list::Source;
 use crate::mcp::members::Members;
@@ -141,10 +142,10 @@ pub fn find(scene: Scene<'_>) -> Result<Target, Stop> {
     };
     match &scene.call.wants {
         Wants::Message(message) => {
-            let Message::Request { method, params, .. } = &**message else {
+            let Message::Request { method: name, params, .. } = &**message else {
                 return Ok(scene.without_answer(server, message));
             };
-            let method = scene.method(method)?;
+            let method = scene.method(name)?;
             let mirrored = method.mirrored(params).map_err(missing)?;
             match scene.call.verb {
                 Some(verb) => {
@@ -155,7 +156,10 @@ pub fn find(scene: Scene<'_>) -> Result<Target, Stop> {
                     }
                 }
                 None if scene.client.modern() => {
-                    headers::check_mirrors(scene.call.headers, method.name, mirrored)?;
+                    headers::check_mirrors(scene.call.headers, name, mirrored)?;
+                    if let Some(extension) = method.extension {
+                        extensions::check_declared(&scene.client.capabilities, extension)?;
+                    }
                 }
                 None => {}
             }
@@ -193,6 +197,13 @@ impl<'a> Scene<'a> {
 
     fn method(&self, name: &str) -> Result<&'static Method, Refusal> {
         let transparent = self.endpoint.server.is_some();
+        let carried = extensions::Carried {
+            named: &self.endpoint.group.spec.extensions,
+            joined: !transparent,
+        };
+        if carried.adds(name) {
+            return Ok(&methods::NAMED);
+        }
         methods::find(name)
             .filter(|m| m.exists_in(self.client.revision) && (transparent || m.aggregated))
             .ok_or_else(|| Refusal::new(Reason::MethodUnknown, "").hint("Method not found."))

@@ -77,6 +77,8 @@ pub struct Method {
     pub cacheable: bool,
     /// The endpoint that joins all servers has it too.
     pub aggregated: bool,
+    /// The extension that stateless clients have to declare for it.
+    pub extension: Option<&'static str>,
 }
 
 const FIRST: Revision = Revision::V2024_11_05;
@@ -85,7 +87,15 @@ const LAST_LEGACY: Revision = Revision::V2025_11_25;
 
 /// A method of every revision, on every endpoint.
 const fn method(name: &'static str, kind: Kind) -> Method {
-    Method { name, kind, since: FIRST, until: LAST, cacheable: false, aggregated: true }
+    Method {
+        name,
+        kind,
+        since: FIRST,
+        until: LAST,
+        cacheable: false,
+        aggregated: true,
+        extension: None,
+    }
 }
 
 const fn cacheable(mut method: Method) -> Method {
@@ -105,6 +115,16 @@ const fn relayed(name: &'static str, since: Revision, until: Revision) -> Method
     method.aggregated = false;
     method
 }
+
+/// A method of the tasks extension, which took over some names of 2025-11-25.
+const fn task(name: &'static str, since: Revision) -> Method {
+    let mut method = relayed(name, since, LAST);
+    method.extension = Some(super::extensions::TASKS);
+    method
+}
+
+/// Any method of an extension that an operator has named; the message says which.
+pub const NAMED: Method = relayed("", FIRST, LAST);
 
 const fn subscription(name: &'static str) -> Method {
     within(method(name, Kind::Resource), FIRST, LAST_LEGACY)
@@ -128,9 +148,9 @@ pub const METHODS: &[Method] = &[
     relayed("logging/setLevel", FIRST, LAST_LEGACY),
     within(method("subscriptions/listen", Kind::Listen), LAST, LAST),
     // Tasks of 2025-11-25, and the extension that replaced them.
-    relayed("tasks/get", LAST_LEGACY, LAST),
-    relayed("tasks/cancel", LAST_LEGACY, LAST),
-    relayed("tasks/update", LAST, LAST),
+    task("tasks/get", LAST_LEGACY),
+    task("tasks/cancel", LAST_LEGACY),
+    task("tasks/update", LAST),
     relayed("tasks/list", LAST_LEGACY, LAST_LEGACY),
     relayed("tasks/result", LAST_LEGACY, LAST_LEGACY),
     // The skills extension.
@@ -182,6 +202,61 @@ mod tests {
             assert!(method.since <= method.until, "{}", method.name);
             assert!(METHODS[..at].iter().all(|m| m.name != method.name), "{}", method.name);
         }
+    }
+
+    /// The methods that clients may call, by revision, as the specification lists them.
+    #[test]
+    fn every_revision_has_exactly_its_methods() {
+        let always = [
+            "completion/complete",
+            "prompts/get",
+            "prompts/list",
+            "resources/list",
+            "resources/read",
+            "resources/templates/list",
+            "tools/call",
+            "tools/list",
+        ];
+        let handshake = [
+            "initialize",
+            "logging/setLevel",
+            "ping",
+            "resources/subscribe",
+            "resources/unsubscribe",
+        ];
+        let tasks = ["tasks/cancel", "tasks/get", "tasks/list", "tasks/result"];
+        let skills = ["resources/directory/read", "skills/get", "skills/list"];
+        let stateless = ["server/discover", "subscriptions/listen"];
+        let extension = ["tasks/cancel", "tasks/get", "tasks/update"];
+        let legacy = [&always[..], &handshake].concat();
+        let table = [
+            (Revision::V2024_11_05, legacy.clone()),
+            (Revision::V2025_03_26, legacy.clone()),
+            (Revision::V2025_06_18, legacy.clone()),
+            (Revision::V2025_11_25, [&legacy[..], &tasks, &skills].concat()),
+            (Revision::V2026_07_28, [&always[..], &stateless, &extension, &skills].concat()),
+        ];
+        for (revision, mut expected) in table {
+            let has = METHODS.iter().filter(|m| m.exists_in(revision));
+            let mut has: Vec<&str> = has.map(|m| m.name).collect();
+            has.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(has, expected, "{revision}");
+        }
+        let mut cached: Vec<&str> =
+            METHODS.iter().filter(|m| m.cacheable).map(|m| m.name).collect();
+        cached.sort_unstable();
+        assert_eq!(
+            cached,
+            [
+                "prompts/list",
+                "resources/list",
+                "resources/read",
+                "resources/templates/list",
+                "server/discover",
+                "tools/list"
+            ]
+        );
     }
 
     #[test]

@@ -188,7 +188,7 @@ impl Track {
     }
 
     /// The events after number `last`.
-    fn after(self: &Arc<Self>, last: u64) -> Option<Sent> {
+    pub(super) fn after(self: &Arc<Self>, last: u64) -> Option<Sent> {
         let at = last.checked_add(1)?;
         {
             let state = self.state.borrow();

@@ -24,6 +24,7 @@ mod revoked;
 mod sign_in;
 mod sockets;
 mod subscriptions;
+mod table;
 mod traced;
 mod verbs;
 
@@ -37,7 +38,7 @@ pub fn token() -> String {
 }
 
 /// The tools that `ci` may call.
-const TOOLS: [&str; 12] = [
+const TOOLS: [&str; 14] = [
     "echo",
     "strict",
     "fail",
@@ -50,6 +51,8 @@ const TOOLS: [&str; 12] = [
     "ask-modern",
     "stream-hang",
     "region",
+    "flood",
+    "die",
 ];
 
 fn granted(url: &str) -> World {
@@ -101,6 +104,8 @@ pub fn world(url: &str) -> World {
         "ask",
         "ask-modern",
         "stream-hang",
+        "flood",
+        "die",
         "hidden",
     ] {
         world = world.tool("acme", "files", tool);

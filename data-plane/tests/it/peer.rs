@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,6 +40,8 @@ struct Shared {
     dropped: Notify,
     answers: Notify,
     answered: Mutex<Option<Value>>,
+    /// Events that the tool `flood` could write.
+    flooded: AtomicUsize,
     speaks: Speaks,
 }
 
@@ -98,6 +101,11 @@ impl Peer {
     /// All requests.
     pub fn all(&self) -> Vec<Seen> {
         self.shared.seen.lock().clone()
+    }
+
+    /// Events that the tool `flood` could write.
+    pub fn flooded(&self) -> usize {
+        self.shared.flooded.load(Ordering::Acquire)
     }
 
     /// Returns when the gateway has given up on a call.
@@ -249,9 +257,24 @@ async fn tool(shared: Arc<Shared>, id: &Value, params: &Value, modern: bool) -> 
         }
         "prime" => return events(vec!["id: p-1\nretry: 250\ndata: \n\n".into()], Some(()), shared),
         "ask" => return ask(shared, id),
+        "flood" => return flood(shared),
         _ => return error(id, -32602, "Unknown tool"),
     };
     result_of(id, result, modern)
+}
+
+/// Log messages for as long as anybody takes them.
+fn flood(shared: Arc<Shared>) -> Response<Body> {
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let note = json!({"jsonrpc": "2.0", "method": "notifications/message",
+            "params": {"level": "info", "data": "flood".repeat(2_000)}});
+        while sender.send(format!("data: {note}\n\n")).await.is_ok() {
+            shared.flooded.fetch_add(1, Ordering::AcqRel);
+        }
+        shared.dropped.notify_one();
+    });
+    sse(receiver)
 }
 
 /// Asks the client something on the stream of its call, and answers with what it said.

@@ -20,7 +20,7 @@ pub use access::{
     Rule, SecretRef, Subject,
 };
 pub use document::{Document, FieldError, parse_documents};
-pub use group::{AuditClass, Group, PinRule, Region};
+pub use group::{AuditClass, Extension, Group, PinRule, Region};
 pub use identity::{
     Algorithm, ApiTokenEntry, ClaimNames, ClaimOverrides, IdentityProvider, KeySource, Overage,
     Preset, ServiceAccount,

@@ -59,6 +59,22 @@ pub struct Group {
     /// the standard methods that they stand for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub verbs: bool,
+    /// Extensions of MCP that are carried between clients and servers, besides those that the
+    /// gateway knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extensions: Vec<Extension>,
+}
+
+/// An extension of MCP.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Extension {
+    /// As in `capabilities.extensions`: a prefix that is a reversed domain, `/`, a name.
+    pub id: String,
+    /// Methods that it adds. They are passed on to the server on endpoints of one server, for
+    /// callers that may use it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<String>,
 }
 
 /// What a group demands of its audit trail (design, section 9).

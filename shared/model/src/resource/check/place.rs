@@ -3,7 +3,7 @@
 use super::Findings;
 use super::text::{self, UrlRules};
 use crate::bounds;
-use crate::resource::{Group, Region, SignIn};
+use crate::resource::{Extension, Group, Region, SignIn};
 
 /// Origins of one group.
 const ORIGINS_MAX: usize = 100;
@@ -11,6 +11,10 @@ const ORIGINS_MAX: usize = 100;
 const CLIENTS_MAX: usize = 50;
 /// Scopes that clients are told to ask for.
 const SCOPES_MAX: usize = 64;
+/// Extensions of one group, and methods of one extension.
+const EXTENSIONS_MAX: usize = 32;
+/// Id of an extension, name of a method.
+const EXTENSION_CHARS_MAX: usize = 128;
 /// Regions of one group.
 const REGIONS_MAX: usize = 100;
 
@@ -41,6 +45,7 @@ pub(super) fn group(f: &mut Findings, spec: &Group) {
     if let Some(front) = &spec.sign_in {
         sign_in(f, front);
     }
+    extensions(f, &spec.extensions);
     if spec.stale_after_secs == Some(0) {
         f.add("spec.staleAfterSecs", "must be at least 1; leave it out for no limit");
     }
@@ -75,6 +80,60 @@ fn sign_in(f: &mut Findings, spec: &SignIn) {
     if !(300..=30 * 86_400).contains(&spec.session_secs) {
         f.add("spec.signIn.sessionSecs", "must be 300 to 2592000 (30 days)");
     }
+}
+
+fn extensions(f: &mut Findings, extensions: &[Extension]) {
+    f.count("spec.extensions", extensions.len(), (0, EXTENSIONS_MAX));
+    f.unique(extensions.iter().map(|e| &e.id), |i| format!("spec.extensions[{i}].id"));
+    for (i, extension) in extensions.iter().enumerate() {
+        let path = format!("spec.extensions[{i}]");
+        f.add_if(format!("{path}.id"), extension_id(&extension.id));
+        f.count(&format!("{path}.methods"), extension.methods.len(), (0, EXTENSIONS_MAX));
+        for (j, method) in extension.methods.iter().enumerate() {
+            f.add_if(format!("{path}.methods[{j}]"), extension_method(method));
+        }
+    }
+}
+
+/// What is wrong with the id of an extension (2026-07-28, grammar of `_meta` keys).
+fn extension_id(text: &str) -> Option<String> {
+    let label = |part: &str| {
+        let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
+        edge(part.bytes().next())
+            && edge(part.bytes().last())
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    let good = text.len() <= EXTENSION_CHARS_MAX
+        && text
+            .split_once('/')
+            .is_some_and(|(prefix, name)| prefix.split('.').all(label) && label(name));
+    (!good).then(|| "must be a prefix, a slash and a name, as in com.acme/search".to_owned())
+}
+
+/// What is wrong with a method: those of the specification are not an operator's to add.
+fn extension_method(text: &str) -> Option<String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
+    if text.is_empty() || text.len() > EXTENSION_CHARS_MAX || !text.bytes().all(plain) {
+        return Some(format!("must be 1 to {EXTENSION_CHARS_MAX} letters, digits and -_./"));
+    }
+    let own = [
+        "tools/",
+        "resources/",
+        "prompts/",
+        "completion/",
+        "logging/",
+        "server/",
+        "subscriptions/",
+        "tasks/",
+        "skills/",
+        "notifications/",
+        "roots/",
+        "sampling/",
+        "elicitation/",
+    ];
+    let reserved =
+        text == "initialize" || text == "ping" || own.iter().any(|p| text.starts_with(p));
+    reserved.then(|| "belongs to MCP itself".to_owned())
 }
 
 /// What is wrong with an OAuth audience: a URI as a rule, but some issuers use plain words.
