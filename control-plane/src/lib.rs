@@ -11,6 +11,7 @@ pub mod admit;
 pub mod api;
 pub mod app;
 pub mod author;
+pub mod budget;
 pub mod ca;
 pub mod enrol;
 pub mod fleet;

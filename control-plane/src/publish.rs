@@ -3,6 +3,7 @@
 //! One task per node around [`weir_model::sync::publisher::Publisher`]. Views are computed once
 //! per region and change, shared by all its nodes; secrets are opened once and sealed per node.
 
+mod claims;
 mod listen;
 mod regions;
 mod secrets;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::Stream;
+use parking_lot::Mutex;
 use tonic::{Request, Response, Status, Streaming};
 use weir_audit::{Pipeline, Slot};
 use weir_model::audit::{Facts, Outcome};
@@ -29,6 +31,7 @@ use weir_proto::sync::v1::sync_server::{Sync as SyncService, SyncServer};
 use weir_runtime::clock::SharedClock;
 use weir_runtime::drain::Watch;
 
+use crate::budget::{self, Budget, Settler};
 use crate::ca::{Ca, CaError};
 use crate::enrol::{self, EnrolError, Enrolled, Enrolment};
 use crate::fleet::Fleet;
@@ -81,6 +84,8 @@ struct Shared {
     regions: Regions,
     opened: Opened,
     began: Instant,
+    budget: Budget,
+    settler: Mutex<Option<Settler>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -98,9 +103,14 @@ impl Publish {
         let now = i64::try_from(parts.clock.now_secs()).unwrap_or(i64::MAX);
         let signer = ArcSwap::from_pointee(parts.ca.signer(now, bounds::PLANE_CERTIFICATE_SECS)?);
         let regions = Regions::new(parts.newest.clone());
+        let replica = Some(parts.replica.clone());
+        let (budget, settler) = budget::new(Arc::clone(&store), replica, Arc::clone(&parts.clock));
+        let settler = Mutex::new(Some(settler));
         let opened = Opened::new(store, vault);
         let began = parts.clock.monotonic();
-        Ok(Self { shared: Arc::new(Shared { parts, signer, regions, opened, began }) })
+        Ok(Self {
+            shared: Arc::new(Shared { parts, signer, regions, opened, began, budget, settler }),
+        })
     }
 
     /// Serves on a socket and (or) an in-memory pipe until the drain.
@@ -120,6 +130,10 @@ impl Publish {
             .max_encoding_message_size(bounds::SYNC_MESSAGE_BYTES_MAX);
         let certificate = listen::Certificate::new(&shared.parts)?;
         let incoming = listen::incoming((tcp, pipe), &certificate, &shared.parts, drain.clone())?;
+        let settler = shared.settler.lock().take();
+        if let Some(settler) = settler {
+            weir_runtime::task::spawn("budget", settler.run(drain.clone()));
+        }
         let housekeeping = async {
             let secrets = |indexed: &crate::index::Indexed| shared.opened.retain(&indexed.set);
             tokio::join!(shared.regions.run(secrets), shared.keep_fresh(&certificate))
@@ -321,6 +335,18 @@ impl SyncService for Service {
             }
         })?;
         Ok(Response::new(v1::WitnessResponse { certificate }))
+    }
+
+    async fn budget(
+        &self,
+        request: Request<v1::BudgetRequest>,
+    ) -> Result<Response<v1::BudgetResponse>, Status> {
+        let peer = peer(&request)?;
+        if peer.not_after <= self.shared.unix() {
+            return Err(Status::unauthenticated("the certificate has ended: renew it"));
+        }
+        let grants = claims::settle(&self.shared.budget, &peer.id, request.into_inner()).await?;
+        Ok(Response::new(grants))
     }
 
     async fn watch(

@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use weir_audit::spool::Spool;
 use weir_audit::{Origin, Pipeline};
+use weir_model::bounds;
 use weir_runtime::admin::{self, Admin};
 use weir_runtime::clock::SharedClock;
 use weir_runtime::drain::Drain;
@@ -135,7 +136,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         front: Front::new(Arc::clone(&fetch)),
         keys: Keys::new(fetch, KeyMetrics::register(&parts.metrics)),
         decisions: decisions(&parts.metrics),
-        limits: Limits::default(),
+        limits: Arc::new(Limits::new(bounds::LIMIT_BUCKETS_MAX, Arc::clone(&parts.clock))),
         upstreams,
         audit: parts.audit,
         site: settings.site(),

@@ -5,6 +5,7 @@
 //! [`Config::run`] then follows the control plane for ever: connects, applies, acknowledges,
 //! reports, renews the certificate. Whatever happens to the stream, what is in force stays.
 
+mod account;
 mod apply;
 mod checkpoint;
 mod files;
@@ -31,6 +32,7 @@ use weir_model::sync::{Held, Refused, Timing};
 use weir_runtime::clock::SharedClock;
 use weir_runtime::drain::Watch;
 
+pub use account::Accountant;
 pub use identity::Identity;
 pub use link::Endpoint;
 pub use metrics::ConfigMetrics;
@@ -153,6 +155,11 @@ impl Config {
     /// Shows the audit log's checkpoints to the control plane, until the log has ended.
     pub fn witness(&self, spool: weir_audit::spool::Handle) -> impl Future<Output = ()> + use<> {
         witness::run(self.options.clone(), Arc::clone(&self.identity), spool)
+    }
+
+    /// Tells the control plane what is used of limits that count over all proxies.
+    pub fn accountant(&self) -> Accountant {
+        Accountant::new(self.options.clone(), Arc::clone(&self.identity))
     }
 
     /// Follows the control plane until the drain, and sends up what the proxy sees.

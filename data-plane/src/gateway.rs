@@ -44,7 +44,7 @@ pub struct Gateway {
     /// Decisions made before.
     pub decisions: Arc<Decisions>,
     /// Rates and concurrency.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// The servers.
     pub upstreams: Upstreams,
     /// Records of calls.

@@ -1,36 +1,63 @@
-//! Rates and concurrency, counted in calls on this proxy.
+//! Rates, concurrency and quotas, counted in calls or in what servers say that calls cost.
 //!
 //! Each limit has a bucket per value of what it counts (group, caller, server, tool). Buckets are
 //! told apart by group, name and contents of the limit, so that they outlive snapshots and begin
 //! anew when the limit is edited. Rates are a generic cell rate algorithm: one time per bucket,
 //! no timer. All limits of a call are taken together or not at all.
+//!
+//! Concurrency is of this proxy. A rate is of the whole fleet: each proxy runs its bucket at a
+//! share that follows demand ([`weir_model::budget::shares`]); a bucket begins with the whole
+//! rate, until the control plane has heard of it. Quotas are kept in a ledger ([`quotas`]).
+//! [`fleet`] is what control plane and proxy tell each other of both; while they cannot, shares
+//! stay as they are and quotas end a little beyond their grants.
 
 mod buckets;
+mod compiled;
+pub mod fleet;
+pub mod quotas;
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hash};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use weir_model::bounds;
 use weir_model::id::Name;
-use weir_model::policy::Patterns;
 use weir_model::principal::Principal;
 use weir_model::reason::{Reason, Refusal};
-use weir_model::resource::{Limit, LimitScope, RateUnit};
+use weir_model::resource::LimitUnit;
 use weir_model::snapshot::GroupView;
+use weir_runtime::clock::{SharedClock, SystemClock};
 
 use buckets::{Buckets, Demand, Full, Shape};
+use compiled::{Compiled, Ready, Value};
+use quotas::{Quotas, Spend, Spent};
 
 /// The limits of a proxy, and how far they are used.
 #[derive(Debug)]
 pub struct Limits {
     buckets: Arc<Buckets>,
+    quotas: Quotas,
     groups: ArcSwap<HashMap<Name, Arc<Compiled>>>,
     hashers: [RandomState; 2],
     start: Instant,
+    clock: SharedClock,
+    /// Woken when the ledger should hear of something soon.
+    news: Notify,
+}
+
+/// What a call is to, and what it counts for.
+#[derive(Debug, Clone, Copy)]
+pub struct Use<'a> {
+    /// Of the call; none for what the gateway answers itself.
+    pub server: Option<&'a Name>,
+    /// Of a tool call.
+    pub tool: Option<&'a str>,
+    /// Units, for limits that count cost.
+    pub cost: u32,
 }
 
 /// Capacity taken for one call; given back when dropped.
@@ -49,86 +76,124 @@ impl Drop for Ticket {
     }
 }
 
-/// The limits of a group, ready to be matched.
-#[derive(Debug)]
-struct Compiled {
-    source: Vec<(Name, Limit)>,
-    limits: Vec<Ready>,
-}
-
-#[derive(Debug)]
-struct Ready {
-    name: Name,
-    per: LimitScope,
-    servers: Option<Patterns>,
-    tools: Option<Patterns>,
-    shape: Shape,
-    /// Of group, name and contents.
-    identity: String,
+/// Something that was taken, to be given back when a later limit refuses.
+#[derive(Debug, Clone, Copy)]
+enum Paid {
+    Bucket { key: u128, shape: Shape, units: u64 },
+    Quota { key: u128, units: u64 },
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self::new(bounds::LIMIT_BUCKETS_MAX)
+        Self::new(bounds::LIMIT_BUCKETS_MAX, SystemClock::shared())
     }
 }
 
 impl Limits {
     /// Limits with at most that many buckets.
-    pub fn new(buckets_max: usize) -> Self {
+    pub fn new(buckets_max: usize, clock: SharedClock) -> Self {
         Self {
             buckets: Arc::new(Buckets::new(buckets_max)),
+            quotas: Quotas::default(),
             groups: ArcSwap::default(),
             hashers: [RandomState::new(), RandomState::new()],
             start: Instant::now(),
+            clock,
+            news: Notify::new(),
         }
     }
 
-    /// Buckets in use, for the status page.
-    pub fn buckets(&self) -> usize {
-        self.buckets.len()
+    /// Buckets, and counters of quotas.
+    pub fn counted(&self) -> (usize, usize) {
+        (self.buckets.len(), self.quotas.len())
     }
 
-    /// Takes capacity for one call. `server` and `tool` (the upstream's own name) are none where
-    /// the call is about none; limits that count or select by them do not concern it then.
+    /// Takes capacity from every limit of the group that concerns the call.
     ///
     /// # Errors
-    /// `RateLimited` with the time to wait, `ConcurrencyLimited`, or `Overloaded` when there is no
-    /// room for one more bucket. Nothing is taken then.
+    /// `RateLimited`, `QuotaExceeded` and `ConcurrencyLimited` with the time to wait, or
+    /// `Overloaded` when there is no room for one more bucket. Nothing is taken then.
     pub fn take(
         &self,
         group: &GroupView,
         principal: &Principal,
-        server: Option<&Name>,
-        tool: Option<&str>,
+        wanted: Use<'_>,
     ) -> Result<Ticket, Refusal> {
         let mut ticket = Ticket::default();
         if group.limits.is_empty() {
             return Ok(ticket);
         }
         let compiled = self.compiled(group);
-        let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let caller = principal.id();
-        let mut paid: Vec<(u128, Shape)> = Vec::new();
+        let mut paid: Vec<Paid> = Vec::new();
         for limit in &compiled.limits {
-            let Some(value) = limit.value(&caller, server, tool) else { continue };
-            let key = self.key(&limit.identity, &value);
-            match self.buckets.take(key, Demand { shape: limit.shape, now }) {
-                Ok(()) => paid.push((key, limit.shape)),
-                Err(full) => {
-                    paid.iter().for_each(|(key, shape)| self.buckets.give_back(*key, *shape));
-                    return Err(refuse(limit, full));
-                }
+            let Some(value) = limit.value(&caller, wanted.server, wanted.tool) else { continue };
+            if let Err(refusal) = self.pay(limit, &value, wanted.cost, &mut paid) {
+                paid.iter().for_each(|paid| self.give_back(*paid));
+                return Err(refusal);
             }
         }
-        let held = paid.iter().filter(|(_, shape)| shape.concurrency.is_some());
-        ticket.held = held.map(|(key, _)| *key).collect();
+        let held = paid.iter().filter_map(|paid| match paid {
+            Paid::Bucket { key, shape, .. } if shape.concurrency.is_some() => Some(*key),
+            _ => None,
+        });
+        ticket.held = held.collect();
         if !ticket.held.is_empty() {
             ticket.buckets = Some(Arc::clone(&self.buckets));
         }
         Ok(ticket)
     }
 
+    /// Takes what one limit asks for: bucket first, then quota.
+    fn pay(
+        &self,
+        limit: &Ready,
+        value: &Value<'_>,
+        cost: u32,
+        paid: &mut Vec<Paid>,
+    ) -> Result<(), Refusal> {
+        let units = match limit.count {
+            LimitUnit::Calls => 1,
+            LimitUnit::Cost => u64::from(cost),
+        };
+        if limit.shape.counts() {
+            let key = self.key(&limit.identity, value);
+            let now = self.now();
+            let demand = Demand { shape: limit.shape, units, now };
+            let name = || limit.named(&limit.identity, value);
+            self.buckets.take(key, demand, name).map_err(|full| refuse(limit, full))?;
+            paid.push(Paid::Bucket { key, shape: limit.shape, units });
+        }
+        if let Some((quota, per)) = limit.quota {
+            let key = self.key(&limit.account, value);
+            let spend = Spend { quota, per, units, unix: self.unix() };
+            let taken = self.quotas.take(key, spend, || limit.named(&limit.account, value));
+            if !matches!(taken, Ok(false)) {
+                self.news.notify_one();
+            }
+            taken.map_err(|spent| over(limit, spent))?;
+            paid.push(Paid::Quota { key, units });
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, paid: Paid) {
+        match paid {
+            Paid::Bucket { key, shape, units } => self.buckets.give_back(key, shape, units),
+            Paid::Quota { key, units } => self.quotas.give_back(key, units),
+        }
+    }
+
+    /// Nanoseconds since these limits were made.
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn unix(&self) -> i64 {
+        i64::try_from(self.clock.now_secs()).unwrap_or(i64::MAX)
+    }
+
+    /// The group's limits with their patterns compiled; made when they are seen first.
     fn compiled(&self, group: &GroupView) -> Arc<Compiled> {
         let groups = self.groups.load();
         if let Some(found) = groups.get(&group.name).filter(|c| c.source == group.limits) {
@@ -143,80 +208,12 @@ impl Limits {
         compiled
     }
 
+    /// Two independent halves: chance collisions of 128 bits do not happen, and nobody outside
+    /// knows the seeds.
     fn key(&self, identity: &str, value: &Value<'_>) -> u128 {
         let [a, b] = &self.hashers;
         let half = |hasher: &RandomState| u128::from(hasher.hash_one((identity, value)));
         (half(a) << 64) | half(b)
-    }
-}
-
-/// What a bucket belongs to.
-#[derive(Debug, Hash)]
-enum Value<'a> {
-    Group,
-    Principal(&'a str),
-    Server(&'a Name),
-    Tool(&'a Name, &'a str),
-}
-
-impl Compiled {
-    fn new(group: &GroupView) -> Self {
-        let source = group.limits.clone();
-        let ready = |(name, limit): &(Name, Limit)| Ready {
-            name: name.clone(),
-            per: limit.per,
-            servers: patterns(&limit.servers),
-            tools: patterns(&limit.tools),
-            shape: shape(limit),
-            identity: format!("{}\0{name}\0{limit:?}", group.name),
-        };
-        let limits = source.iter().map(ready).collect();
-        Self { source, limits }
-    }
-}
-
-/// None for an empty list, which means all. Admission refuses bad patterns; one that got here
-/// anyway selects everything: a limit that is too wide is the safe mistake.
-fn patterns(texts: &[String]) -> Option<Patterns> {
-    if texts.is_empty() { None } else { Patterns::parse(texts).ok() }
-}
-
-fn shape(limit: &Limit) -> Shape {
-    let rate = limit.rate.as_ref().map(|rate| {
-        let period: u64 = match rate.per {
-            RateUnit::Second => 1_000_000_000,
-            RateUnit::Minute => 60_000_000_000,
-            RateUnit::Hour => 3_600_000_000_000,
-        };
-        let interval = period.checked_div(u64::from(rate.calls)).unwrap_or(u64::MAX).max(1);
-        let burst = u64::from(rate.burst.unwrap_or(rate.calls).max(1));
-        (interval, interval.saturating_mul(burst - 1))
-    });
-    let closed = limit.rate.as_ref().is_some_and(|rate| rate.calls == 0);
-    Shape { rate: rate.filter(|_| !closed), closed, concurrency: limit.concurrency }
-}
-
-impl Ready {
-    /// What the call counts for; none when the limit does not concern it.
-    fn value<'a>(
-        &self,
-        caller: &'a str,
-        server: Option<&'a Name>,
-        tool: Option<&'a str>,
-    ) -> Option<Value<'a>> {
-        let concerns = |patterns: &Option<Patterns>, value: Option<&str>| match patterns {
-            None => true,
-            Some(patterns) => value.is_some_and(|value| patterns.matches(value)),
-        };
-        if !concerns(&self.servers, server.map(Name::as_str)) || !concerns(&self.tools, tool) {
-            return None;
-        }
-        Some(match self.per {
-            LimitScope::Group => Value::Group,
-            LimitScope::Principal => Value::Principal(caller),
-            LimitScope::Server => Value::Server(server?),
-            LimitScope::Tool => Value::Tool(server?, tool?),
-        })
     }
 }
 
@@ -233,6 +230,23 @@ fn refuse(limit: &Ready, full: Full) -> Refusal {
         }
         Full::Buckets => {
             let detail = format!("no room for another bucket of limit {name}");
+            Refusal::new(Reason::Overloaded, detail).retry_after(1)
+        }
+    }
+}
+
+fn over(limit: &Ready, spent: Spent) -> Refusal {
+    let name = &limit.name;
+    match spent {
+        Spent::Over { wait_secs } => {
+            Refusal::new(Reason::QuotaExceeded, format!("limit {name}")).retry_after(wait_secs)
+        }
+        Spent::Unanswered => {
+            let detail = format!("limit {name}: more than was granted so far");
+            Refusal::new(Reason::QuotaExceeded, detail).retry_after(1)
+        }
+        Spent::Counters => {
+            let detail = format!("no room for another counter of limit {name}");
             Refusal::new(Reason::Overloaded, detail).retry_after(1)
         }
     }

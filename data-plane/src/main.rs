@@ -140,6 +140,8 @@ async fn serve_traffic(settings: Settings, parts: Parts, config: Config) -> anyh
     let state = Arc::clone(config.state());
     let observer = Observer::new(upstreams, state, reports, Pace::default());
     task::spawn("observer", observer.run(drain.watch()));
+    let limits = Arc::clone(&bound.gateway().limits);
+    control.spawn(config.accountant().run(limits, drain.watch()));
     control.spawn(config.run(received, drain.watch()));
     tracing::info!(addresses = ?bound.addresses(), "serving");
     bound.serve().await

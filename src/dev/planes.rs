@@ -88,6 +88,8 @@ fn follow(data: &data_plane::app::Bound, config: Config, around: &Surroundings) 
     let state = Arc::clone(config.state());
     let observer = Observer::new(upstreams, state, reports, Pace::default());
     task::spawn("observer", observer.run(around.drain.watch()));
+    let limits = Arc::clone(&data.gateway().limits);
+    task::spawn("limits", config.accountant().run(limits, around.drain.watch()));
     task::spawn("config", config.run(received, around.drain.watch()));
 }
 

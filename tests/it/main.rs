@@ -9,6 +9,7 @@ mod house_rules;
 mod operating;
 mod planes;
 mod product;
+mod quota;
 mod story;
 mod sync;
 mod telemetry;

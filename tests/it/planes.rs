@@ -13,16 +13,16 @@ use weir_loadtest::target::Connection;
 use weir_runtime::testing::eventually;
 
 /// Generous: the machine may be busy with other tests.
-const BOUND: Duration = Duration::from_secs(60);
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
 /// The same key-encryption key at every replica.
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 /// A process that dies with the test.
-struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Process {
     /// As a power cut would: no drain, no last word.
-    fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
@@ -48,7 +48,7 @@ fn free_port() -> u16 {
 }
 
 /// One replica of the control plane.
-struct Control {
+pub(crate) struct Control {
     rest: String,
     sync: String,
     folder: PathBuf,
@@ -57,14 +57,14 @@ struct Control {
 }
 
 impl Control {
-    fn new(folder: &Path, name: &str, store: Vec<(&'static str, String)>) -> Self {
+    pub(crate) fn new(folder: &Path, name: &str, store: Vec<(&'static str, String)>) -> Self {
         let folder = folder.join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let address = || format!("127.0.0.1:{}", free_port());
         Self { rest: address(), sync: address(), folder, store, name: name.to_owned() }
     }
 
-    fn start(&self) -> Process {
+    pub(crate) fn start(&self) -> Process {
         let folder = |part: &str| self.folder.join(part);
         let log = std::fs::File::create(folder("log")).unwrap();
         let mut command = Command::new(binary("weir-control-plane"));
@@ -83,7 +83,7 @@ impl Control {
         Process(command.spawn().unwrap())
     }
 
-    async fn token(&self) -> String {
+    pub(crate) async fn token(&self) -> String {
         let file = self.folder.join("token");
         let read = || std::fs::read_to_string(&file).unwrap_or_default().trim().to_owned();
         assert!(eventually(BOUND, async || !read().is_empty()).await, "{}", self.log());
@@ -91,7 +91,7 @@ impl Control {
     }
 
     /// Runs the command line against this replica until it succeeds.
-    async fn weir(&self, token: &str, args: &[&str]) -> String {
+    pub(crate) async fn weir(&self, token: &str, args: &[&str]) -> String {
         let mut last = String::new();
         let done = eventually(BOUND, async || {
             let output = Command::new(env!("CARGO_BIN_EXE_weir"))
@@ -120,7 +120,7 @@ impl Control {
 }
 
 /// One proxy.
-struct Proxy {
+pub(crate) struct Proxy {
     listen: String,
     folder: PathBuf,
     controls: String,
@@ -128,7 +128,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn new(folder: &Path, name: &str, controls: &[&Control], token: &str) -> Self {
+    pub(crate) fn new(folder: &Path, name: &str, controls: &[&Control], token: &str) -> Self {
         let folder = folder.join(name);
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("token"), token).unwrap();
@@ -137,7 +137,7 @@ impl Proxy {
         Self { listen, folder, controls: controls.join(","), name: name.to_owned() }
     }
 
-    fn start(&self) -> Process {
+    pub(crate) fn start(&self) -> Process {
         let log = std::fs::File::create(self.folder.join("log")).unwrap();
         let mut command = Command::new(binary("weir-data-plane"));
         command
@@ -154,7 +154,7 @@ impl Proxy {
     }
 
     /// One call on a new session.
-    async fn call(&self, token: &str) -> anyhow::Result<()> {
+    pub(crate) async fn call(&self, token: &str) -> anyhow::Result<()> {
         let target = Target {
             name: self.name.clone(),
             url: format!("http://{}/acme/bench/mcp", self.listen),
@@ -170,7 +170,7 @@ impl Proxy {
     }
 
     #[track_caller]
-    fn answers(&self, token: &str, allowed: bool) -> impl Future<Output = ()> {
+    pub(crate) fn answers(&self, token: &str, allowed: bool) -> impl Future<Output = ()> {
         let place = std::panic::Location::caller();
         async move {
             let mut last = String::new();
@@ -188,14 +188,14 @@ impl Proxy {
 }
 
 /// A fast MCP server in this process; its URL.
-async fn upstream() -> String {
+pub(crate) async fn upstream() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(weir_loadtest::upstream::serve(listener, 3));
     format!("http://{address}/mcp")
 }
 
-fn documents(folder: &Path, upstream: &str) -> PathBuf {
+pub(crate) fn documents(folder: &Path, upstream: &str) -> PathBuf {
     let text = format!(
         r#"
 apiVersion: weir/v1
@@ -243,7 +243,7 @@ fn forbid(folder: &Path) -> PathBuf {
     file
 }
 
-fn path(file: &Path) -> &str {
+pub(crate) fn path(file: &Path) -> &str {
     file.to_str().unwrap()
 }
 

@@ -6,7 +6,7 @@ use weir_model::reason::Refusal;
 use weir_model::snapshot::GroupView;
 
 use super::resolve::Upstream;
-use crate::limits::Limits;
+use crate::limits::{Limits, Use};
 
 /// Capacity that is held until the answer has ended.
 pub use crate::limits::Ticket as Held;
@@ -14,7 +14,7 @@ pub use crate::limits::Ticket as Held;
 /// Takes capacity for a call to one server.
 ///
 /// # Errors
-/// `RateLimited`, `ConcurrencyLimited`, `Overloaded`.
+/// `RateLimited`, `QuotaExceeded`, `ConcurrencyLimited`, `Overloaded`.
 pub fn take(
     limits: &Limits,
     group: &GroupView,
@@ -22,7 +22,9 @@ pub fn take(
     target: &Upstream,
 ) -> Result<Held, Refusal> {
     let tool = (target.action == Action::CallTool).then_some(target.name.as_deref()).flatten();
-    limits.take(group, who, Some(&target.server.name), tool)
+    let own = target.tool.as_ref().map_or(1, |tool| tool.cost);
+    let cost = tool.map_or(1, |tool| target.server.cost(tool, own));
+    limits.take(group, who, Use { server: Some(&target.server.name), tool, cost })
 }
 
 /// Takes capacity for a call that the gateway answers itself.
@@ -30,5 +32,5 @@ pub fn take(
 /// # Errors
 /// As above.
 pub fn take_here(limits: &Limits, group: &GroupView, who: &Principal) -> Result<Held, Refusal> {
-    limits.take(group, who, None, None)
+    limits.take(group, who, Use { server: None, tool: None, cost: 1 })
 }

@@ -3,30 +3,44 @@
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
+use weir_model::id::Digest;
 
 const SHARDS: usize = 64;
-/// A shard is swept when it has grown to this, and later to twice what the last sweep left.
+/// A shard sweeps when it has grown to twice what the last sweep left, and from here on.
 const SWEEP_FROM: usize = 128;
+/// The whole of a rate.
+pub(super) const WHOLE: u32 = 1_000;
+/// A rate is told to the fleet when this part of it is asked for here.
+const WORTH_TELLING: u64 = 8;
 
-/// How much a limit lets through.
+/// What a limit demands of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shape {
-    /// Nanoseconds per call, and how far ahead of that pace a burst may run.
-    pub rate: Option<(u64, u64)>,
-    /// Lets nothing through.
-    pub closed: bool,
-    pub concurrency: Option<u32>,
+    /// Nanoseconds between two units, and how far ahead of that pace a burst may be.
+    pub(super) rate: Option<(u64, u64)>,
+    /// No call at all.
+    pub(super) closed: bool,
+    /// Calls in flight.
+    pub(super) concurrency: Option<u32>,
 }
 
-/// One call's wish.
+impl Shape {
+    /// False for limits that have a quota only.
+    pub(super) fn counts(&self) -> bool {
+        self.rate.is_some() || self.closed || self.concurrency.is_some()
+    }
+}
+
+/// One attempt.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Demand {
-    pub shape: Shape,
-    /// Nanoseconds since some start.
-    pub now: u64,
+    pub(super) shape: Shape,
+    pub(super) units: u64,
+    /// Nanoseconds since the limits were made.
+    pub(super) now: u64,
 }
 
-/// Why there was nothing to take.
+/// Why not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Full {
     Rate { wait_nanos: u64 },
@@ -35,11 +49,17 @@ pub(super) enum Full {
     Buckets,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug)]
 struct Bucket {
-    /// When the bucket is full again.
+    /// When everything taken so far is paid off.
     settled: u64,
     in_flight: u32,
+    /// This proxy's part of the rate, of [`WHOLE`].
+    share: u32,
+    /// Units asked for since the fleet heard of it, refused ones included.
+    demand: u64,
+    interval: u64,
+    name: (Digest, String),
 }
 
 #[derive(Debug, Default)]
@@ -48,13 +68,26 @@ struct Shard {
     sweep_at: usize,
 }
 
+/// All buckets of a proxy.
 #[derive(Debug)]
 pub(super) struct Buckets {
     shards: Box<[Mutex<Shard>]>,
     per_shard: usize,
 }
 
+/// A rate that the fleet should hear of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) key: u128,
+    pub(super) name: (Digest, String),
+    /// Nanoseconds per unit of the whole rate.
+    pub(super) interval: u64,
+    /// Units.
+    pub(super) demand: u64,
+}
+
 impl Buckets {
+    /// Room for about so many.
     pub(super) fn new(most: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         Self { shards, per_shard: (most / SHARDS).max(1) }
@@ -69,16 +102,24 @@ impl Buckets {
         &self.shards[(key as usize) % SHARDS]
     }
 
-    pub(super) fn take(&self, key: u128, demand: Demand) -> Result<(), Full> {
-        let Demand { shape, now } = demand;
+    /// Takes capacity, or says why not; `name` is asked for when the bucket is new.
+    pub(super) fn take(
+        &self,
+        key: u128,
+        demand: Demand,
+        name: impl FnOnce() -> (Digest, String),
+    ) -> Result<(), Full> {
+        let Demand { shape, units, now } = demand;
         if shape.closed {
             return Err(Full::Closed);
         }
         let mut shard = self.shard(key).lock();
         if !shard.buckets.contains_key(&key) {
             shard.make_room(now, self.per_shard)?;
+            shard.buckets.insert(key, Bucket::new(shape, name()));
         }
-        let bucket = shard.buckets.entry(key).or_default();
+        let bucket = shard.buckets.get_mut(&key).ok_or(Full::Buckets)?;
+        bucket.demand = bucket.demand.saturating_add(units);
         if shape.concurrency.is_some_and(|most| bucket.in_flight >= most) {
             return Err(Full::Concurrency);
         }
@@ -88,7 +129,7 @@ impl Buckets {
             if debt > ahead {
                 return Err(Full::Rate { wait_nanos: debt - ahead });
             }
-            bucket.settled = settled.saturating_add(interval);
+            bucket.settled = settled.saturating_add(bucket.price(interval, units));
         }
         if shape.concurrency.is_some() {
             bucket.in_flight += 1;
@@ -96,12 +137,12 @@ impl Buckets {
         Ok(())
     }
 
-    /// Undoes a take of a call that was not let through by another limit.
-    pub(super) fn give_back(&self, key: u128, shape: Shape) {
+    /// Undoes a take whose call did not happen.
+    pub(super) fn give_back(&self, key: u128, shape: Shape, units: u64) {
         let mut shard = self.shard(key).lock();
         if let Some(bucket) = shard.buckets.get_mut(&key) {
             if let Some((interval, _)) = shape.rate {
-                bucket.settled = bucket.settled.saturating_sub(interval);
+                bucket.settled = bucket.settled.saturating_sub(bucket.price(interval, units));
             }
             if shape.concurrency.is_some() {
                 bucket.in_flight = bucket.in_flight.saturating_sub(1);
@@ -109,15 +150,60 @@ impl Buckets {
         }
     }
 
+    /// A call has ended.
     pub(super) fn release(&self, key: u128) {
         let mut shard = self.shard(key).lock();
         if let Some(bucket) = shard.buckets.get_mut(&key) {
             bucket.in_flight = bucket.in_flight.saturating_sub(1);
         }
     }
+
+    /// The rates that were asked for enough in the last `nanos` to matter to others, at most
+    /// `most`; begins to count anew.
+    pub(super) fn asked(&self, nanos: u64, most: usize) -> Vec<Asked> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            for (key, bucket) in &mut shard.lock().buckets {
+                let demand = std::mem::take(&mut bucket.demand);
+                if bucket.interval == 0 || demand == 0 || all.len() >= most {
+                    continue;
+                }
+                let capacity = nanos / bucket.interval;
+                if bucket.share < WHOLE || demand.saturating_mul(WORTH_TELLING) > capacity {
+                    let (name, interval) = (bucket.name.clone(), bucket.interval);
+                    all.push(Asked { key: *key, name, interval, demand });
+                }
+            }
+        }
+        all
+    }
+
+    /// From now on this proxy has such a part of the rate.
+    pub(super) fn share(&self, key: u128, share: u32) {
+        if let Some(bucket) = self.shard(key).lock().buckets.get_mut(&key) {
+            bucket.share = share.clamp(1, WHOLE);
+        }
+    }
+}
+
+impl Bucket {
+    fn new(shape: Shape, name: (Digest, String)) -> Self {
+        let interval = shape.rate.map_or(0, |(interval, _)| interval);
+        Self { settled: 0, in_flight: 0, share: WHOLE, demand: 0, interval, name }
+    }
+
+    /// Nanoseconds that so many units take at this proxy's share.
+    fn price(&self, interval: u64, units: u64) -> u64 {
+        let whole = interval.saturating_mul(units);
+        if self.share >= WHOLE {
+            return whole;
+        }
+        whole.saturating_mul(u64::from(WHOLE)) / u64::from(self.share)
+    }
 }
 
 impl Shard {
+    /// Room for one more bucket. Sweeps by growth, so that the work stays constant per take.
     fn make_room(&mut self, now: u64, most: usize) -> Result<(), Full> {
         let len = self.buckets.len();
         if len >= most || len >= self.sweep_at.max(SWEEP_FROM) {

@@ -46,7 +46,11 @@ impl Scene {
         };
         let server: Option<Name> = server.map(|s| s.parse().unwrap());
         self.limits
-            .take(&self.snapshot.groups["acme"], &who(subject), server.as_ref(), tool)
+            .take(
+                &self.snapshot.groups["acme"],
+                &who(subject),
+                Use { server: server.as_ref(), tool, cost: 1 },
+            )
             .map_err(|refusal| (refusal.reason, refusal.retry_after_secs))
     }
     /// How many of `n` calls get through.
@@ -164,15 +168,15 @@ async fn counts_outlive_snapshots_but_not_edits() {
 #[tokio::test(start_paused = true)]
 async fn memory_is_bounded_and_settled_buckets_go() {
     let mut scene = Scene::new(&[("l", "{per: principal, rate: {calls: 1, per: second}}")]);
-    scene.limits = Limits::new(64 * 200);
+    scene.limits = Limits::new(64 * 200, SystemClock::shared());
     for i in 0..100_000 {
         match scene.take(&format!("p{i}"), "") {
             Ok(_) => {}
             Err(refused) => assert_eq!(refused.0, Reason::Overloaded),
         }
     }
-    assert!(scene.limits.buckets() <= 64 * 200);
-    assert!(scene.limits.buckets() > 64 * 150);
+    assert!(scene.limits.counted().0 <= 64 * 200);
+    assert!(scene.limits.counted().0 > 64 * 150);
     pass(2_000).await;
     for i in 0..64 * 100 {
         assert!(scene.take(&format!("q{i}"), "").is_ok(), "settled buckets made room");
@@ -184,5 +188,74 @@ async fn memory_is_bounded_and_settled_buckets_go() {
 async fn a_group_without_limits_costs_nothing() {
     let scene = Scene::new(&[]);
     assert_eq!(scene.through(1_000, "a", "x/y"), 1_000);
-    assert_eq!(scene.limits.buckets(), 0);
+    assert_eq!(scene.limits.counted().0, 0);
+}
+
+/// The ledger's side: grants what was claimed, up to the quota, as the control plane would.
+fn settle(scene: &Scene, account: &mut weir_model::budget::Account, quota: u64) {
+    for told in scene.limits.tell(Duration::from_millis(500)) {
+        if let fleet::Told::Quota(due) = &told {
+            let grant = account.settle("p#1", due.claim, quota);
+            scene.limits.hear(&told, fleet::Heard::Grant(grant));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_is_spent_to_the_last_unit_and_says_when_it_is_new() {
+    let scene = Scene::new(&[("q", "{per: principal, quota: {calls: 500, per: day}}")]);
+    let mut account = weir_model::budget::Account::default();
+    // Nothing waits for the ledger: the head start is a hundredth.
+    assert_eq!(scene.through(100, "a", "x/y"), 5);
+    assert_eq!(scene.take("a", "x/y").unwrap_err(), (Reason::QuotaExceeded, Some(1)));
+    let mut through = 5;
+    for _ in 0..200 {
+        settle(&scene, &mut account, 500);
+        through += scene.through(40, "a", "x/y");
+    }
+    assert_eq!(through, 500, "neither more nor less");
+    let (reason, wait) = scene.take("a", "x/y").unwrap_err();
+    assert_eq!(reason, Reason::QuotaExceeded);
+    assert!((1..=86_400).contains(&wait.unwrap()));
+    assert_eq!(scene.through(1, "b", "x/y"), 1, "another caller has its own");
+}
+
+#[tokio::test(start_paused = true)]
+async fn cost_is_counted_in_what_the_server_says() {
+    let scene =
+        Scene::new(&[("c", "{per: group, count: cost, rate: {calls: 10, per: hour, burst: 10}}")]);
+    let group = &scene.snapshot.groups["acme"];
+    let (server, caller) = ("x".parse().unwrap(), who("a"));
+    let wanted = |cost| Use { server: Some(&server), tool: Some("t"), cost };
+    assert!(scene.limits.take(group, &caller, wanted(9)).is_ok());
+    assert!(scene.limits.take(group, &caller, wanted(1)).is_ok());
+    assert!(scene.limits.take(group, &caller, wanted(1)).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_share_of_a_rate_is_that_part_of_its_pace() {
+    let scene = Scene::new(&[("r", "{per: group, rate: {calls: 60, per: minute, burst: 1}}")]);
+    assert_eq!(scene.through(50, "a", ""), 1);
+    let told = scene.limits.tell(Duration::from_secs(1));
+    let [fleet::Told::Rate(rate)] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!((rate.capacity, rate.demand), (60, 3_000));
+    scene.limits.hear(&told[0], fleet::Heard::Share(250));
+    pass(1_000).await;
+    assert_eq!(scene.through(50, "a", ""), 1);
+    pass(3_999).await;
+    assert_eq!(scene.through(50, "a", ""), 0, "a quarter of the pace");
+    pass(1).await;
+    assert_eq!(scene.through(50, "a", ""), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_later_limit_refuses_costs_no_quota() {
+    let scene = Scene::new(&[
+        ("a", "{per: group, quota: {calls: 500, per: month}}"),
+        ("b", "{per: group, rate: {calls: 1, per: hour}}"),
+    ]);
+    assert_eq!(scene.through(100, "a", "x/y"), 1);
+    let told = scene.limits.tell(Duration::from_millis(500));
+    let fleet::Told::Quota(due) = &told[0] else { panic!("{told:?}") };
+    assert_eq!(due.claim.spent, 1);
 }

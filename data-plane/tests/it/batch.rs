@@ -1,7 +1,7 @@
 //! Batches of revision 2025-03-26: every item is a call of its own.
 
 use serde_json::{Value, json};
-use weir_model::resource::{Kind, Limit, LimitScope, Rate, RateUnit, ResourceKey, Spec};
+use weir_model::resource::{Kind, Limit, LimitScope, LimitUnit, Rate, RateUnit, ResourceKey, Spec};
 
 use crate::peer::Peer;
 use crate::proxy::{Answer, Ask, Proxy, messages, read_until};
@@ -72,6 +72,8 @@ async fn limits_count_items() {
         tools: vec!["echo".into()],
         rate: Some(Rate { calls: 2, per: RateUnit::Hour, burst: None }),
         concurrency: None,
+        quota: None,
+        count: LimitUnit::Calls,
     };
     let key = ResourceKey::grouped(Kind::Limit, &"acme".parse().unwrap(), "few");
     let proxy = Proxy::start(&world(&peer.url).put(key, Spec::Limit(limit))).await;

@@ -3,7 +3,7 @@
 
 use http::Method;
 use serde_json::{Value, json};
-use weir_model::resource::{Kind, Limit, LimitScope, Rate, RateUnit, ResourceKey, Spec};
+use weir_model::resource::{Kind, Limit, LimitScope, LimitUnit, Rate, RateUnit, ResourceKey, Spec};
 use weir_model::testing::World;
 
 use crate::peer::Peer;
@@ -237,6 +237,8 @@ async fn limits_say_when_to_come_back() {
         tools: vec!["echo".into()],
         rate: Some(Rate { calls: 1, per: RateUnit::Minute, burst: None }),
         concurrency: None,
+        quota: None,
+        count: LimitUnit::Calls,
     };
     let key = ResourceKey::grouped(Kind::Limit, &"acme".parse().unwrap(), "slow");
     let proxy = Proxy::start(&world(&peer.url).put(key, Spec::Limit(limit))).await;

@@ -56,6 +56,78 @@ pub struct WitnessResponse {
     pub certificate: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BudgetRequest {
+    /// One run of the node's process.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub claims: ::prost::alloc::vec::Vec<Claim>,
+}
+/// One counter: a limit and the caller, server or tool that it counts.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Claim {
+    /// Digest that all nodes agree on.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub id: ::prost::bytes::Bytes,
+    /// For people.
+    #[prost(string, tag = "2")]
+    pub label: ::prost::alloc::string::String,
+    #[prost(oneof = "claim::Of", tags = "3, 4")]
+    pub of: ::core::option::Option<claim::Of>,
+}
+/// Nested message and enum types in `Claim`.
+pub mod claim {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Of {
+        #[prost(message, tag = "3")]
+        Quota(super::QuotaClaim),
+        #[prost(message, tag = "4")]
+        Rate(super::RateClaim),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct QuotaClaim {
+    /// Seconds since the epoch.
+    #[prost(int64, tag = "1")]
+    pub starts: i64,
+    #[prost(int64, tag = "2")]
+    pub ends: i64,
+    #[prost(uint64, tag = "3")]
+    pub quota: u64,
+    /// By this run of the process in this window, in all.
+    #[prost(uint64, tag = "4")]
+    pub spent: u64,
+    /// Beyond that.
+    #[prost(uint64, tag = "5")]
+    pub wanted: u64,
+}
+/// In units per minute.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RateClaim {
+    #[prost(uint64, tag = "1")]
+    pub capacity: u64,
+    #[prost(uint64, tag = "2")]
+    pub demand: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BudgetResponse {
+    /// In the order of the claims.
+    #[prost(message, repeated, tag = "1")]
+    pub grants: ::prost::alloc::vec::Vec<Grant>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Grant {
+    /// Quota: what this run may have spent in the window in all.
+    #[prost(uint64, tag = "1")]
+    pub granted: u64,
+    /// Quota: nothing is left beyond that.
+    #[prost(bool, tag = "2")]
+    pub exhausted: bool,
+    /// Rate: this node's share, of 1000.
+    #[prost(uint32, tag = "3")]
+    pub permille: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeFrame {
     #[prost(oneof = "node_frame::Body", tags = "1, 2, 3, 4, 5, 6")]
     pub body: ::core::option::Option<node_frame::Body>,
@@ -452,6 +524,25 @@ pub mod sync_client {
             req.extensions_mut().insert(GrpcMethod::new("weir.sync.v1.Sync", "Renew"));
             self.inner.unary(req, path, codec).await
         }
+        /// What a node used of limits that count over all nodes, and what it may use next.
+        pub async fn budget(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BudgetRequest>,
+        ) -> std::result::Result<tonic::Response<super::BudgetResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/weir.sync.v1.Sync/Budget");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("weir.sync.v1.Sync", "Budget"));
+            self.inner.unary(req, path, codec).await
+        }
         /// The stream between one node and one replica. The node speaks first, with Hello.
         pub async fn watch(
             &mut self,
@@ -525,6 +616,11 @@ pub mod sync_server {
             &self,
             request: tonic::Request<super::RenewRequest>,
         ) -> std::result::Result<tonic::Response<super::RenewResponse>, tonic::Status>;
+        /// What a node used of limits that count over all nodes, and what it may use next.
+        async fn budget(
+            &self,
+            request: tonic::Request<super::BudgetRequest>,
+        ) -> std::result::Result<tonic::Response<super::BudgetResponse>, tonic::Status>;
         /// Server streaming response type for the Watch method.
         type WatchStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::PlaneFrame, tonic::Status>,
@@ -690,6 +786,49 @@ pub mod sync_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RenewSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/weir.sync.v1.Sync/Budget" => {
+                    #[allow(non_camel_case_types)]
+                    struct BudgetSvc<T: Sync>(pub Arc<T>);
+                    impl<T: Sync> tonic::server::UnaryService<super::BudgetRequest>
+                    for BudgetSvc<T> {
+                        type Response = super::BudgetResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BudgetRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Sync>::budget(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BudgetSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -306,3 +306,16 @@ pub const HOP_PEERS_MAX: usize = 1_024;
 pub const HOP_CONNECT_MS: u64 = 3_000;
 /// Milliseconds until another proxy begins to answer.
 pub const HOP_ANSWER_MS: u64 = 10_000;
+
+/// Units that a call of one tool may cost.
+pub const TOOL_COST_MAX: u32 = 10_000;
+/// Quotas that one proxy counts at a time; a call of one more is refused.
+pub const QUOTA_COUNTERS_MAX: usize = 100_000;
+/// Counters that a proxy tells the ledger of in one request.
+pub const BUDGET_CLAIMS_MAX: usize = 500;
+/// Milliseconds between two reports of a proxy to the ledger.
+pub const BUDGET_REPORT_MS: u64 = 500;
+/// Milliseconds that a report may take.
+pub const BUDGET_CALL_MS: u64 = 3_000;
+/// Rates that a replica of the control plane shares among proxies at a time.
+pub const SHARED_RATES_MAX: usize = 100_000;

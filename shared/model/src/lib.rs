@@ -8,6 +8,7 @@
 
 pub mod audit;
 pub mod bounds;
+pub mod budget;
 pub mod id;
 pub mod naming;
 pub mod observation;

@@ -99,6 +99,7 @@ reasons! {
     InvalidResult "invalid_result" Upstream 502 50203 false "The server's answer breaks its own output schema; tell its owner.";
     RateLimited "rate_limited" Policy 429 42900 true "Wait as long as Retry-After says.";
     ConcurrencyLimited "concurrency_limited" Policy 429 42901 true "Wait until calls in flight have ended.";
+    QuotaExceeded "quota_exceeded" Policy 429 42902 true "Wait until the quota's time is over, as Retry-After says.";
     Quarantined "quarantined" Config 503 50302 false "Part of the configuration that this call needs was refused; an operator has to mend it.";
     SnapshotMissing "snapshot_missing" Weir 503 50303 true "The gateway has no configuration yet; try again shortly.";
     SnapshotStale "snapshot_stale" Weir 503 50304 true "The gateway's configuration is older than the group allows.";

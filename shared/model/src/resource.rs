@@ -16,8 +16,8 @@ mod sign_in;
 mod system;
 
 pub use access::{
-    Credential, HeaderCredential, Limit, LimitScope, Policy, Rate, RateUnit, Role, RoleBinding,
-    Rule, SecretRef, Subject,
+    Credential, HeaderCredential, Limit, LimitScope, LimitUnit, Policy, Quota, QuotaWindow, Rate,
+    RateUnit, Role, RoleBinding, Rule, SecretRef, Subject,
 };
 pub use document::{Document, FieldError, parse_documents};
 pub use group::{AuditClass, Extension, Group, PinRule, Region};
@@ -26,7 +26,9 @@ pub use identity::{
     Preset, ServiceAccount,
 };
 pub use revocation::{NodeRevocation, Revocation, Revoked, RevokedPrincipal, RevokedTool};
-pub use server::{HttpUpstream, Server, ServerVersion, StdioUpstream, TrafficShare, Upstream};
+pub use server::{
+    HttpUpstream, Server, ServerVersion, StdioUpstream, ToolCost, TrafficShare, Upstream,
+};
 pub use set::ResourceSet;
 pub use sign_in::{ProviderClient, SignIn, SignInClient};
 pub use system::{

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::id::{Digest, Name, Revision};
-use crate::policy::Rules;
+use crate::policy::{Patterns, Rules};
 use crate::principal::Principal;
 use crate::resource::{
     ClaimNames, Credential, FieldError, Group, IdentityProvider, Limit, ObservedEra, ResourceKey,
@@ -161,11 +161,19 @@ pub struct ServerView {
     pub spec: Server,
     /// Why it is not served.
     pub quarantined: Option<String>,
+    /// [`Server::costs`], compiled.
+    pub costs: Vec<(Patterns, u32)>,
     /// In the document's order; never empty.
     pub versions: Vec<Arc<VersionView>>,
 }
 
 impl ServerView {
+    /// What a call of a tool costs, which says `own` of itself.
+    pub fn cost(&self, tool: &str, own: u32) -> u32 {
+        let said = self.costs.iter().find(|(tools, _)| tools.matches(tool));
+        said.map_or(own, |(_, units)| *units)
+    }
+
     /// The version for a call: by the traffic shares and `draw`, a number spread evenly over
     /// `0..100` that callers derive from the principal (so that one caller stays on one version).
     pub fn version(&self, draw: u8) -> &Arc<VersionView> {

@@ -127,7 +127,12 @@ impl World {
     pub fn server_at(self, group: &str, server: &str, upstream: Upstream) -> Self {
         let version =
             ServerVersion { name: name(VERSION), upstream, credential: None, timeout_ms: None };
-        let spec = Server { display_name: None, versions: vec![version], traffic: Vec::new() };
+        let spec = Server {
+            display_name: None,
+            versions: vec![version],
+            traffic: Vec::new(),
+            costs: Vec::new(),
+        };
         let key = ResourceKey::grouped(Kind::Server, &name(group), server);
         self.put(key, Spec::Server(spec))
     }

@@ -75,12 +75,55 @@ pub struct Limit {
     /// Tool name patterns; empty means every call, lists included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<String>,
-    /// Calls per time.
+    /// Calls per time, over all proxies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
-    /// Calls in flight.
+    /// Calls in flight, on each proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
+    /// Units in an hour, day or month, over all proxies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
+    /// What rate and quota count.
+    #[serde(default, skip_serializing_if = "LimitUnit::is_calls")]
+    pub count: LimitUnit,
+}
+
+/// What a call counts for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitUnit {
+    /// Each call is one.
+    #[default]
+    Calls,
+    /// What the server says that a call of the tool costs ([`crate::resource::ToolCost`]).
+    Cost,
+}
+
+impl LimitUnit {
+    fn is_calls(&self) -> bool {
+        *self == Self::Calls
+    }
+}
+
+/// So much in a window of the calendar (UTC), counted over all proxies in a ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Quota {
+    /// Calls, or units of cost.
+    pub calls: u64,
+    /// In which window.
+    pub per: QuotaWindow,
+}
+
+/// A window of the calendar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum QuotaWindow {
+    Hour,
+    Day,
+    Month,
 }
 
 /// What a limit counts.

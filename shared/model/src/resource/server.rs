@@ -19,6 +19,20 @@ pub struct Server {
     /// Shares by version. Empty: everything goes to the first version.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub traffic: Vec<TrafficShare>,
+    /// What calls of tools cost, for limits that count cost; the first that fits counts. A tool
+    /// that fits none costs what its `_meta` says under `dev.weir/cost`, or 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub costs: Vec<ToolCost>,
+}
+
+/// What a call of some tools costs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ToolCost {
+    /// Tool name patterns.
+    pub tools: Vec<String>,
+    /// Units, 1 to 10,000.
+    pub units: u32,
 }
 
 /// One version of a server.

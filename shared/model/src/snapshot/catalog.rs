@@ -10,6 +10,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{CatalogView, Hints, ParamHeader, PlainView, ServerView, ToolView, headers};
+use crate::bounds;
 use crate::id::{Digest, Name};
 use crate::naming;
 use crate::resource::{Catalog, CatalogEntry, Definition, DefinitionKind, Spec};
@@ -167,6 +168,8 @@ struct ToolDefinition<'a> {
     output_schema: Option<&'a RawValue>,
     #[serde(default)]
     annotations: Option<Value>,
+    #[serde(default, borrow, rename = "_meta")]
+    meta: Option<&'a RawValue>,
 }
 
 fn tool(
@@ -194,6 +197,7 @@ fn tool(
         raw_exposed: Bytes::from(renamed),
         digest: entry.digest,
         hints: hints(tool.annotations.as_ref()),
+        cost: cost(tool.meta),
         input,
         output,
         param_headers,
@@ -222,6 +226,17 @@ fn input(text: Option<&RawValue>, validators: &Validators) -> Input {
 
 fn parsed(text: &RawValue) -> Result<Value, String> {
     serde_json::from_str(text.get()).map_err(|e| format!("is no JSON: {e}"))
+}
+
+/// What the server says that a call costs; anything but a number within bounds is 1.
+fn cost(meta: Option<&RawValue>) -> u32 {
+    #[derive(Deserialize)]
+    struct Meta {
+        #[serde(rename = "dev.weir/cost")]
+        cost: u32,
+    }
+    let said = meta.and_then(|meta| serde_json::from_str::<Meta>(meta.get()).ok());
+    said.map_or(1, |meta| meta.cost.clamp(1, bounds::TOOL_COST_MAX))
 }
 
 fn hints(annotations: Option<&Value>) -> Hints {

@@ -23,6 +23,8 @@ pub struct ToolView {
     pub digest: Digest,
     /// `annotations`, with the defaults of the specification.
     pub hints: Hints,
+    /// What a call costs: `_meta` under `dev.weir/cost`, or 1.
+    pub cost: u32,
     /// Compiled `inputSchema`, or why it cannot be used (then calls are refused).
     pub input: Result<Arc<Validator>, String>,
     /// Compiled `outputSchema`.

@@ -9,9 +9,9 @@ use crate::id::{Digest, Name};
 use crate::resource::{
     ApiTokenEntry, AuditClass, Catalog, CatalogEntry, Credential, Definition, DefinitionKind,
     Group, HeaderCredential, HttpUpstream, IdentityProvider, Keyring, KeyringEntry, Kind, Limit,
-    LimitScope, ObservedEra, PinRule, Policy, Rate, RateUnit, Region, Resource, ResourceKey,
-    ResourceSet, Revocation, Revoked, Role, RoleBinding, Rule, SecretRef, Server, ServerVersion,
-    ServiceAccount, Spec, StdioUpstream, Subject, TrafficShare, Upstream,
+    LimitScope, LimitUnit, ObservedEra, PinRule, Policy, Rate, RateUnit, Region, Resource,
+    ResourceKey, ResourceSet, Revocation, Revoked, Role, RoleBinding, Rule, SecretRef, Server,
+    ServerVersion, ServiceAccount, Spec, StdioUpstream, Subject, TrafficShare, Upstream,
 };
 
 /// A name of a few letters: names meet often, as they should.
@@ -148,7 +148,7 @@ fn server() -> impl Strategy<Value = Server> {
                 );
                 traffic[0].percent = 100 - rest;
             }
-            Server { display_name, versions, traffic }
+            Server { display_name, versions, traffic, costs: Vec::new() }
         },
     )
 }
@@ -211,6 +211,8 @@ fn limit() -> impl Strategy<Value = Limit> {
             tools: Vec::new(),
             rate: Some(Rate { calls, per: RateUnit::Minute, burst: None }),
             concurrency,
+            quota: None,
+            count: LimitUnit::Calls,
         }
     })
 }

@@ -7,6 +7,8 @@ use crate::resource::{Credential, Limit, Policy, Role, RoleBinding, Subject};
 
 /// Patterns of one list.
 const PATTERNS_MAX: usize = 200;
+/// Units of a quota.
+const QUOTA_MAX: u64 = 1_000_000_000_000;
 /// Subjects of one binding.
 const SUBJECTS_MAX: usize = 500;
 /// Longest text in front of a secret.
@@ -66,8 +68,11 @@ pub(super) fn policy(f: &mut Findings, spec: &Policy) {
 pub(super) fn limit(f: &mut Findings, spec: &Limit) {
     patterns(f, "spec.servers", &spec.servers, Matches::Servers);
     patterns(f, "spec.tools", &spec.tools, Matches::Names);
-    if spec.rate.is_none() && spec.concurrency.is_none() {
-        f.add("spec", "limits nothing; give rate, concurrency or both");
+    if spec.rate.is_none() && spec.concurrency.is_none() && spec.quota.is_none() {
+        f.add("spec", "limits nothing; give rate, concurrency or quota");
+    }
+    if spec.quota.as_ref().is_some_and(|quota| !(1..=QUOTA_MAX).contains(&quota.calls)) {
+        f.add("spec.quota.calls", format!("must be 1 to {QUOTA_MAX}"));
     }
     if let Some(rate) = &spec.rate {
         if rate.calls == 0 {

@@ -1,10 +1,12 @@
 //! Registered servers.
 
 use super::Findings;
-use super::text::{self, UrlRules};
+use super::text::{self, Matches, UrlRules};
 use crate::bounds;
 use crate::resource::{Server, StdioUpstream, Upstream};
 
+/// Rules of cost of a server, and patterns of one.
+const COSTS_MAX: usize = 200;
 /// Longest time-out of a call that a server may ask for: an hour.
 const TIMEOUT_MS_MAX: u64 = 3_600_000;
 /// Arguments and environment entries of a child process, each.
@@ -30,6 +32,17 @@ pub(super) fn server(f: &mut Findings, spec: &Server) {
         }
     }
     traffic(f, spec);
+    f.count("spec.costs", spec.costs.len(), (0, COSTS_MAX));
+    for (i, cost) in spec.costs.iter().enumerate() {
+        let at = format!("spec.costs[{i}]");
+        f.count(&format!("{at}.tools"), cost.tools.len(), (1, COSTS_MAX));
+        for (j, pattern) in cost.tools.iter().enumerate() {
+            f.add_if(format!("{at}.tools[{j}]"), text::pattern(pattern, Matches::Names));
+        }
+        if !(1..=bounds::TOOL_COST_MAX).contains(&cost.units) {
+            f.add(format!("{at}.units"), format!("must be 1 to {}", bounds::TOOL_COST_MAX));
+        }
+    }
 }
 
 fn traffic(f: &mut Findings, spec: &Server) {

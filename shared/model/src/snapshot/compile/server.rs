@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Input;
 use super::report::Report;
 use crate::id::{Digest, Name};
+use crate::policy::Patterns;
 use crate::resource::{Catalog, Credential, Definition, Kind, ResourceKey, Server, Spec};
 use crate::snapshot::catalog::{self, Lender};
 use crate::snapshot::{CatalogView, ServerView, UpstreamKey, VersionView};
@@ -93,7 +94,10 @@ pub(super) fn compile(
         versions.push(Arc::new(view));
     }
     let (name, spec) = (site.name.clone(), site.spec.clone());
-    Arc::new(ServerView { name, spec, quarantined, versions })
+    let costs = spec.costs.iter();
+    let costs = costs.filter_map(|cost| Some((Patterns::parse(&cost.tools).ok()?, cost.units)));
+    let costs = costs.collect();
+    Arc::new(ServerView { name, spec, quarantined, costs, versions })
 }
 
 /// Why the server cannot be served, when a credential of it cannot be used.
