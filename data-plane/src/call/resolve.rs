@@ -585,3 +585,41 @@ fn unknown_resource(uri: &str) -> Refusal {
         .hint("Resource not found")
         .data(json!({ "uri": uri }))
 }
+
+#[cfg(test)]
+mod tests {
+    use weir_model::resource::TrafficShare;
+    use weir_model::testing::World;
+
+    use super::*;
+
+    #[test]
+    fn versions_get_their_shares_and_a_caller_stays_on_one() {
+        let name = |text: &str| text.parse::<Name>().unwrap();
+        let shares = [("v1", 90), ("v2", 10)];
+        let world = World::new().group("g").server("g", "s", "http://u.example/mcp").server_with(
+            "g",
+            "s",
+            |server| {
+                let mut canary = server.versions[0].clone();
+                server.versions[0].name = name("v1");
+                canary.name = name("v2");
+                server.versions.push(canary);
+                server.traffic = shares
+                    .map(|(version, percent)| TrafficShare { version: name(version), percent })
+                    .into();
+            },
+        );
+        let snapshot = world.snapshot();
+        let server = &snapshot.group("g").unwrap().servers[&name("s")];
+        let caller = |number: usize| Principal {
+            proof: weir_model::principal::Proof::ApiToken,
+            subject: format!("user-{number}").into(),
+            ..Principal::anonymous()
+        };
+        let on = |number| server.version(draw(&caller(number))).name.clone();
+        let canaries: Vec<usize> = (0..2_000).filter(|n| on(*n) == name("v2")).collect();
+        assert!((140..260).contains(&canaries.len()), "{} of 2000 are not 10 %", canaries.len());
+        assert!(canaries.iter().all(|n| on(*n) == name("v2")));
+    }
+}
