@@ -180,8 +180,23 @@ pub struct Delete {
 pub enum Token {
     /// Make a token. It is shown once.
     Create(TokenCreate),
+    /// Show the tokens of an account: when they expire, when they were last used.
+    List(TokenList),
     /// Make a token worthless.
     Revoke(TokenRevoke),
+}
+
+/// See [`Token::List`].
+#[derive(Debug, Args)]
+pub struct TokenList {
+    /// The service account.
+    pub account: String,
+    /// Its group.
+    #[arg(short, long)]
+    pub group: String,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// See [`Token::Create`].
@@ -255,7 +270,8 @@ pub enum Revoke {
     Token {
         /// The token itself (it is hashed here and not sent), its SHA-256, or jti:ID. - reads the
         /// token from standard input.
-        token: String,
+        #[arg(value_name = "TOKEN")]
+        which: String,
         /// How.
         #[command(flatten)]
         how: RevokeHow,

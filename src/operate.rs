@@ -29,6 +29,7 @@ pub async fn run(client: &Client, command: Command) -> anyhow::Result<String> {
         Command::Delete(args) => get::delete(client, args).await,
         Command::Nodes(output) => nodes::show(client, output.output).await,
         Command::Token(Token::Create(args)) => tokens::create(client, args).await,
+        Command::Token(Token::List(args)) => tokens::list(client, args).await,
         Command::Token(Token::Revoke(args)) => tokens::revoke(client, args).await,
         Command::Operator(Operator::Create(args)) => operators::create(client, args).await,
         Command::Operator(Operator::List(output)) => operators::list(client, output.output).await,

@@ -5,6 +5,7 @@
 //! replica can tell of the whole fleet, and a replica that dies leaves its last word behind.
 
 mod metrics;
+mod uses;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -106,6 +107,7 @@ struct Shared {
     nodes: Mutex<HashMap<NodeId, Local>>,
     streams: std::sync::atomic::AtomicU64,
     dirty: Notify,
+    uses: Mutex<uses::Written>,
 }
 
 struct Local {
@@ -130,6 +132,7 @@ impl Fleet {
             nodes: Mutex::default(),
             streams: Default::default(),
             dirty: Notify::new(),
+            uses: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }

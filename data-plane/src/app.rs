@@ -27,6 +27,7 @@ use weir_runtime::telemetry::LogLevel;
 use weir_runtime::tls::{self, ClientAuth, ServerCertificate};
 
 use crate::authorization::Front;
+use crate::certificates::{Asking, Certificates};
 use crate::config::{ConfigMetrics, Identity, State};
 use crate::decisions::Decisions;
 use crate::gateway::Gateway;
@@ -107,7 +108,8 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     };
     let tls = match &certificate {
         Some(certificate) => {
-            let config = tls::server_config(Arc::clone(certificate), ClientAuth::None);
+            let asking = ClientAuth::By(Asking::new(Arc::clone(&parts.config)));
+            let config = tls::server_config(Arc::clone(certificate), asking);
             Some(Arc::new(config.context("listen.tls")?))
         }
         None => None,
@@ -133,6 +135,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     let fetch: Arc<dyn Fetch> = Arc::new(Fetcher::new(&roots)?);
     let gateway = Arc::new(Gateway {
         config: Arc::clone(&parts.config),
+        certificates: Certificates::default(),
         front: Front::new(Arc::clone(&fetch)),
         keys: Keys::new(fetch, KeyMetrics::register(&parts.metrics)),
         decisions: decisions(&parts.metrics),

@@ -16,6 +16,7 @@ mod link;
 mod metrics;
 mod renew;
 mod state;
+mod uses;
 mod witness;
 
 use std::path::PathBuf;

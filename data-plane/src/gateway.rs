@@ -20,6 +20,7 @@ use crate::call::client::{Client, reported_name};
 use crate::call::endpoint::{self, Endpoint};
 use crate::call::inbound::Conn;
 use crate::call::sight::Sight;
+use crate::certificates::Certificates;
 use crate::config::State;
 use crate::decisions::Decisions;
 use crate::hop::Hop;
@@ -39,6 +40,8 @@ pub struct Gateway {
     pub config: Arc<State>,
     /// Verifies tokens.
     pub keys: Keys,
+    /// Judges client certificates.
+    pub certificates: Certificates,
     /// Signs people in, for clients of groups that want that.
     pub front: Front,
     /// Decisions made before.

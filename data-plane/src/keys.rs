@@ -266,6 +266,7 @@ fn api_token(
     if known.expires.is_some_and(|expires| expires <= now) {
         return Err(Refusal::new(Reason::TokenExpired, format!("API token {}", known.id)));
     }
+    known.used.fetch_max(now, std::sync::atomic::Ordering::Relaxed);
     Ok(Arc::clone(&known.principal))
 }
 

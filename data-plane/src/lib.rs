@@ -13,6 +13,7 @@
 pub mod app;
 pub mod authorization;
 pub mod call;
+pub mod certificates;
 pub mod config;
 pub mod decisions;
 pub mod gateway;

@@ -85,7 +85,7 @@ impl Listener {
                     continue;
                 }
             };
-            let conn = Conn { peer, loopback, tls: tls.is_some() };
+            let conn = Conn { peer, loopback, tls: tls.is_some(), certificates: None };
             let held = Held { _room: room, _in_flight: drain.guard("connections") };
             let task = serve_connection(Arc::clone(&gateway), conn, (socket, tls.clone()), held);
             tokio::spawn(task);
@@ -127,6 +127,8 @@ async fn serve_connection(
     match handshake {
         Ok(Ok(stream)) => {
             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let shown = stream.get_ref().1.peer_certificates();
+            let conn = Conn { certificates: shown.map(Into::into), ..conn };
             let pace = Pace::new(http2);
             http(gateway, conn, Paced::new(stream, Arc::clone(&pace)), pace).await;
         }

@@ -27,29 +27,11 @@ fetch_scanner() {
 say "mcp-authlab $version"
 fetch_scanner
 open_run authlab
-[ -n "${WEIR_DEMO_BUILT:-}" ] || cargo build --quiet -p weir -p weir-peers
-PATH=$(target_dir)/debug:$PATH
-export PATH
-member() { sed -n "s/.*\"$1\" *: *\"\([^\"]*\)\".*/\1/p" "$2" | head -n 1; }
-
-say "identity provider, MCP server, gateway"
-port=$(free_port)
-spawn oidc python3 deploy/test/oidc.py "$port" "$RUN"
-spawn server demo-server http --ready-file "$RUN/server.json"
-wait_for 20 "the identity provider" port_answers "$port" || { cat "$RUN/oidc.log"; exit 1; }
-wait_for 20 "the MCP server" test -s "$RUN/server.json" || { cat "$RUN/server.log"; exit 1; }
-mkdir "$RUN/config"
-sed -e "s|ISSUER|http://127.0.0.1:$port|" -e "s|SERVER|$(member url "$RUN/server.json")|" \
-  deploy/test/authlab.yaml >"$RUN/config/all.yaml"
-spawn weir weir dev --data-dir "$RUN/data" --apply "$RUN/config" \
-  --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --ready-file "$RUN/ready.json"
-wait_for 60 "weir dev" test -s "$RUN/ready.json" || { cat "$RUN/weir.log"; exit 1; }
-gateway=$(member url "$RUN/ready.json")
-
+. deploy/test/sign-in.sh
 say "log in"
 export HOME=$RUN/home
 mkdir "$HOME"
-python3 deploy/test/person.py "$SCANNER" login "$gateway/lab/mcp" --no-browser --no-color \
+BROWSER="python3 $PWD/deploy/test/person.py %s" "$SCANNER" login "$gateway/lab/mcp" --no-color \
   --foreign-resource "$gateway/other/mcp" </dev/null
 
 say "scan"

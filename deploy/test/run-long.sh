@@ -36,6 +36,8 @@ export WEIR_DEMO_BUILT=1
 part 240 "other people's servers and clients" ./deploy/test/software-test.sh
 part 120 "conformance across eras" env TOPOLOGIES="C D" ./deploy/test/conformance.sh
 part 240 "conformance over two proxies" env PROXIES=2 ./deploy/test/conformance.sh
+part 60 "the Python SDK logs in" ./deploy/test/long/sdk-login.sh
+part 240 "Keycloak as an issuer" ./deploy/test/long/keycloak.sh
 part 240 "other people's software over two proxies" env PROXIES=2 ./deploy/test/software-test.sh
 
 for name in "${broken[@]:-}"; do [ -z "$name" ] || echo "failed: $name"; done

@@ -19,8 +19,8 @@ pub(super) async fn revoke(client: &Client, what: Revoke) -> anyhow::Result<Stri
     let now = now();
     let a_day = Some(now + HOURS * 3_600);
     match what {
-        Revoke::Token { token, how } => {
-            let (what, ends) = token_of(&read(token)?, now)?;
+        Revoke::Token { which, how } => {
+            let (what, ends) = token_of(&read(which)?, now)?;
             send(client, what, ends.or(a_day), how).await
         }
         Revoke::Session { id, how } => send(client, json!({"session": id}), a_day, how).await,

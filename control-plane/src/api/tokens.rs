@@ -75,6 +75,38 @@ pub(super) async fn mint(
     Ok(response)
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TokenView<'a> {
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<i64>,
+    /// Within a minute or two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used: Option<i64>,
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    Extension(Caller(operator)): Extension<Caller>,
+    Path((group, account)): Path<(String, String)>,
+    Query(NoQuery {}): Query<NoQuery>,
+) -> Result<Response, Problem> {
+    let (group, key) = account_key(&group, &account)?;
+    operator.demand_group(&group)?;
+    let indexed = api.shared.author.newest().borrow().clone();
+    let Some(Spec::ServiceAccount(account)) = indexed.set.get(&key).map(|found| &found.spec) else {
+        return Err(Problem::new(problem::Kind::NotFound, format!("there is no {key}")));
+    };
+    let uses = api.shared.fleet.token_uses(&group).await?;
+    let view = |token: &'_ ApiTokenEntry| {
+        let last_used = uses.get(&token.id).copied();
+        serde_json::json!(TokenView { id: &token.id, expires: token.expires, last_used })
+    };
+    let tokens: Vec<_> = account.tokens.iter().map(view).collect();
+    Ok(axum::Json(serde_json::json!({ "tokens": tokens })).into_response())
+}
+
 pub(super) async fn revoke(
     State(api): State<Api>,
     Extension(Caller(operator)): Extension<Caller>,

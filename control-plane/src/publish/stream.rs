@@ -144,6 +144,9 @@ impl Link {
                 if let NodeFrame::Hello(hello) = &frame {
                     self.greet(hello)?;
                 }
+                if let (NodeFrame::TokensUsed(uses), Some(_)) = (&frame, &self.presence) {
+                    self.shared.parts.fleet.tokens_used(uses.clone());
+                }
                 let actions = self.machine.on_message(frame, now);
                 if let Some(presence) = &self.presence {
                     let (applied, refused) = self.machine.status();

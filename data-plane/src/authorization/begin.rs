@@ -101,6 +101,10 @@ fn asked(
         return Err(Fault::request(format!("state is longer than {STATE_BYTES_MAX} bytes")));
     }
     let (group, resource) = target(desk, fields.get("resource"))?;
+    if !group.spec.sign_in.as_ref().is_some_and(|front| client.suits(front)) {
+        let text = "the group does not let clients of this sort in";
+        return Err(Fault::new("unauthorized_client", text));
+    }
     let scope = scope(&group, fields.get("scope"));
     let asked = Asked {
         client: client.digest,
@@ -169,7 +173,7 @@ fn consent(desk: &Desk<'_>, client: &Client, asked: Asked, group: &GroupView) ->
     let providers: Vec<String> = sign_in_providers(group).map(|p| p.name.to_string()).collect();
     let mut response = page::consent(&page::Consent {
         client: &client.name,
-        verified: client.verified.as_deref(),
+        verified: client.vouched_by(),
         redirect: &shown.redirect,
         resource: &shown.resource,
         group: group.spec.display_name.as_deref().unwrap_or(group.name.as_str()),

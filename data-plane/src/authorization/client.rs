@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::Uri;
 use serde::Deserialize;
 use weir_model::id::Digest;
+use weir_model::resource::SignIn;
 
 use super::Desk;
 use super::answer::Fault;
@@ -31,12 +32,23 @@ pub(super) struct Client {
     pub label: String,
     /// For people.
     pub name: String,
-    /// The host that vouches for it.
-    pub verified: Option<String>,
+    /// Where it is known from.
+    pub origin: Origin,
     /// Where it may be sent back to.
     pub redirects: Vec<String>,
     /// True when it has a secret.
     pub confidential: bool,
+}
+
+/// Where a client is known from: who vouches for it, and for which groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A group's document.
+    Configured,
+    /// Its own document, at this host.
+    Document(String),
+    /// It registered itself.
+    Registered,
 }
 
 /// Finds a client.
@@ -60,7 +72,7 @@ pub(super) async fn find(desk: &Desk<'_>, id: &str) -> Result<Client, Fault> {
         digest,
         label: format!("registered:{}", &digest.hex()[..16]),
         name: registered.name,
-        verified: None,
+        origin: Origin::Registered,
         redirects: registered.redirects,
         confidential: registered.confidential,
     })
@@ -72,7 +84,7 @@ fn configured(desk: &Desk<'_>, id: &str) -> Option<Client> {
         digest: Digest::of(id.as_bytes()),
         label: id.to_owned(),
         name: client.display_name.clone().unwrap_or_else(|| id.to_owned()),
-        verified: Some("the gateway's administrators".to_owned()),
+        origin: Origin::Configured,
         redirects: client.redirect_uris.clone(),
         confidential: false,
     })
@@ -104,13 +116,20 @@ async fn document(desk: &Desk<'_>, id: &str) -> Result<Client, Fault> {
     if !trusted {
         return Err(invalid(format!("clients described at {host} are not accepted here")));
     }
+    let front = &desk.gateway.front;
     let key = format!("{private} {id}");
-    let fetched = desk.gateway.front.documents.get_with(key, async {
-        let body = desk.gateway.front.fetch.get_json(id, private).await;
+    if let Some(why) = front.unusable.get(&key) {
+        return Err(invalid(why));
+    }
+    let fetched = front.documents.try_get_with(key.clone(), async {
+        let body = front.fetch.get_json(id, private).await;
         let body = body.map_err(|why| format!("its metadata document {why}"))?;
         read(id, &host, &body).map(Arc::new)
     });
-    fetched.await.map(|client| Client::clone(&client)).map_err(invalid)
+    fetched.await.map(|client| Client::clone(&client)).map_err(|why: Arc<String>| {
+        front.unusable.insert(key, String::clone(&why));
+        invalid(String::clone(&why))
+    })
 }
 
 /// What is wrong with a URL as a client id, else its host.
@@ -149,7 +168,7 @@ fn read(id: &str, host: &str, body: &[u8]) -> Result<Client, String> {
         digest: Digest::of(id.as_bytes()),
         label: id.to_owned(),
         name: name(document.client_name.as_deref()).unwrap_or_else(|| host.to_owned()),
-        verified: Some(host.to_owned()),
+        origin: Origin::Document(host.to_owned()),
         redirects,
         confidential: false,
     })
@@ -239,6 +258,27 @@ fn portless(uri: &str) -> Option<(&str, &str)> {
 }
 
 impl Client {
+    /// True when a group lets such clients in: what one group allows, another need not.
+    pub(super) fn suits(&self, front: &SignIn) -> bool {
+        match &self.origin {
+            Origin::Configured => front.clients.iter().any(|client| client.id == self.label),
+            Origin::Registered => front.registration,
+            Origin::Document(host) => {
+                let hosts = &front.metadata_hosts;
+                front.metadata_documents && (hosts.is_empty() || hosts.contains(host))
+            }
+        }
+    }
+
+    /// Who vouches for it, for people.
+    pub(super) fn vouched_by(&self) -> Option<&str> {
+        match &self.origin {
+            Origin::Configured => Some("the gateway's administrators"),
+            Origin::Document(host) => Some(host),
+            Origin::Registered => None,
+        }
+    }
+
     /// The redirect URI of a request, which must be one of the client's, character by character;
     /// only the port of a loopback address is free, since it is not known beforehand.
     ///
@@ -323,7 +363,7 @@ mod tests {
             digest: Digest::default(),
             label: String::new(),
             name: String::new(),
-            verified: None,
+            origin: Origin::Registered,
             redirects: redirects.iter().map(|r| (*r).to_owned()).collect(),
             confidential: false,
         };

@@ -16,14 +16,13 @@ use super::client::Client;
 use super::own::{self, Keyring, Verified};
 use crate::keys::Fetch;
 
-/// A client, or what is wrong with its document.
-type Described = Result<Arc<Client>, String>;
-
 /// See the module.
 #[derive(Debug)]
 pub struct Front {
     pub(super) fetch: Arc<dyn Fetch>,
-    pub(super) documents: Fetched<String, Described>,
+    pub(super) documents: Fetched<String, Arc<Client>>,
+    /// What is wrong with documents that are of no use.
+    pub(super) unusable: Cache<String, String>,
     used: Cache<Digest, ()>,
     ended: Cache<String, ()>,
     verified: Cache<Digest, Verified>,
@@ -38,6 +37,10 @@ impl Front {
             documents: Fetched::builder()
                 .max_capacity(bounds::CLIENT_DOCUMENTS_MAX)
                 .time_to_live(secs(bounds::CLIENT_DOCUMENT_SECS))
+                .build(),
+            unusable: Cache::builder()
+                .max_capacity(bounds::CLIENT_DOCUMENTS_MAX)
+                .time_to_live(secs(bounds::CLIENT_DOCUMENT_RETRY_SECS))
                 .build(),
             used: Cache::builder()
                 .max_capacity(bounds::SIGN_INS_MAX)

@@ -99,7 +99,7 @@ fn by_code(desk: &Desk<'_>, fields: &Fields, client: &Client) -> Result<Response
         desk.gateway.front.end(&code.grant.session);
         return Err(invalid("the code was used already"));
     }
-    provider_of(desk, &code.grant)?;
+    provider_of(desk, &code.grant, client)?;
     answer(desk, client, code.grant)
 }
 
@@ -140,7 +140,7 @@ async fn by_refresh(
             return Err(Fault::new("invalid_scope", "more scopes need another authorization"));
         }
     }
-    let provider = provider_of(desk, &grant)?;
+    let provider = provider_of(desk, &grant, client)?;
     still_welcome(desk, provider, &mut grant).await?;
     // Only now: where the provider could not be asked, the client may try again.
     if !front.first_use(text.as_bytes()) {
@@ -150,11 +150,18 @@ async fn by_refresh(
     answer(desk, client, grant)
 }
 
-/// The provider that somebody signed in with, where the group still uses it and no operator has
-/// revoked the person or the session.
-fn provider_of<'a>(desk: &'a Desk<'_>, grant: &Grant) -> Result<&'a ProviderView, Fault> {
+/// The provider that somebody signed in with, where the group still uses it and lets the client
+/// in, and no operator has revoked the person or the session.
+fn provider_of<'a>(
+    desk: &'a Desk<'_>,
+    grant: &Grant,
+    client: &Client,
+) -> Result<&'a ProviderView, Fault> {
     let gone = || Fault::new("invalid_grant", "the sign-in is not good any more; log in again");
     let group = desk.groups().find(|group| group.name == grant.group).ok_or_else(gone)?;
+    if !group.spec.sign_in.as_ref().is_some_and(|front| client.suits(front)) {
+        return Err(gone());
+    }
     let provider = group.providers.iter().find(|provider| provider.name == grant.provider);
     let provider = provider.filter(|p| p.spec.sign_in.is_some()).ok_or_else(gone)?;
     let revoked = group.withdrawn.session(&grant.session, desk.now).is_some()

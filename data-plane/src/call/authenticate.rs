@@ -29,7 +29,14 @@ pub async fn caller(
     now: i64,
 ) -> Result<Arc<Principal>, Refusal> {
     let group = &endpoint.group;
-    let Some(token) = token(&head.headers)? else { return nobody(group) };
+    let Some(token) = token(&head.headers)? else {
+        let (Some(chain), Some(accepted)) = (&conn.certificates, &group.spec.certificates) else {
+            return nobody(group);
+        };
+        let who = gateway.certificates.verify(chain, (group, accepted), now)?;
+        not_revoked(group, &who, now)?;
+        return Ok(who);
+    };
     let resource = gateway.site.own_url(conn, head);
     let resource = resource.map(|base| metadata::resource_url(&base, head.uri.path()));
     let who = match own::looks_like_ours(token) {

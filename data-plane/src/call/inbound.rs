@@ -19,6 +19,7 @@ use super::endpoint::Endpoint;
 use super::respond::Reply;
 use super::resume::Once;
 use crate::mcp::batch;
+use crate::certificates::Chain;
 use crate::mcp::envelope::{self, Message};
 use crate::mcp::era::{self, Era};
 use crate::mcp::headers;
@@ -35,6 +36,8 @@ pub struct Conn {
     pub loopback: bool,
     /// True when the connection is encrypted.
     pub tls: bool,
+    /// What the other end showed in the handshake. Proves that it holds the key, and nothing else.
+    pub certificates: Option<Chain>,
 }
 
 /// A request that could be read.

@@ -157,6 +157,6 @@ fn known(group: &GroupView, who: &Principal) -> bool {
                 .any(|token| token.id == id && *token.principal.subject == *who.subject)
         }
         Proof::Jwt => group.providers.iter().any(|p| Some(&p.name) == who.provider.as_ref()),
-        Proof::Certificate => true,
+        Proof::Certificate => group.spec.certificates.is_some(),
     }
 }

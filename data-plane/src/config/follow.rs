@@ -18,6 +18,7 @@ use weir_model::wire;
 use weir_proto::sync::v1;
 use weir_runtime::drain::Watch;
 
+use super::uses::Uses;
 use super::{Config, apply, checkpoint, link};
 
 /// Reports that nobody confirmed are sent again after this long.
@@ -63,6 +64,8 @@ struct Follower {
     outbox: Outbox,
     due: VecDeque<u64>,
     due_again: Duration,
+    uses: Uses,
+    uses_due: Duration,
     keep: watch::Sender<Option<Arc<Held>>>,
 }
 
@@ -119,6 +122,8 @@ impl Follower {
             outbox: Outbox::default(),
             due: VecDeque::new(),
             due_again: Duration::ZERO,
+            uses: Uses::default(),
+            uses_due: Duration::ZERO,
             keep,
         }
     }
@@ -199,7 +204,10 @@ impl Follower {
                 Vec::new()
             }
             Turn::Sent => Vec::new(),
-            Turn::Tick => self.machine.on_tick(now),
+            Turn::Tick => {
+                self.tell_uses(now);
+                self.machine.on_tick(now)
+            }
             Turn::End => return false,
         };
         for action in actions {
@@ -303,6 +311,18 @@ impl Follower {
             self.keep.send_replace(Some(Arc::clone(self.machine.held())));
         }
         actions
+    }
+
+    /// Tells now and then when API tokens were last used.
+    fn tell_uses(&mut self, now: Now) {
+        if !self.machine.is_connected() || now.mono < self.uses_due {
+            return;
+        }
+        self.uses_due = now.mono + Duration::from_secs(bounds::TOKEN_USES_SECS);
+        let uses = self.uses.news(&self.config.state.current());
+        if !uses.is_empty() {
+            self.queue.push_back(NodeFrame::TokensUsed(uses));
+        }
     }
 
     /// Puts the next report into the queue when there is nothing before it.

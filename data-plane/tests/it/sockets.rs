@@ -152,6 +152,7 @@ async fn a_request_in_flight_is_small() {
         peer: ([127, 0, 0, 1], 1).into(),
         loopback: true,
         tls: false,
+        certificates: None,
     };
     let request = http::Request::new(Full::new(Bytes::new()));
     let future = data_plane::call::serve(&proxy.gateway, &conn, request);

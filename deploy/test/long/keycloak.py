@@ -246,6 +246,7 @@ def main():
           status == 400 and answer["error"] == "invalid_grant", answer)
 
     endpoint, client, tokens = through_the_gateway("bob")
+    bob = login("bob")["access_token"]
     admin(f"/users/{user_id('bob')}", {"enabled": False}, "PUT")
     status, answer = refresh(endpoint, client, tokens)
     check("a disabled user is not refreshed",

@@ -36,11 +36,9 @@ open_run keycloak
 PATH=$(target_dir)/debug:$PATH
 export PATH
 
-# Keycloak writes into its own folder: a copy of links, with folders of its own.
-cp -rs "$KEYCLOAK" "$RUN/kc"
-rm -rf "$RUN/kc/data" && mkdir -p "$RUN/kc/data/import" "$RUN/kc/data/tmp"
-rm -rf "$RUN/kc/lib/quarkus" && cp -r "$KEYCLOAK/lib/quarkus" "$RUN/kc/lib/quarkus"
-rm -rf "$RUN/kc/conf" && cp -r "$KEYCLOAK/conf" "$RUN/kc/conf"
+# Keycloak writes into its own folder: a copy.
+cp -r "$KEYCLOAK" "$RUN/kc"
+mkdir -p "$RUN/kc/data/import"
 cp deploy/test/long/keycloak-realm.json "$RUN/kc/data/import/weir-realm.json"
 port=$(free_port)
 issuer=http://127.0.0.1:$port/realms/weir

@@ -129,7 +129,7 @@ pub struct Grant {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeFrame {
-    #[prost(oneof = "node_frame::Body", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "node_frame::Body", tags = "1, 2, 3, 4, 5, 6, 20")]
     pub body: ::core::option::Option<node_frame::Body>,
 }
 /// Nested message and enum types in `NodeFrame`.
@@ -148,6 +148,8 @@ pub mod node_frame {
         Resync(super::Resync),
         #[prost(message, tag = "6")]
         Report(super::Report),
+        #[prost(message, tag = "20")]
+        TokensUsed(super::TokensUsed),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -271,6 +273,23 @@ pub mod report {
         #[prost(message, tag = "9")]
         Down(super::Down),
     }
+}
+/// When API tokens were last used at this node. Sent now and then; nothing waits for it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TokensUsed {
+    #[prost(message, repeated, tag = "1")]
+    pub uses: ::prost::alloc::vec::Vec<TokenUse>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TokenUse {
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    /// Public part of the token.
+    #[prost(string, tag = "2")]
+    pub id: ::prost::alloc::string::String,
+    /// Seconds since the epoch.
+    #[prost(int64, tag = "3")]
+    pub at: i64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Up {}

@@ -54,6 +54,10 @@ pub const INSTRUCTIONS_BYTES_MAX: usize = 64 * 1024;
 pub const PRINCIPAL_ATTRIBUTES_MAX: usize = 512;
 /// API tokens of one service account.
 pub const API_TOKENS_MAX: usize = 64;
+/// Uses of API tokens that a node tells of at a time.
+pub const TOKEN_USES_MAX: usize = 1_000;
+/// Seconds between two times at which it does.
+pub const TOKEN_USES_SECS: u64 = 30;
 /// Revocations of one group; what has ended is cleared away when the next one is made.
 pub const REVOCATIONS_MAX: usize = 2_000;
 /// Rules of one role.
@@ -184,14 +188,18 @@ pub const DECISIONS_MAX: u64 = 100_000;
 pub const LIMIT_BUCKETS_MAX: usize = 500_000;
 /// Cached verified tokens of one proxy.
 pub const VERIFIED_TOKENS_MAX: u64 = 50_000;
+/// Seconds for which a verified client certificate is not verified again.
+pub const VERIFIED_CERTIFICATE_SECS: u64 = 300;
 /// Tokens that one proxy remembers as refused.
 pub const REFUSED_TOKENS_MAX: u64 = 10_000;
 /// Seconds for which a token is remembered as refused.
 pub const REFUSED_TOKEN_SECS: u64 = 10;
 /// Metadata documents of clients that one proxy keeps.
 pub const CLIENT_DOCUMENTS_MAX: u64 = 1_000;
-/// Seconds for which a client's metadata document is kept, or that there is none.
+/// Seconds for which a client's metadata document is kept.
 pub const CLIENT_DOCUMENT_SECS: u64 = 300;
+/// Seconds for which a client's metadata document that is of no use is not fetched again.
+pub const CLIENT_DOCUMENT_RETRY_SECS: u64 = 10;
 /// Codes, refresh tokens and sign-ins that one proxy remembers as used or ended.
 pub const SIGN_INS_MAX: u64 = 200_000;
 /// Seconds for which it does.

@@ -5,6 +5,7 @@
 //! Secrets are never part of it: a document refers to a secret by its id ([`SecretRef`]).
 
 mod access;
+mod certificates;
 mod check;
 mod document;
 mod group;
@@ -19,6 +20,7 @@ pub use access::{
     Credential, HeaderCredential, Limit, LimitScope, LimitUnit, Policy, Quota, QuotaWindow, Rate,
     RateUnit, Role, RoleBinding, Rule, SecretRef, Subject,
 };
+pub use certificates::{CertificateSubject, ClientCertificates};
 pub use document::{Document, FieldError, parse_documents};
 pub use group::{AuditClass, Extension, Group, PinRule, Region};
 pub use identity::{

@@ -150,6 +150,8 @@ pub struct TokenView {
     pub expires: Option<i64>,
     /// Whom it proves.
     pub principal: Arc<Principal>,
+    /// When it was last used at this proxy since this was compiled: seconds since the epoch.
+    pub used: std::sync::atomic::AtomicI64,
 }
 
 /// A server as the hot path sees it.

@@ -147,6 +147,19 @@ pub enum NodeFrame {
     },
     /// A part of an observation.
     Report(Box<ReportPart>),
+    /// When API tokens were last used at the node.
+    TokensUsed(Vec<TokenUse>),
+}
+
+/// When an API token was last used at one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenUse {
+    /// The group that it is of.
+    pub group: Name,
+    /// Public part of the token.
+    pub id: String,
+    /// Seconds since the epoch.
+    pub at: i64,
 }
 
 /// From the control plane.

@@ -11,7 +11,10 @@ use weir_proto::sync::v1;
 use crate::id::{Digest, Name, Revision};
 use crate::seal::NodePublic;
 use crate::sync::statement::{PUBLIC_KEY_BYTES, SIGNATURE_BYTES_MAX, SignedStatement};
-use crate::sync::{Applied, Hello, NodeFrame, PlaneFrame, Refused, UpdateHead, UpdatePart};
+use crate::bounds;
+use crate::sync::{
+    Applied, Hello, NodeFrame, PlaneFrame, Refused, TokenUse, UpdateHead, UpdatePart,
+};
 
 /// A message that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +91,15 @@ pub fn from_node_frame(frame: v1::NodeFrame) -> Result<NodeFrame, WireError> {
         }
         Body::Resync(r) => NodeFrame::Resync { nonce: r.nonce, message: r.message },
         Body::Report(r) => NodeFrame::Report(Box::new(report::from_report(r)?)),
+        Body::TokensUsed(used) => {
+            if used.uses.len() > bounds::TOKEN_USES_MAX {
+                return Err(bad("tokens_used.uses", "too many"));
+            }
+            let uses = used.uses.into_iter().map(|u| {
+                Ok(TokenUse { group: name("tokens_used.group", &u.group)?, id: u.id, at: u.at })
+            });
+            NodeFrame::TokensUsed(uses.collect::<Result<_, WireError>>()?)
+        }
     })
 }
 
@@ -120,6 +132,14 @@ pub fn to_node_frame(frame: NodeFrame) -> v1::NodeFrame {
         }),
         NodeFrame::Resync { nonce, message } => Body::Resync(v1::Resync { nonce, message }),
         NodeFrame::Report(part) => Body::Report(report::to_report(*part)),
+        NodeFrame::TokensUsed(uses) => {
+            let uses = uses.into_iter().map(|u| v1::TokenUse {
+                group: u.group.to_string(),
+                id: u.id,
+                at: u.at,
+            });
+            Body::TokensUsed(v1::TokensUsed { uses: uses.collect() })
+        }
     };
     v1::NodeFrame { body: Some(body) }
 }

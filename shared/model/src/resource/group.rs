@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::SignIn;
+use super::{ClientCertificates, SignIn};
 use crate::id::Name;
 
 /// A place where proxies run. Its name is what a node's certificate says.
@@ -48,6 +48,9 @@ pub struct Group {
     /// they are told when they need it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,
+    /// Lets callers in by client certificates of these authorities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<ClientCertificates>,
     /// Makes the gateway the authorization server of the group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sign_in: Option<SignIn>,

@@ -256,6 +256,8 @@ impl Publisher {
             (NodeFrame::Heartbeat(applied), true) => self.on_heartbeat(applied, now),
             (NodeFrame::Resync { nonce, message }, true) => self.on_resync(nonce, &message, now),
             (NodeFrame::Report(part), true) => vec![Action::Report(part)],
+            // Whoever drives the machine takes note of them.
+            (NodeFrame::TokensUsed(_), true) => Vec::new(),
         }
     }
 

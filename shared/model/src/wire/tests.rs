@@ -49,6 +49,11 @@ fn node_frames() -> Vec<NodeFrame> {
         NodeFrame::Ack { nonce: 4, applied: state(), refused },
         NodeFrame::Heartbeat(state()),
         NodeFrame::Resync { nonce: 4, message: "why".to_owned() },
+        NodeFrame::TokensUsed(vec![TokenUse {
+            group: "acme".parse().unwrap(),
+            id: "a1b2".to_owned(),
+            at: 1_800_000_000,
+        }]),
         observation(Seen::Up),
         observation(Seen::Down("refused".to_owned())),
         observation(offer(ObservedEra::Legacy, None)),

@@ -16,7 +16,9 @@ use weir_model::resource::{DefinitionKind, ObservedEra};
 use weir_model::seal::NodePublic;
 use weir_model::sync::report::ReportPart;
 use weir_model::sync::statement::SignedStatement;
-use weir_model::sync::{Applied, Hello, NodeFrame, PlaneFrame, Refused, UpdateHead, UpdatePart};
+use weir_model::sync::{
+    Applied, Hello, NodeFrame, PlaneFrame, Refused, TokenUse, UpdateHead, UpdatePart,
+};
 use weir_model::wire;
 use weir_proto::prost::Message as _;
 use weir_proto::sync::v1;
@@ -45,7 +47,9 @@ fn node_frames() -> BTreeMap<&'static str, NodeFrame> {
             json: "{\"name\": \"refund\"}".to_owned(),
         }],
     };
+    let used = TokenUse { group: "acme".parse().unwrap(), id: "a1".to_owned(), at: 9 };
     BTreeMap::from([
+        ("node-tokens-used", NodeFrame::TokensUsed(vec![used])),
         (
             "node-hello",
             NodeFrame::Hello(Hello {

@@ -38,6 +38,8 @@ pub enum ClientAuth {
     Optional(Arc<RootCertStore>),
     /// They must.
     Required(Arc<RootCertStore>),
+    /// As this says.
+    By(Arc<dyn ClientCertVerifier>),
 }
 
 impl ServerCertificate {
@@ -189,6 +191,7 @@ pub fn server_config(
     let builder = match clients {
         ClientAuth::None => builder.with_no_client_auth(),
         ClientAuth::Optional(roots) => builder.with_client_cert_verifier(verifier(roots, true)?),
+        ClientAuth::By(verifier) => builder.with_client_cert_verifier(verifier),
         ClientAuth::Required(roots) => builder.with_client_cert_verifier(verifier(roots, false)?),
     };
     let mut config = builder.with_cert_resolver(certificate);

@@ -3,12 +3,14 @@
 use super::Findings;
 use super::text::{self, UrlRules};
 use crate::bounds;
-use crate::resource::{Extension, Group, Region, SignIn};
+use crate::resource::{ClientCertificates, Extension, Group, Region, SignIn};
 
 /// Origins of one group.
 const ORIGINS_MAX: usize = 100;
 /// Clients that a group knows beforehand, and redirect URIs of one.
 const CLIENTS_MAX: usize = 50;
+/// PEM text of the authorities of client certificates.
+const AUTHORITIES_BYTES_MAX: usize = 64 * 1024;
 /// Scopes that clients are told to ask for.
 const SCOPES_MAX: usize = 64;
 /// Extensions of one group, and methods of one extension.
@@ -42,12 +44,34 @@ pub(super) fn group(f: &mut Findings, spec: &Group) {
     for (i, scope) in spec.scopes.iter().enumerate() {
         f.add_if(format!("spec.scopes[{i}]"), text::scope(scope));
     }
+    if let Some(certificates) = &spec.certificates {
+        client_certificates(f, certificates);
+    }
     if let Some(front) = &spec.sign_in {
         sign_in(f, front);
     }
     extensions(f, &spec.extensions);
     if spec.stale_after_secs == Some(0) {
         f.add("spec.staleAfterSecs", "must be at least 1; leave it out for no limit");
+    }
+}
+
+fn client_certificates(f: &mut Findings, spec: &ClientCertificates) {
+    let path = "spec.certificates.authorities";
+    if spec.authorities.len() > AUTHORITIES_BYTES_MAX {
+        f.add(path, format!("must be at most {AUTHORITIES_BYTES_MAX} bytes long"));
+    }
+    if spec.authorities.contains("PRIVATE KEY") {
+        f.add(path, "must not have a private key; give the certificates alone");
+    } else if !spec.authorities.contains("-----BEGIN CERTIFICATE-----") {
+        f.add(path, "must be PEM certificates");
+    }
+    for (name, list) in [("memberships", &spec.memberships), ("scopes", &spec.scopes)] {
+        let path = format!("spec.certificates.{name}");
+        f.count(&path, list.len(), (0, bounds::PRINCIPAL_ATTRIBUTES_MAX));
+        for (i, item) in list.iter().enumerate() {
+            f.add_if(format!("{path}[{i}]"), text::attribute(item));
+        }
     }
 }
 

@@ -255,7 +255,8 @@ fn views<'a>(
             token: None,
         };
         let principal = Arc::new(principal);
-        (entry.sha256, TokenView { id: entry.id.clone(), expires: entry.expires, principal })
+        let (id, expires, used) = (entry.id.clone(), entry.expires, Default::default());
+        (entry.sha256, TokenView { id, expires, principal, used })
     })
 }
 
