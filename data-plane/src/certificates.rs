@@ -166,7 +166,9 @@ impl Certificates {
 fn verifier(authorities: &str) -> Result<Arc<dyn ClientCertVerifier>, Refusal> {
     let broken = |why: String| Refusal::new(Reason::Quarantined, format!("authorities: {why}"));
     let mut roots = RootCertStore::empty();
-    for root in certificates(authorities.as_bytes(), "authorities").map_err(|e| broken(e.to_string()))? {
+    for root in
+        certificates(authorities.as_bytes(), "authorities").map_err(|e| broken(e.to_string()))?
+    {
         roots.add(root).map_err(|e| broken(e.to_string()))?;
     }
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())

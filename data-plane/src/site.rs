@@ -145,7 +145,12 @@ mod tests {
 
     #[test]
     fn only_our_own_names_are_served() {
-        let conn = |loopback| Conn { peer: ([127, 0, 0, 1], 1).into(), loopback, tls: false, certificates: None };
+        let conn = |loopback| Conn {
+            peer: ([127, 0, 0, 1], 1).into(),
+            loopback,
+            tls: false,
+            certificates: None,
+        };
         let site = Site { hosts: vec!["mcp.example".into()], ..Site::default() };
         let head = |host: Option<&str>| {
             let mut request = http::Request::builder().uri("/dev/mcp");

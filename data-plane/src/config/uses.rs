@@ -52,7 +52,10 @@ mod tests {
         assert_eq!(uses.news(&snapshot), []);
         token.used.store(100, Ordering::Relaxed);
         let told = uses.news(&snapshot);
-        assert_eq!(told.iter().map(|u| (u.id.as_str(), u.at)).collect::<Vec<_>>(), [(token.id.as_str(), 100)]);
+        assert_eq!(
+            told.iter().map(|u| (u.id.as_str(), u.at)).collect::<Vec<_>>(),
+            [(token.id.as_str(), 100)]
+        );
         assert_eq!(uses.news(&snapshot), []);
         token.used.store(160, Ordering::Relaxed);
         assert_eq!(uses.news(&snapshot)[0].at, 160);

@@ -8,10 +8,10 @@ mod report;
 use bytes::Bytes;
 use weir_proto::sync::v1;
 
+use crate::bounds;
 use crate::id::{Digest, Name, Revision};
 use crate::seal::NodePublic;
 use crate::sync::statement::{PUBLIC_KEY_BYTES, SIGNATURE_BYTES_MAX, SignedStatement};
-use crate::bounds;
 use crate::sync::{
     Applied, Hello, NodeFrame, PlaneFrame, Refused, TokenUse, UpdateHead, UpdatePart,
 };
