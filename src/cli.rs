@@ -1,12 +1,15 @@
 //! What can be typed.
 
 mod audit;
+mod policy;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use weir_model::resource::Kind;
+
+pub use policy::{PolicyExplain, PolicyRecompute, PolicyReplay, PolicyTest, Review};
 
 use crate::settings::ServerFlags;
 
@@ -29,7 +32,8 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the documents have errors, \
 4 the configuration changed meanwhile, 5 not allowed, 6 not found, 7 stored but not in force \
-everywhere in time, 8 audit records are missing or altered, 10 differences (diff --exit-code)";
+everywhere in time, 8 audit records are missing or altered, 10 differences (diff --exit-code, \
+policy recompute)";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -57,6 +61,9 @@ pub enum Command {
     EnrolToken(EnrolToken),
     /// Approve what a server offers now.
     Pin(Pin),
+    /// Why, what if, and was it so: questions about the rules of a group.
+    #[command(subcommand)]
+    Policy(Review),
     /// The audit trail.
     #[command(subcommand)]
     Audit(Audit),

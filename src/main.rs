@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use weir::cli::{Cli, Command};
+use weir::cli::{Cli, Command, Review};
 use weir::client::Client;
 
 #[global_allocator]
@@ -55,6 +55,9 @@ fn run(cli: Cli) -> anyhow::Result<String> {
         Command::Dev(args) => {
             weir::dev::run(&args, &mut std::io::stdout())?;
             Ok(String::new())
+        }
+        Command::Policy(Review::Test(args)) if !args.files.is_empty() => {
+            weir::operate::test_files(&args)
         }
         Command::Connect(args) => {
             weir::connect::run(&args, cli.server.ca)?;

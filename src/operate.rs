@@ -7,6 +7,7 @@ mod get;
 mod lines;
 mod nodes;
 mod operators;
+mod policy;
 mod revoke;
 mod tokens;
 
@@ -16,6 +17,7 @@ use crate::cli::{Command, Operator, Pin, Token};
 use crate::client::Client;
 
 pub use documents::Documents;
+pub use policy::test_files;
 
 /// Runs a command against a control plane; gives what to print.
 ///
@@ -37,6 +39,7 @@ pub async fn run(client: &Client, command: Command) -> anyhow::Result<String> {
         Command::Revoke(what) => revoke::revoke(client, what).await,
         Command::EnrolToken(args) => tokens::enrol(client, args).await,
         Command::Pin(args) => pin(client, args).await,
+        Command::Policy(command) => policy::run(client, command).await,
         Command::Audit(_) | Command::Connect(_) | Command::Dev(_) => {
             anyhow::bail!("this needs no control plane")
         }

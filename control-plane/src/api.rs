@@ -12,6 +12,7 @@ mod guard;
 mod input;
 pub mod openapi;
 mod operators;
+mod policy;
 pub mod problem;
 mod read;
 mod revocations;

@@ -106,6 +106,14 @@ impl Author {
         self.shared.newest.clone()
     }
 
+    /// The configuration as it was at a revision, as far back as the store's history goes.
+    ///
+    /// # Errors
+    /// [`StoreError::Compacted`] beyond.
+    pub async fn past(&self, revision: Revision) -> Result<Arc<Indexed>, StoreError> {
+        Indexed::past(&*self.shared.store, revision).await.map(Arc::new)
+    }
+
     /// Makes or tries a change; with `expected`, only on that very revision.
     ///
     /// # Errors

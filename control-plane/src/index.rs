@@ -67,6 +67,17 @@ impl Indexed {
         Ok((indexed, listed))
     }
 
+    /// The configuration as it was at a revision, as far back as the store's history goes.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn past(store: &dyn Store, revision: Revision) -> Result<Self, StoreError> {
+        let listing = store.list_at(WATCHED, revision).await?;
+        tokio::task::spawn_blocking(move || Self::of(listing))
+            .await
+            .map_err(|_| StoreError::Unavailable("reading the configuration aborted".to_owned()))
+    }
+
     fn of(listing: Listing) -> Self {
         let mut indexed = Self::default();
         for Entry { key, value, revision } in listing.entries {

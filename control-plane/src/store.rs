@@ -108,6 +108,9 @@ pub type Changes = Pin<Box<dyn Stream<Item = Result<Change, StoreError>> + Send>
 pub trait Store: Send + Sync + 'static {
     /// Everything under a prefix, at one revision.
     async fn list(&self, prefix: &str) -> Result<Listing, StoreError>;
+    /// Everything under a prefix as it was at a past revision; `revision` of the listing is that
+    /// one. [`StoreError::Compacted`] when the history does not reach back so far.
+    async fn list_at(&self, prefix: &str, revision: Revision) -> Result<Listing, StoreError>;
     /// One entry.
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError>;
     /// One transaction; answers its revision.

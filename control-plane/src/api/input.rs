@@ -59,22 +59,36 @@ pub(super) struct Json<T>(pub(super) T);
 impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Problem;
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        content_type(request.headers(), &["application/json"])?;
-        let body = read(request.into_body(), SMALL_BODY_BYTES_MAX).await?;
-        // Serde takes an array for a struct; the API's description does not.
-        if body.trim_ascii_start().first() != Some(&b'{') {
-            return Err(Problem::new(Kind::InvalidRequest, "the body must be a JSON object"));
-        }
-        let mut reader = serde_json::Deserializer::from_slice(&body);
-        let value: T = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-            let path = error.path().to_string();
-            let place = if path == "." { String::new() } else { format!("{path}: ") };
-            Problem::new(Kind::InvalidRequest, format!("the body: {place}{}", error.inner()))
-        })?;
-        let end = reader.end();
-        end.map_err(|_| Problem::new(Kind::InvalidRequest, "the body goes on after its end"))?;
-        Ok(Self(value))
+        object(request, SMALL_BODY_BYTES_MAX).await.map(Self)
     }
+}
+
+/// A JSON body as large as an apply; unknown members are errors.
+pub(super) struct LargeJson<T>(pub(super) T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for LargeJson<T> {
+    type Rejection = Problem;
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        object(request, bounds::APPLY_BODY_BYTES_MAX).await.map(Self)
+    }
+}
+
+async fn object<T: DeserializeOwned>(request: Request, bytes_max: usize) -> Result<T, Problem> {
+    content_type(request.headers(), &["application/json"])?;
+    let body = read(request.into_body(), bytes_max).await?;
+    // Serde takes an array for a struct; the API's description does not.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::new(Kind::InvalidRequest, "the body must be a JSON object"));
+    }
+    let mut reader = serde_json::Deserializer::from_slice(&body);
+    let value: T = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let place = if path == "." { String::new() } else { format!("{path}: ") };
+        Problem::new(Kind::InvalidRequest, format!("the body: {place}{}", error.inner()))
+    })?;
+    let end = reader.end();
+    end.map_err(|_| Problem::new(Kind::InvalidRequest, "the body goes on after its end"))?;
+    Ok(value)
 }
 
 fn content_type(headers: &HeaderMap, known: &[&str]) -> Result<(), Problem> {

@@ -195,6 +195,10 @@ impl From<StoreError> for Problem {
                 tracing::warn!(why, "the store is unavailable");
                 Kind::Unavailable.into()
             }
+            StoreError::Compacted(revision) => {
+                let text = format!("the history no longer reaches back to revision {revision}");
+                Self::new(Kind::NotFound, text)
+            }
             error => {
                 tracing::error!(%error, "the store failed");
                 Kind::Internal.into()

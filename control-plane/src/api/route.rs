@@ -6,7 +6,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use super::guard::{Guarded, guard};
-use super::{Api, apply, audit, fleet, openapi, operators, read, revocations, tokens};
+use super::{Api, apply, audit, fleet, openapi, operators, policy, read, revocations, tokens};
 use crate::operator::Role;
 
 /// Who may use a route.
@@ -80,6 +80,10 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/v1/operators", "admin.operator.mint", ADMIN).recorded(),
     route("GET", "/v1/operators", "admin.operator.list", ADMIN),
     route("DELETE", "/v1/operators/{id}", "admin.operator.revoke", ADMIN).recorded(),
+    route("POST", "/v1/groups/{group}/policy/explain", "admin.policy.explain", VIEWER),
+    route("POST", "/v1/groups/{group}/policy/test", "admin.policy.test", VIEWER),
+    route("POST", "/v1/groups/{group}/policy/replay", "admin.policy.replay", VIEWER),
+    route("POST", "/v1/groups/{group}/policy/recompute", "admin.policy.recompute", VIEWER),
 ];
 
 const ACCOUNT_TOKENS: &str = "/v1/groups/{group}/service-accounts/{account}/tokens";
@@ -114,6 +118,10 @@ fn handlers() -> Vec<MethodRouter<Api>> {
         post(operators::mint),
         get(operators::list),
         delete(operators::revoke),
+        post(policy::explain),
+        post(policy::test),
+        post(policy::replay),
+        post(policy::recompute),
     ]
 }
 

@@ -31,6 +31,7 @@ pub async fn run(bench: &dyn Bench) {
     guards_hold_or_nothing_changes(bench).await;
     prefixes_are_apart(bench).await;
     deletes_leave_nothing(bench).await;
+    past_states_can_be_had_back(bench).await;
     watches_tell_whole_transactions_in_order(bench).await;
     watches_start_from_old_revisions(bench).await;
     handles_see_each_other(bench).await;
@@ -109,6 +110,36 @@ async fn guards_hold_or_nothing_changes(bench: &dyn Bench) {
     conflict(vec![guard("g/b", made)]).await;
     let guards = vec![guard("g/a", made), guard("g/b", other)];
     store.commit(guards, vec![put("g/a", "3")]).await.unwrap();
+}
+
+async fn past_states_can_be_had_back(bench: &dyn Bench) {
+    let store = bench.open().await;
+    let mut past = vec![(store.list("h/").await.unwrap().revision, Vec::new())];
+    for ops in [
+        vec![put("h/a", "1"), put("h/b", "1")],
+        vec![put("h/a", "2"), put("elsewhere", "x")],
+        vec![delete("h/a"), put("h/c", "1")],
+        vec![put("h/a", "3"), delete("h/b")],
+    ] {
+        let revision = store.commit(vec![], ops).await.unwrap();
+        past.push((revision, store.list("h/").await.unwrap().entries));
+    }
+    for (revision, entries) in &past {
+        let listing = store.list_at("h/", *revision).await.unwrap();
+        assert_eq!((&listing.entries, listing.revision), (entries, *revision));
+    }
+    bench.compact(past[2].0).await;
+    for (at, (revision, entries)) in past.iter().enumerate() {
+        let listing = store.list_at("h/", *revision).await;
+        match at {
+            0 | 1 => assert!(matches!(listing, Err(StoreError::Compacted(_))), "{listing:?}"),
+            // A store may keep the state at the last forgotten revision, and has all after it.
+            2 => {}
+            _ => assert_eq!(listing.unwrap().entries, *entries),
+        }
+    }
+    let tomorrow = Revision(past[4].0.0 + 1_000_000);
+    assert!(store.list_at("h/", tomorrow).await.is_err());
 }
 
 async fn prefixes_are_apart(bench: &dyn Bench) {

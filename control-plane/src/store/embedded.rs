@@ -139,6 +139,11 @@ impl Store for Embedded {
         self.blocking(move |shared| tables::list(&shared.db, &prefix)).await
     }
 
+    async fn list_at(&self, prefix: &str, revision: Revision) -> Result<Listing, StoreError> {
+        let prefix = prefix.to_owned();
+        self.blocking(move |shared| tables::list_at(&shared.db, &prefix, revision.0)).await
+    }
+
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
         let key = key.to_owned();
         self.blocking(move |shared| tables::get(&shared.db, &key)).await

@@ -101,11 +101,11 @@ impl Etcd {
         }
     }
 
-    async fn list_once(&self, prefix: &str) -> Result<Listing, Failure> {
+    /// A listing at a revision; zero: of now.
+    async fn list_once(&self, prefix: &str, mut at: i64) -> Result<Listing, Failure> {
         let mut from = self.path(prefix);
         let end = end_of(&from);
-        let mut listing = Listing::default();
-        let mut at = 0;
+        let mut listing = Listing { revision: unsigned(at), ..Listing::default() };
         loop {
             let page = self.page(&from, &end, at).await?;
             if at == 0 {
@@ -145,12 +145,17 @@ impl Etcd {
 impl Store for Etcd {
     async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
         for _ in 0..LISTINGS_MAX {
-            match self.list_once(prefix).await {
+            match self.list_once(prefix, 0).await {
                 Err(Failure::Compacted) => {}
                 done => return done.map_err(|f| f.into_store(Revision(0))),
             }
         }
         Err(StoreError::Unavailable("etcd compacts faster than it can be listed".to_owned()))
+    }
+
+    async fn list_at(&self, prefix: &str, revision: Revision) -> Result<Listing, StoreError> {
+        let at = signed(revision)?.max(1);
+        self.list_once(prefix, at).await.map_err(|f| f.into_store(revision))
     }
 
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {

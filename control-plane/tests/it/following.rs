@@ -92,6 +92,9 @@ impl Store for Flaky {
         self.up()?;
         self.store.list(prefix).await
     }
+    async fn list_at(&self, prefix: &str, revision: Revision) -> Result<Listing, StoreError> {
+        self.store.list_at(prefix, revision).await
+    }
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
         self.up()?;
         self.store.get(key).await

@@ -4,6 +4,7 @@
 mod following;
 mod openapi;
 mod plane;
+mod policy;
 mod process;
 mod real;
 mod replicas;

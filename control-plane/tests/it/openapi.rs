@@ -117,6 +117,12 @@ async fn real_answers_fit_their_schemas() {
     fits("get", global, &plane.get("/v1/resources/Group/acme").await);
     fits("get", global, &plane.get("/v1/resources/Group/nobody").await);
     fits("get", grouped, &plane.get("/v1/resources/Server/acme/billing").await);
+    for (what, body) in crate::policy::bodies() {
+        let path = format!("/v1/groups/acme/policy/{what}");
+        let answer = plane.ask("POST", &path).json(&body).send().await;
+        assert_eq!(answer.status, 200, "{what}: {}", answer.text);
+        fits(post, &format!("/v1/groups/{{group}}/policy/{what}"), &answer);
+    }
     let delete = |path: &str| plane.ask("DELETE", path).send();
     fits("delete", grouped, &delete("/v1/resources/Server/acme/billing").await);
     fits("delete", grouped, &delete("/v1/resources/Role/acme/reader").await);

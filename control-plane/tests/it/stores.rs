@@ -73,9 +73,10 @@ fn a_foreign_file_is_refused_and_left_alone() {
 
 #[tokio::test]
 async fn embedded_history_is_bounded() {
+    // A revision weighs what it wrote and what was there before.
     for history in [
         History { revisions_max: 5, bytes_max: u64::MAX },
-        History { revisions_max: u64::MAX, bytes_max: 5 * 101 },
+        History { revisions_max: u64::MAX, bytes_max: 5 * 2 * 101 },
     ] {
         let store = Embedded::in_memory(history).unwrap();
         let mut revisions = Vec::new();

@@ -182,6 +182,8 @@ pub const ENDED_SESSIONS_MAX: u64 = 100_000;
 /// Names on one page of a list that the gateway answers itself.
 pub const LIST_PAGE_ENTRIES: usize = 1_000;
 
+/// Cases, or recorded calls, that the control plane decides about in one request.
+pub const REVIEW_RECORDS_MAX: usize = 2_000;
 /// Cached decisions of one proxy.
 pub const DECISIONS_MAX: u64 = 100_000;
 /// Buckets of rate and concurrency limits of one proxy.

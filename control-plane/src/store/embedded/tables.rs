@@ -1,5 +1,6 @@
 //! The tables of the embedded store, and the transactions over them. Everything here blocks.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use bytes::Bytes;
@@ -16,16 +17,22 @@ type Written = Option<&'static [u8]>;
 const ENTRIES: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("entries");
 /// Revision and place within its transaction to key and new value; none for a removal.
 const HISTORY: TableDefinition<'_, (u64, u32), (&str, Written)> = TableDefinition::new("history");
+/// The same places to what was there before: the revision that had last changed it, and its value;
+/// none where nothing was.
+const UNDO: TableDefinition<'_, (u64, u32), (&str, Option<(u64, &'static [u8])>)> =
+    TableDefinition::new("undo");
 /// Numbers by name, see below.
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
 /// The layout of the tables.
 const FORMAT: &str = "format";
-const FORMAT_NOW: u64 = 1;
+const FORMAT_NOW: u64 = 2;
 /// The newest revision.
 const NEWEST: &str = "newest";
 /// The newest revision whose history is gone.
 const COMPACTED: &str = "compacted";
+/// The oldest revision whose state can be had back.
+const BACK_TO: &str = "back-to";
 /// Bytes in the history.
 const HISTORY_BYTES: &str = "history-bytes";
 /// As etcd's: the revision of a store that was never written.
@@ -43,6 +50,7 @@ pub(super) fn prepare(db: &Database) -> Result<u64, StoreError> {
     let newest = {
         write.open_table(ENTRIES).map_err(io)?;
         write.open_table(HISTORY).map_err(io)?;
+        write.open_table(UNDO).map_err(io)?;
         let mut numbers = write.open_table(NUMBERS).map_err(io)?;
         let format = number(&numbers, FORMAT)?;
         match format {
@@ -51,6 +59,12 @@ pub(super) fn prepare(db: &Database) -> Result<u64, StoreError> {
                 numbers.insert(NEWEST, FIRST).map_err(io)?;
             }
             Some(FORMAT_NOW) => {}
+            // Layout 1 did not keep what was there before.
+            Some(1) => {
+                let newest = number(&numbers, NEWEST)?.unwrap_or(FIRST);
+                numbers.insert(FORMAT, FORMAT_NOW).map_err(io)?;
+                numbers.insert(BACK_TO, newest).map_err(io)?;
+            }
             Some(other) => {
                 return Err(StoreError::Corrupt(format!(
                     "the file has layout {other}, this build reads layout {FORMAT_NOW}"
@@ -105,6 +119,46 @@ pub(super) fn list(db: &Database, prefix: &str) -> Result<Listing, StoreError> {
     Ok(Listing { entries, revision })
 }
 
+/// Everything under a prefix as it was at a revision: what is there now, undone step by step.
+pub(super) fn list_at(db: &Database, prefix: &str, at: u64) -> Result<Listing, StoreError> {
+    let read = db.begin_read().map_err(io)?;
+    let numbers = read.open_table(NUMBERS).map_err(io)?;
+    let back_to = number(&numbers, BACK_TO)?.unwrap_or(0);
+    let compacted = number(&numbers, COMPACTED)?.unwrap_or(0);
+    if at < back_to.max(compacted) {
+        return Err(StoreError::Compacted(Revision(at)));
+    }
+    let newest = number(&numbers, NEWEST)?.unwrap_or(FIRST);
+    if at > newest {
+        return Err(StoreError::Malformed(format!("revision {at} is not there yet")));
+    }
+    let mut state: BTreeMap<String, Entry> = BTreeMap::new();
+    let table = read.open_table(ENTRIES).map_err(io)?;
+    for row in table.range(prefix..).map_err(io)? {
+        let (key, value) = row.map_err(io)?;
+        if !key.value().starts_with(prefix) {
+            break;
+        }
+        let (revision, value) = value.value();
+        state.insert(key.value().to_owned(), entry(key.value(), revision, value));
+    }
+    let undo = read.open_table(UNDO).map_err(io)?;
+    for row in undo.range((at.saturating_add(1), 0)..).map_err(io)?.rev() {
+        let (_, row) = row.map_err(io)?;
+        let (key, before) = row.value();
+        if !key.starts_with(prefix) {
+            continue;
+        }
+        match before {
+            Some((revision, value)) => {
+                state.insert(key.to_owned(), entry(key, revision, value));
+            }
+            None => drop(state.remove(key)),
+        }
+    }
+    Ok(Listing { entries: state.into_values().collect(), revision: Revision(at) })
+}
+
 /// One durable transaction; answers its revision, or the newest one when nothing changed.
 pub(super) fn commit(
     db: &Database,
@@ -126,8 +180,14 @@ pub(super) fn commit(
         let newest = number(&numbers, NEWEST)?.unwrap_or(FIRST);
         let revision = newest + 1;
         let mut log = write.open_table(HISTORY).map_err(io)?;
+        let mut undo = write.open_table(UNDO).map_err(io)?;
         let (mut place, mut bytes) = (0, number(&numbers, HISTORY_BYTES)?.unwrap_or(0));
         for op in ops {
+            let (Op::Put(key, _) | Op::Delete(key)) = op;
+            let before = entries.get(key.as_str()).map_err(io)?.map(|found| {
+                let (revision, value) = found.value();
+                (revision, value.to_vec())
+            });
             let (key, value) = match op {
                 Op::Put(key, value) => {
                     entries.insert(key.as_str(), (revision, &value[..])).map_err(io)?;
@@ -141,15 +201,17 @@ pub(super) fn commit(
                 }
             };
             log.insert((revision, place), (key.as_str(), value)).map_err(io)?;
+            let before = before.as_ref().map(|(revision, value)| (*revision, &value[..]));
+            undo.insert((revision, place), (key.as_str(), before)).map_err(io)?;
             place += 1;
-            bytes += weight(key, value);
+            bytes += weight(key, value) + weight(key, before.map(|(_, value)| value));
         }
         if place == 0 {
             return Ok(newest);
         }
         numbers.insert(NEWEST, revision).map_err(io)?;
         numbers.insert(HISTORY_BYTES, bytes).map_err(io)?;
-        trim(&mut log, &mut numbers, |oldest, bytes| {
+        trim((&mut log, &mut undo), &mut numbers, |oldest, bytes| {
             revision - oldest >= history.revisions_max || bytes > history.bytes_max
         })?;
         revision
@@ -162,10 +224,13 @@ fn weight(key: &str, value: Option<&[u8]>) -> u64 {
     (key.len() + value.map_or(0, <[u8]>::len)) as u64
 }
 
+type Log<'t> = redb::Table<'t, (u64, u32), (&'static str, Written)>;
+type Undo<'t> = redb::Table<'t, (u64, u32), (&'static str, Option<(u64, &'static [u8])>)>;
+
 /// Removes whole revisions from the old end while `goes(revision, bytes left)`. The newest
 /// revision stays: a watcher that is one behind never has to list again.
 fn trim(
-    log: &mut redb::Table<'_, (u64, u32), (&'static str, Written)>,
+    (log, undo): (&mut Log<'_>, &mut Undo<'_>),
     numbers: &mut redb::Table<'_, &'static str, u64>,
     goes: impl Fn(u64, u64) -> bool,
 ) -> Result<(), StoreError> {
@@ -181,6 +246,13 @@ fn trim(
             let (key, value) = row.value();
             gone += weight(key, value);
         }
+        for row in
+            undo.extract_from_if((oldest, 0)..=(oldest, u32::MAX), |_, _| true).map_err(io)?
+        {
+            let (_, row) = row.map_err(io)?;
+            let (key, before) = row.value();
+            gone += weight(key, before.map(|(_, value)| value));
+        }
         bytes = bytes.saturating_sub(gone);
         compacted = oldest;
     }
@@ -195,7 +267,8 @@ pub(super) fn compact(db: &Database, revision: u64) -> Result<(), StoreError> {
     {
         let mut log = write.open_table(HISTORY).map_err(io)?;
         let mut numbers = write.open_table(NUMBERS).map_err(io)?;
-        trim(&mut log, &mut numbers, |oldest, _| oldest <= revision)?;
+        let mut undo = write.open_table(UNDO).map_err(io)?;
+        trim((&mut log, &mut undo), &mut numbers, |oldest, _| oldest <= revision)?;
     }
     write.commit().map_err(io)
 }

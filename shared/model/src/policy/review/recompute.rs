@@ -13,8 +13,6 @@ use crate::snapshot::GroupView;
 pub struct Recomputed {
     /// `node/epoch/sequence`.
     pub uid: String,
-    /// The revision that served it.
-    pub revision: u64,
     /// What was recorded.
     pub recorded: bool,
     /// The rules that were recorded.
@@ -66,7 +64,6 @@ pub fn recompute(group: &GroupView, record: &Recorded, arguments: Option<&str>) 
     let asked = Ask { hints: record.ask.hints, ..ask };
     Recomputed {
         uid: record.uid.clone(),
-        revision: record.revision,
         recorded: record.allowed,
         recorded_rules: record.rules.clone(),
         same: certain.then_some(equal),
