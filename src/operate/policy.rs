@@ -60,7 +60,9 @@ fn told(explanation: &Explanation) -> String {
         let _ = writeln!(text, "decided by {}", explanation.rules.join(", "));
     }
     for (name, values) in &explanation.obligations {
-        values.iter().for_each(|value| drop(writeln!(text, "demands @{name}({value:?})")));
+        for value in values {
+            let _ = writeln!(text, "demands @{name}({value:?})");
+        }
     }
     for rule in &explanation.considered {
         let applies = if rule.applies { "applies" } else { "does not apply" };
@@ -76,7 +78,9 @@ fn told(explanation: &Explanation) -> String {
     }
     if !explanation.needed.is_empty() {
         text += "\nwould be needed, each by itself:\n";
-        explanation.needed.iter().for_each(|need| drop(writeln!(text, "  - {need}")));
+        for need in &explanation.needed {
+            let _ = writeln!(text, "  - {need}");
+        }
     }
     text
 }
@@ -112,7 +116,9 @@ fn judged(verdicts: &[Verdict]) -> anyhow::Result<String> {
     for verdict in &failed {
         let _ = writeln!(text, "{}: {}", verdict.name, verdict.message);
         if let Some(explanation) = &verdict.explanation {
-            told(explanation).lines().for_each(|line| drop(writeln!(text, "    {line}")));
+            for line in told(explanation).lines() {
+                let _ = writeln!(text, "    {line}");
+            }
         }
     }
     let _ = writeln!(text, "{} of {} cases pass", verdicts.len() - failed.len(), verdicts.len());
@@ -331,7 +337,9 @@ fn remade(made: &Recomputed, revision: &Value) -> String {
         word(made.recorded),
         made.recorded_rules.join(", ")
     );
-    made.notes.iter().for_each(|note| drop(writeln!(text, "note: {note}")));
+    for note in &made.notes {
+        let _ = writeln!(text, "note: {note}");
+    }
     text + "\n" + &told(&made.explanation)
 }
 

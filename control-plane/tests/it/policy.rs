@@ -52,7 +52,7 @@ fn record(revision: u64, rules: &str, (n, allowed, rule): (i64, bool, &str)) -> 
 }
 
 /// A request for each route that a plane with [`ACME`] can answer.
-pub(crate) fn bodies() -> [(&'static str, Value); 4] {
+pub(crate) fn bodies(revision: u64) -> [(&'static str, Value); 4] {
     let none = Digest::of(b"none").to_string();
     [
         ("explain", json!({"caller": who(), "call": call(3)})),
@@ -60,7 +60,7 @@ pub(crate) fn bodies() -> [(&'static str, Value); 4] {
         ("replay", json!({"records": [{}], "documents": {"apply": CAP}})),
         (
             "recompute",
-            json!({"record": record(2, &none, (3, true, "role:reader/binding:readers"))}),
+            json!({"record": record(revision, &none, (3, true, "role:reader/binding:readers"))}),
         ),
     ]
 }

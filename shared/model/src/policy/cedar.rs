@@ -2,6 +2,7 @@
 //! the published schema, and cut into slices so that a question meets the few policies that can
 //! concern it.
 
+mod diagnose;
 mod explain;
 
 use std::collections::{HashMap, HashSet};
@@ -11,7 +12,6 @@ use cedar_policy::{
     Authorizer, Decision as Verdict, Effect, Policy, PolicyId, PolicySet, Schema, ValidationMode,
     ValidationWarning, Validator,
 };
-use miette::Diagnostic;
 
 use super::facts::{Facts, target_id};
 use super::guard;
@@ -23,6 +23,7 @@ use super::weaken::{self, Open};
 use super::{Action, Question, RuleSource, RuleSources};
 use crate::bounds;
 use crate::id::Name;
+use diagnose::diagnose;
 
 /// The schema that rules are checked against, as published.
 pub const SCHEMA: &str = include_str!("weir.cedarschema");
@@ -578,30 +579,4 @@ fn compile_policy(
         obligations.push((key.to_owned(), value.to_owned()));
     }
     Ok(Rule { id, effect, scope, reads, full, may, reach, reach_differs, tests, obligations })
-}
-
-/// Every message of a diagnostic with its place in the text, without quoting the text.
-fn diagnose(text: &str, error: &dyn Diagnostic) -> String {
-    let mut all = vec![one_message(text, error)];
-    for related in error.related().into_iter().flatten().take(9) {
-        all.push(one_message(text, related));
-    }
-    all.dedup();
-    all.join("; ")
-}
-
-fn one_message(text: &str, error: &dyn Diagnostic) -> String {
-    let place = error.labels().and_then(|mut labels| labels.next());
-    let place = place.map(|label| guard::position(text, label.offset()));
-    let mut message: String = error.to_string();
-    if message.len() > 400 {
-        let cut = (0..=400).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
-        message.truncate(cut);
-        message.push('…');
-    }
-    let help = error.help().map(|help| format!(" ({help})")).unwrap_or_default();
-    match place {
-        Some(place) => format!("{place}: {message}{help}"),
-        None => format!("{message}{help}"),
-    }
 }
