@@ -43,6 +43,8 @@ impl Recorded {
         let (unmapped, judged) = (&record["unmapped"], &record["unmapped"]["judged"]);
         let allowed = match record["action_id"].as_u64()? {
             1 => true,
+            // The rules permit what waits for an approval.
+            2 if record["status_code"] == "approval_required" => true,
             2 => false,
             _ => return None,
         };
