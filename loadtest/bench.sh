@@ -15,7 +15,7 @@ flags=(--quiet --bins -p weir -p control-plane -p data-plane -p weir-loadtest)
 [ "$profile" = debug ] || flags+=(--release)
 [ -n "${NO_BUILD:-}" ] || cargo build "${flags[@]}"
 open_run bench
-PATH=$(target_dir)/$profile:$PATH
+PATH=${BIN:-$(target_dir)/$profile}:$PATH
 reports=${REPORTS:-$(target_dir)/bench}
 mkdir -p "$reports"
 start_topology

@@ -35,6 +35,7 @@ use crate::hop::{self, Hop};
 use crate::keys::{Fetch, KeyMetrics, Keys};
 use crate::limits::Limits;
 use crate::listener::Listener;
+use crate::lists::Lists;
 use crate::metrics::CallMetrics;
 use crate::replay::Replays;
 use crate::settings::Settings;
@@ -139,6 +140,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         front: Front::new(Arc::clone(&fetch)),
         keys: Keys::new(fetch, KeyMetrics::register(&parts.metrics)),
         decisions: decisions(&parts.metrics),
+        lists: Lists::default(),
         limits: Arc::new(Limits::new(bounds::LIMIT_BUCKETS_MAX, Arc::clone(&parts.clock))),
         upstreams,
         audit: parts.audit,

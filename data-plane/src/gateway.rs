@@ -26,6 +26,7 @@ use crate::decisions::Decisions;
 use crate::hop::Hop;
 use crate::keys::Keys;
 use crate::limits::Limits;
+use crate::lists::Lists;
 use crate::metrics::CallMetrics;
 use crate::replay::Replays;
 use crate::sessions::{Ended, InFlight, Streams, Subscriptions};
@@ -46,6 +47,8 @@ pub struct Gateway {
     pub front: Front,
     /// Decisions made before.
     pub decisions: Arc<Decisions>,
+    /// Lists rendered before.
+    pub lists: Lists,
     /// Rates and concurrency.
     pub limits: Arc<Limits>,
     /// The servers.

@@ -21,6 +21,7 @@ pub mod hop;
 pub mod keys;
 pub mod limits;
 pub mod listener;
+pub mod lists;
 pub mod mcp;
 mod metrics;
 pub mod replay;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weir_model::id::Name;
+use weir_model::id::{Digest, Name};
 use weir_model::reason::{Reason, Refusal};
 use weir_model::snapshot::{GroupView, Snapshot};
 
@@ -16,6 +16,8 @@ pub struct Endpoint {
     pub server: Option<Name>,
     /// The path is the one that clients of 2024-11-05 are given.
     pub sse: bool,
+    /// Digest of the configuration that all of this is from.
+    pub configuration: Digest,
 }
 
 /// The parts of `/{group}/mcp` or `/{group}/{server}/mcp`; `sse` in place of `mcp` is the same
@@ -47,7 +49,10 @@ pub fn find(path: &str, snapshot: &Snapshot) -> Result<Endpoint, Refusal> {
     let unknown = || Refusal::from(Reason::UnknownEndpoint);
     let (group, server, sse) = parse(path).ok_or_else(unknown)?;
     match snapshot.groups.get(&group) {
-        Some(group) => Ok(Endpoint { group: Arc::clone(group), server, sse }),
+        Some(group) => {
+            let configuration = snapshot.digest;
+            Ok(Endpoint { group: Arc::clone(group), server, sse, configuration })
+        }
         None if snapshot.revision.0 == 0 => Err(Reason::SnapshotMissing.into()),
         None => Err(unknown()),
     }

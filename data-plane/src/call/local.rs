@@ -8,6 +8,7 @@ use http::request::Parts;
 use serde_json::{Value, json};
 use weir_model::audit::Outcome;
 use weir_model::bounds;
+use weir_model::id::{Digest, Name};
 use weir_model::reason::Refusal;
 
 use super::Gateway;
@@ -35,7 +36,7 @@ pub fn answer(
     from: (&Conn, &Parts),
 ) -> Result<Answer, Refusal> {
     let success = |raw| Ok(Answer::Result { raw, outcome: Outcome::Success, session: None });
-    let all = || About::all(&sources(scope.endpoint, &scope.sight.who, scope.sight));
+    let all = || About::all(&sources(scope.endpoint, scope.sight, &mut true));
     match here {
         Here::Pong => success(Bytes::from_static(b"{}")),
         Here::Discover => success(all().discover()),
@@ -70,6 +71,11 @@ fn list(
     scope: Scope<'_>,
     kind: List,
 ) -> Result<(Bytes, Option<String>), Refusal> {
+    let key = list_key(scope, kind);
+    let shortfalls = shortfalls(scope, &gateway.upstreams);
+    if let Some(kept) = gateway.lists.get(&key).filter(|_| shortfalls.is_empty()) {
+        return Ok((kept, None));
+    }
     let principal = scope.sight.who.id();
     let cursor = scope.call.message().and_then(|m| m.params()).and_then(|p| p.cursor.as_deref());
     let cursors = || {
@@ -80,24 +86,48 @@ fn list(
         Some(cursor) => Some(cursors()?.open(cursor)?),
         None => None,
     };
-    let sources = sources(scope.endpoint, &scope.sight.who, scope.sight);
+    let mut lasting = shortfalls.is_empty();
+    let sources = sources(scope.endpoint, scope.sight, &mut lasting);
     let view =
         View { kind, joined: scope.endpoint.server.is_none(), page: bounds::LIST_PAGE_ENTRIES };
     let page = view.page(&sources, after.as_ref(), |item| {
-        scope.sight.may(item.server, item.action, item.name, item.hints)
+        let (item, hints) = ((item.server, item.action), (item.name, item.hints));
+        scope.sight.sees(item, hints, &mut lasting)
     });
     let next = match &page.next {
         Some(position) => Some(cursors()?.seal(position)?),
         None => None,
     };
-    let page = page.noting(&shortfalls(scope, &gateway.upstreams));
-    Ok((page.render(kind, scope.client.modern(), next.as_deref()), next))
+    let page = page.noting(&shortfalls);
+    let list = page.render(kind, scope.client.modern(), next.as_deref());
+    if lasting && cursor.is_none() && next.is_none() {
+        gateway.lists.keep(key, &list);
+    }
+    Ok((list, next))
+}
+
+/// Of everything that a first page depends on, time, place and ill servers apart.
+fn list_key(scope: Scope<'_>, kind: List) -> Digest {
+    let server = scope.endpoint.server.as_ref().map_or("", Name::as_str);
+    let cursor = scope.call.message().and_then(|m| m.params()).and_then(|p| p.cursor.as_deref());
+    let first = [u8::from(cursor.is_none())];
+    Digest::of_parts(&[
+        &scope.endpoint.configuration.0,
+        scope.endpoint.group.name.as_str().as_bytes(),
+        b"/",
+        server.as_bytes(),
+        b"/",
+        kind.member().as_bytes(),
+        &first,
+        scope.client.revision.as_str().as_bytes(),
+        &scope.sight.identity.0,
+    ])
 }
 
 /// Discovery and the first page of every list in one result. A list with more pages gives its
 /// cursor in `nextCursors`, for the standard method of that list.
 fn handshake(gateway: &Gateway, scope: Scope<'_>) -> Result<Bytes, Refusal> {
-    let sources = sources(scope.endpoint, &scope.sight.who, scope.sight);
+    let sources = sources(scope.endpoint, scope.sight, &mut true);
     let about = match (&scope.endpoint.server, sources.first()) {
         (Some(_), Some(source)) => About::one(source),
         _ => About::all(&sources),

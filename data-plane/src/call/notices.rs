@@ -285,7 +285,7 @@ impl Watcher {
 
     /// What the caller sees of each wanted list, digested.
     fn digests(&self) -> Vec<(List, Digest)> {
-        let sources = sources(&self.endpoint, &self.sight.who, &self.sight);
+        let sources = sources(&self.endpoint, &self.sight, &mut true);
         let of = |kind: List| {
             let view = View { kind, joined: self.endpoint.server.is_none(), page: usize::MAX };
             let page = view.page(&sources, None, |item| {

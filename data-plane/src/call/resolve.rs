@@ -481,16 +481,17 @@ fn draw(who: &Principal) -> u8 {
     u8::try_from(number).unwrap_or_default()
 }
 
-/// The catalogs of the servers that an endpoint shows this caller, in the order of names.
-pub fn sources<'a>(endpoint: &'a Endpoint, who: &Principal, sight: &Sight) -> Vec<Source<'a>> {
-    let draw = draw(who);
+/// The catalogs of the servers that an endpoint shows this caller, in the order of names; for
+/// `lasting` see [`Sight::sees`].
+pub fn sources<'a>(endpoint: &'a Endpoint, sight: &Sight, lasting: &mut bool) -> Vec<Source<'a>> {
+    let draw = draw(&sight.who);
     endpoint
         .group
         .servers
         .values()
         .filter(|s| endpoint.server.as_ref().is_none_or(|only| *only == s.name))
         .filter(|s| s.quarantined.is_none())
-        .filter(|s| sight.may(&s.name, Action::UseServer, "", Hints::default()))
+        .filter(|s| sight.sees((&s.name, Action::UseServer), ("", Hints::default()), lasting))
         .filter_map(|s| {
             let catalog = s.version(draw).catalog.as_deref()?;
             Some(Source { server: &s.name, catalog })

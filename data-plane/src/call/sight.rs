@@ -40,6 +40,20 @@ impl Sight {
         authorize::may_see(&self.decisions, &self.group.rules, &question, &self.identity)
     }
 
+    /// The same; `lasting` becomes false when the answer could be another at another time or from
+    /// another place.
+    pub fn sees(
+        &self,
+        (server, action): (&Name, Action),
+        (target, hints): (&str, Hints),
+        lasting: &mut bool,
+    ) -> bool {
+        let question = self.question(server, action, target, hints);
+        let decision = self.decisions.decide(&self.group.rules, &question, &self.identity);
+        *lasting &= !decision.reads_context;
+        decision.allowed
+    }
+
     /// The decision; without `arguments`, whether it might be allowed.
     ///
     /// # Errors

@@ -181,6 +181,8 @@ pub const SESSION_SECS_MAX: i64 = 24 * 3600;
 pub const ENDED_SESSIONS_MAX: u64 = 100_000;
 /// Names on one page of a list that the gateway answers itself.
 pub const LIST_PAGE_ENTRIES: usize = 1_000;
+/// Bytes of rendered lists that a proxy keeps, so that callers who ask again cost next to nothing.
+pub const LISTS_KEPT_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Cases, or recorded calls, that the control plane decides about in one request.
 pub const REVIEW_RECORDS_MAX: usize = 2_000;
