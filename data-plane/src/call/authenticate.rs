@@ -1,7 +1,7 @@
 //! Phase 2: who calls. Exactly one bearer token in the header, or nobody where the group lets
 //! nobody in.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use http::header::AUTHORIZATION;
 use http::request::Parts;
@@ -16,6 +16,9 @@ use super::inbound::Conn;
 use crate::authorization::metadata;
 use crate::authorization::own::{self, Keyring};
 use crate::gateway::Gateway;
+
+/// The caller that presented nothing.
+static NOBODY: LazyLock<Arc<Principal>> = LazyLock::new(|| Arc::new(Principal::anonymous()));
 
 /// Finds out who calls an endpoint.
 ///
@@ -59,7 +62,7 @@ pub fn not_revoked(group: &GroupView, who: &Principal, now: i64) -> Result<(), R
 /// Who calls without a token.
 fn nobody(group: &GroupView) -> Result<Arc<Principal>, Refusal> {
     if group.spec.anonymous {
-        return Ok(Arc::new(Principal::anonymous()));
+        return Ok(Arc::clone(&NOBODY));
     }
     Err(Refusal::new(Reason::Unauthenticated, "no Authorization header"))
 }

@@ -13,6 +13,7 @@ use weir_model::principal::Principal;
 use weir_model::reason::Reason;
 use weir_model::resource::AuditClass;
 use weir_model::snapshot::{Hints, Snapshot};
+use weir_runtime::random;
 use weir_runtime::traceparent::TraceParent;
 
 use super::authorize::Permit;
@@ -60,7 +61,7 @@ impl Record {
         // fill the trail of those that do.
         let class = endpoint.map_or(AuditClass::Counted, |e| e.group.spec.audit);
         let slot = gateway.audit.reserve(class)?;
-        let random = uuid::Uuid::new_v4();
+        let random = uuid::Builder::from_random_bytes(random::name()).into_uuid();
         let facts = Box::new(Facts {
             request_id: random.simple().to_string(),
             time_ms: gateway.clock.now_ms(),

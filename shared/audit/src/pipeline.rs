@@ -1,15 +1,15 @@
 //! Room, numbers and promises: from a reservation to a record in every sink's queue.
 
+mod inbox;
 mod thread;
 mod writer;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use weir_model::audit::Facts;
 use weir_model::bounds;
@@ -24,6 +24,7 @@ use crate::record::{Draft, Run};
 use crate::sink::Sink;
 use crate::spool::drain::Drain;
 use crate::spool::{Handle, Spool};
+use inbox::Inbox;
 use writer::{Queued, Waiter, Writer};
 
 /// Takes records from callers and brings them to the sinks. Cheap to clone.
@@ -79,9 +80,10 @@ struct Shared {
     room: Arc<Semaphore>,
     /// Room that records of class `counted` leave to those that were promised.
     kept_free: usize,
-    /// Numbers are given out and the queue is filled under one lock, so that the sink sees records
-    /// in the order of their numbers.
-    line: Mutex<Line>,
+    inbox: Arc<Inbox>,
+    /// The thread's, which lets go of the sink at its end; a caller that writes its own record
+    /// borrows it.
+    writer: Weak<AsyncMutex<Writer>>,
     /// The sink cannot write: promises would not be kept.
     failing: Arc<AtomicBool>,
     /// The sink wants no more: neither would they.
@@ -96,16 +98,8 @@ struct Shared {
 /// What ends with the pipeline.
 #[derive(Debug)]
 struct Running {
-    writer: thread::Running,
+    thread: thread::Running,
     drain: Option<(watch::Sender<bool>, JoinHandle<Option<()>>)>,
-}
-
-#[derive(Debug)]
-struct Line {
-    sequence: u64,
-    lost: u64,
-    /// None once the pipeline is closed.
-    queue: Option<mpsc::Sender<Queued>>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -173,11 +167,14 @@ impl Builder {
             epoch: self.clock.now_ms().max(after),
         });
         let (failing, full) = (Arc::new(AtomicBool::new(false)), self.sink.full());
-        // Records hold room, so a queue of this length is never full.
-        let (queue, receiver) = mpsc::channel(self.room);
+        // Records hold room, which bounds what waits here.
+        let inbox = Arc::new(Inbox::default());
         let state = counters.sink(self.sink.name(), Arc::default());
-        let writer = Writer::new(self.sink, receiver, Arc::clone(&state), Arc::clone(&failing));
-        let writer = thread::run(writer.checkpoint_every(self.checkpoint_every).run());
+        let writer =
+            Writer::new(self.sink, Arc::clone(&inbox), Arc::clone(&state), Arc::clone(&failing));
+        let writer = Arc::new(AsyncMutex::new(writer.checkpoint_every(self.checkpoint_every)));
+        let borrowed = Arc::downgrade(&writer);
+        let thread = thread::run(writer::run(writer, Arc::clone(&inbox)));
         let mut states = vec![Arc::clone(&state)];
         let drain = self.drain.map(|drain| {
             let state = counters.sink(drain.name(), drain.waiting());
@@ -190,14 +187,15 @@ impl Builder {
             run,
             room: Arc::new(Semaphore::new(self.room)),
             kept_free: self.room / 4,
-            line: Mutex::new(Line { sequence: 0, lost: 0, queue: Some(queue) }),
+            inbox,
+            writer: borrowed,
             failing,
             full,
             counters,
             states,
             clock: self.clock,
             spool: self.spool,
-            running: Mutex::new(Some(Running { writer, drain })),
+            running: Mutex::new(Some(Running { thread, drain })),
         };
         Pipeline { shared: Arc::new(shared) }
     }
@@ -228,12 +226,12 @@ impl Pipeline {
 
     /// How many records this run has numbered.
     pub fn sequence(&self) -> u64 {
-        self.shared.line.lock().sequence
+        self.shared.inbox.line().sequence
     }
 
     /// Records of class `counted` that found no room in this run.
     pub fn lost(&self) -> u64 {
-        self.shared.line.lock().lost
+        self.shared.inbox.line().lost
     }
 
     /// True while the sink cannot write.
@@ -252,11 +250,11 @@ impl Pipeline {
     ///
     /// Callers end first: slots that are finished later are refused or counted as lost.
     pub async fn close(&self, deadline: Duration) -> Vec<Left> {
-        self.shared.line.lock().queue = None;
+        self.shared.inbox.close();
         let running = self.shared.running.lock().take();
         let end = tokio::time::Instant::now() + deadline;
-        if let Some(Running { writer, drain }) = running {
-            writer.finish(end).await;
+        if let Some(Running { thread, drain }) = running {
+            thread.finish(end).await;
             if let Some((tell, mut task)) = drain {
                 tell.send_replace(true);
                 if tokio::time::timeout_at(end, &mut task).await.is_err() {
@@ -318,6 +316,13 @@ impl Drop for Slot {
     }
 }
 
+impl Drop for Shared {
+    /// A pipeline that nobody holds ends by itself.
+    fn drop(&mut self) {
+        self.inbox.close();
+    }
+}
+
 impl Shared {
     /// Room for one record. Nobody chose a class for requests to nowhere, which are `counted`:
     /// a flood of them must not take the room of those that are promised a record.
@@ -343,30 +348,40 @@ impl Shared {
         };
         let Some(room) = room else { return self.lose(waiter.is_some()) };
         let draft = Draft::render(facts, &self.run);
-        let mut line = self.line.lock();
-        let Some(queue) = line.queue.clone() else {
+        let mut line = self.inbox.line();
+        if line.closed {
             drop(line);
             return self.lose(waiter.is_some());
-        };
+        }
         line.sequence += 1;
         let record = draft.number(&self.run, line.sequence, line.lost, room);
         self.counters.accepted.inc();
-        let state = &self.states[0];
         // Count first: the sink's thread may be done with it before this one goes on.
-        state.queued();
-        if let Err(error) = queue.try_send(Queued { record, waiter }) {
-            // Only a sink whose thread has died: its records stay in the count as left over.
-            self.failing.store(true, Ordering::Release);
-            let (TrySendError::Full(left) | TrySendError::Closed(left)) = error;
-            tracing::error!(sink = state.name, record = ?left.record, "audit sink is gone");
+        self.states[0].queued();
+        let awaited = waiter.is_some();
+        let waiting = line.push(Queued { record, waiter });
+        drop(line);
+        match awaited {
+            true => self.write(),
+            false => self.inbox.hint(waiting),
         }
         true
+    }
+
+    /// Writes what waits, unless somebody else is at it: who has the writer looks again before
+    /// it rests.
+    fn write(&self) {
+        let Some(writer) = self.writer.upgrade() else { return };
+        while self.inbox.waits() {
+            let Ok(mut writer) = writer.try_lock() else { return };
+            writer.write_for_caller();
+        }
     }
 
     /// A record that found no room. Who was promised one is refused; others are counted.
     fn lose(&self, promised: bool) -> bool {
         if !promised {
-            self.line.lock().lost += 1;
+            self.inbox.line().lost += 1;
             self.counters.lost.inc();
         }
         false

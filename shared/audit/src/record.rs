@@ -150,23 +150,31 @@ fn shared(run: &mut Option<Arc<Run>>, node: &str, epoch: u64) -> Arc<Run> {
 #[derive(Debug)]
 pub(crate) struct Draft {
     group: Option<Name>,
-    metadata: Vec<u8>,
-    unmapped: Vec<u8>,
-    event: Vec<u8>,
+    /// Three JSON objects, one after the other.
+    body: Vec<u8>,
+    /// Where the first ends.
+    metadata: usize,
+    /// Where the second ends.
+    unmapped: usize,
+}
+
+/// Most records are shorter.
+const BODY_BYTES: usize = 2_048;
+
+fn json(out: &mut Vec<u8>, value: &impl serde::Serialize) {
+    serde_json::to_writer(out, value).expect("strings, numbers and lists always have a JSON form");
 }
 
 impl Draft {
     pub(crate) fn render(facts: &Facts, run: &Run) -> Self {
         let shape = shape::Shape::of(facts, run);
-        let json = |value: serde_json::Result<Vec<u8>>| {
-            value.expect("strings, numbers and lists always have a JSON form")
-        };
-        Self {
-            group: facts.group.clone(),
-            metadata: json(serde_json::to_vec(&shape.metadata)),
-            unmapped: json(serde_json::to_vec(&shape.unmapped)),
-            event: json(serde_json::to_vec(&shape.event)),
-        }
+        let mut body = Vec::with_capacity(BODY_BYTES);
+        json(&mut body, &shape.metadata);
+        let metadata = body.len();
+        json(&mut body, &shape.unmapped);
+        let unmapped = body.len();
+        json(&mut body, &shape.event);
+        Self { group: facts.group.clone(), body, metadata, unmapped }
     }
 
     /// Gives the draft its number. `lost` is how many records of this run found no room so far.
@@ -183,11 +191,11 @@ impl Draft {
         // Each part is a JSON object with at least one member; its opening brace goes.
         let parts: [&[u8]; 6] = [
             head.as_bytes(),
-            &self.metadata[1..],
+            &self.body[1..self.metadata],
             middle.as_bytes(),
-            &self.unmapped[1..],
+            &self.body[self.metadata + 1..self.unmapped],
             b",",
-            &self.event[1..],
+            &self.body[self.unmapped + 1..],
         ];
         Record {
             run: Arc::clone(run),

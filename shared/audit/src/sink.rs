@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 
 use crate::record::Record;
 
-/// Takes records in order. A sink is owned by one task of the pipeline, which never has two
+/// Takes records in order. The pipeline never has two
 /// writes under way, retries what failed, and may write while an earlier flush is running.
 #[async_trait]
 pub trait Sink: Send {
@@ -31,6 +31,13 @@ pub trait Sink: Send {
     /// # Errors
     /// Names the records that have to be handed over again; the others are taken.
     async fn write(&mut self, batch: &[Record]) -> Result<(), SinkError>;
+
+    /// The same at once and by whoever has a record, for a sink that can: none when it would take
+    /// longer than handing over to the pipeline's thread does.
+    fn write_at_once(&mut self, batch: &[Record]) -> Option<Result<(), SinkError>> {
+        let _ = batch;
+        None
+    }
 
     /// Begins to make everything written before this call outlive the machine; the future says
     /// when it does. When it fails, everything since the last success is written again.

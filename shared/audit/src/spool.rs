@@ -34,7 +34,7 @@ use crate::line::Sealed;
 use crate::note::{NoteError, Signer};
 use crate::record::Record;
 use crate::sink::{Sink, SinkError};
-use journal::{Journal, Synced};
+use journal::{Journal, Synced, Unkept};
 use segment::failed;
 
 pub(crate) use segment::{list as segments, whole_length};
@@ -346,10 +346,16 @@ impl Sink for Spool {
 
     /// Blocks: the thread is the spool's own.
     async fn write(&mut self, batch: &[Record]) -> Result<(), SinkError> {
-        self.journal.lock().append(batch).map_err(|unkept| {
-            let error = SinkError::all(batch.len(), unkept.error.to_string());
-            SinkError { rewound: unkept.rewound, ..error }
-        })
+        self.journal.lock().append(batch).map_err(|error| unkept(batch, &error))
+    }
+
+    /// Into the page cache, which takes microseconds; not when a segment has to be begun.
+    fn write_at_once(&mut self, batch: &[Record]) -> Option<Result<(), SinkError>> {
+        // Whoever looks at the journal meanwhile may be syncing.
+        let mut journal = self.journal.try_lock()?;
+        journal
+            .has_room(batch)
+            .then(|| journal.append(batch).map_err(|error| unkept(batch, &error)))
     }
 
     fn flush(&mut self) -> BoxFuture<'static, Result<(), SinkError>> {
@@ -377,6 +383,11 @@ impl Sink for Spool {
             ..SinkError::flush(unkept.error.to_string())
         })
     }
+}
+
+fn unkept(batch: &[Record], unkept: &Unkept) -> SinkError {
+    let error = SinkError::all(batch.len(), unkept.error.to_string());
+    SinkError { rewound: unkept.rewound, ..error }
 }
 
 fn finish(journal: &Mutex<Journal>, state: Synced) -> Result<(), SinkError> {

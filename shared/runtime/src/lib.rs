@@ -4,7 +4,7 @@
 //! [`signals`] and [`task`] say when the process serves and how it ends; [`metrics`] and
 //! [`admin`] show it from outside, [`otlp`] tells a collector; [`traceparent`] is what joins
 //! traces over processes; [`tls`] has the one TLS stack; [`clock`] and [`backoff`] are
-//! time that tests can hold.
+//! time that tests can hold; [`random`] gives out names.
 //!
 //! Invariants: nothing here knows MCP, groups, policy or the store, and nothing here reads the
 //! environment by itself: settings are given an iterator.
@@ -16,6 +16,7 @@ pub mod clock;
 pub mod drain;
 pub mod metrics;
 pub mod otlp;
+pub mod random;
 pub mod ready;
 pub mod settings;
 pub mod signals;

@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, oneshot};
 use tokio::time::Instant;
 use weir_model::bounds;
 use weir_model::resource::AuditClass;
 use weir_runtime::backoff::Backoff;
 
 use super::Kept;
+use super::inbox::Inbox;
 use crate::metrics::SinkState;
 use crate::record::Record;
 use crate::sink::{Sink, SinkError};
@@ -64,16 +65,20 @@ impl Waiter {
     }
 }
 
-/// A flush under way: how many unsynced records it covers.
+/// A flush under way.
 struct Flush {
-    covers: usize,
-    done: BoxFuture<'static, Result<(), SinkError>>,
+    /// Unsynced records that it covers; none when the journal went back meanwhile.
+    covers: Option<usize>,
+    /// Until the thread takes it, to wait for it without holding the writer.
+    done: Option<Flushing>,
 }
 
-/// The task of one sink.
+type Flushing = BoxFuture<'static, Result<(), SinkError>>;
+
+/// What writes to the sink: the thread, or a caller while nobody else does.
 pub(super) struct Writer {
     sink: Box<dyn Sink>,
-    queue: mpsc::Receiver<Queued>,
+    inbox: Arc<Inbox>,
     state: Arc<SinkState>,
     health: Arc<AtomicBool>,
     /// To be written, in order.
@@ -101,25 +106,108 @@ pub(super) struct Writer {
     open: bool,
 }
 
-/// What the task does next.
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("pending", &self.pending.len()).finish_non_exhaustive()
+    }
+}
+
+/// What the thread waits for, besides the bell.
+#[derive(Debug, Default)]
+struct Alarms {
+    retry_at: Option<Instant>,
+    sync_at: Option<Instant>,
+    seal_at: Option<Instant>,
+}
+
+/// What the thread does next.
 enum Step {
-    Received(Option<Queued>),
+    Rung,
     Flushed(Result<(), SinkError>),
     SyncDue,
     SealDue,
     Retry,
 }
 
+/// Runs until the inbox is closed and everything in it is written, synced and vouched for.
+pub(super) async fn run(writer: Arc<Mutex<Writer>>, inbox: Arc<Inbox>) {
+    let health = Arc::clone(&writer.lock().await.health);
+    let _alive = Alive { inbox: Arc::clone(&inbox), health };
+    let mut flushing = None;
+    loop {
+        let alarms = {
+            let mut writer = writer.lock().await;
+            writer.fill();
+            if writer.ended() {
+                return writer.end().await;
+            }
+            while !writer.pending.is_empty() && writer.retry_at.is_none() {
+                writer.write().await;
+            }
+            writer.start_flush_if_due();
+            flushing = writer.flush.as_mut().and_then(|flush| flush.done.take()).or(flushing);
+            writer.alarms()
+        };
+        let step = match inbox.waits() {
+            // A caller that found the writer taken has left its record here.
+            true => poll_flush(&mut flushing).now_or_never().map_or(Step::Rung, Step::Flushed),
+            false => next(&inbox, &alarms, &mut flushing).await,
+        };
+        let mut writer = writer.lock().await;
+        match step {
+            Step::Rung => {}
+            Step::Flushed(result) => {
+                flushing = None;
+                writer.flushed(result);
+            }
+            Step::SyncDue => writer.sync_at = Some(Instant::now()),
+            Step::SealDue => writer.seal(false).await,
+            Step::Retry => writer.retry_at = None,
+        }
+    }
+}
+
+async fn next(inbox: &Inbox, alarms: &Alarms, flushing: &mut Option<Flushing>) -> Step {
+    let at = |at: Option<Instant>| at.unwrap_or_else(Instant::now);
+    let Alarms { retry_at, sync_at, seal_at } = *alarms;
+    // A finished flush is looked at first: promises wait for it.
+    tokio::select! {
+        biased;
+        result = poll_flush(flushing), if flushing.is_some() => Step::Flushed(result),
+        () = tokio::time::sleep_until(at(retry_at)), if retry_at.is_some() => Step::Retry,
+        () = inbox.rung() => Step::Rung,
+        () = tokio::time::sleep_until(at(sync_at)), if sync_at.is_some() => Step::SyncDue,
+        () = tokio::time::sleep_until(at(seal_at)), if seal_at.is_some() => Step::SealDue,
+    }
+}
+
+/// Says that the thread has ended, however it did: no promise can be kept any more.
+struct Alive {
+    inbox: Arc<Inbox>,
+    health: Arc<AtomicBool>,
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        let mut line = self.inbox.line();
+        if !line.closed {
+            line.closed = true;
+            self.health.store(true, Ordering::Release);
+            tracing::error!("the audit sink's thread is gone");
+        }
+    }
+}
+
 impl Writer {
     pub(super) fn new(
         sink: Box<dyn Sink>,
-        queue: mpsc::Receiver<Queued>,
+        inbox: Arc<Inbox>,
         state: Arc<SinkState>,
         health: Arc<AtomicBool>,
     ) -> Self {
         Self {
             sink,
-            queue,
+            inbox,
             state,
             health,
             pending: VecDeque::new(),
@@ -142,31 +230,50 @@ impl Writer {
         Self { seal_every: interval, ..self }
     }
 
-    /// Runs until the queue is closed and everything in it is written, synced and vouched for.
-    pub(super) async fn run(mut self) {
-        while self.open || !self.pending.is_empty() || !self.unsynced.is_empty() {
-            self.fill();
-            if !self.pending.is_empty() && self.retry_at.is_none() {
-                self.write().await;
-            }
-            self.start_flush_if_due();
-            if self.can_write_at_once() {
-                continue;
-            }
-            match self.next().await {
-                Step::Received(Some(queued)) => self.take(queued),
-                Step::Received(None) => self.open = false,
-                Step::Flushed(result) => self.flushed(result),
-                Step::SyncDue => self.sync_at = Some(Instant::now()),
-                Step::SealDue => self.seal(false).await,
-                Step::Retry => self.retry_at = None,
-            }
-        }
+    /// Nothing can follow, and everything is written and synced.
+    fn ended(&self) -> bool {
+        !self.open && self.pending.is_empty() && self.unsynced.is_empty()
+    }
+
+    /// Ends the epoch.
+    async fn end(&mut self) {
         self.seal(true).await;
         if self.seal_unsynced
             && let Err(error) = self.sink.flush().await
         {
             tracing::error!(sink = self.state.name, %error, "the last audit checkpoint is not safe");
+        }
+    }
+
+    fn alarms(&self) -> Alarms {
+        let free = self.flush.is_none() && self.retry_at.is_none();
+        Alarms {
+            retry_at: self.retry_at,
+            sync_at: self.sync_at.filter(|_| free),
+            seal_at: self.seal_at.filter(|_| free),
+        }
+    }
+
+    /// Writes what waits, for a caller whose record is among it, when the sink can do so at once.
+    /// The thread is woken for what else there is to do.
+    pub(super) fn write_for_caller(&mut self) {
+        let armed = (self.sync_at.is_some(), self.sync_wanted);
+        self.fill();
+        if self.retry_at.is_some() {
+            return;
+        }
+        let mut left = false;
+        while !left && !self.pending.is_empty() {
+            let batch = self.batch();
+            match self.sink.write_at_once(&batch) {
+                Some(result) => self.wrote(batch.len(), result),
+                None => left = true,
+            }
+            left |= self.retry_at.is_some();
+        }
+        let much = self.unsynced.len() >= SYNC_RECORDS && self.flush.is_none();
+        if left || much || armed != (self.sync_at.is_some(), self.sync_wanted) {
+            self.inbox.ring();
         }
     }
 
@@ -190,7 +297,9 @@ impl Writer {
 
     /// What was written may be gone: write all of it again, ahead of the rest.
     fn rewind(&mut self) {
-        self.flush = None;
+        if let Some(flush) = &mut self.flush {
+            flush.covers = None;
+        }
         while let Some(mut queued) = self.unsynced.pop_back() {
             if let Some(waiter) = queued.waiter.take() {
                 waiter.break_promise();
@@ -201,56 +310,34 @@ impl Writer {
         self.sync_wanted = false;
     }
 
-    /// Takes what is queued, without waiting. The room bounds it.
+    /// Takes what waits. The room bounds it.
     fn fill(&mut self) {
-        while self.open {
-            match self.queue.try_recv() {
-                Ok(queued) => self.take(queued),
-                Err(mpsc::error::TryRecvError::Empty) => break,
-                Err(mpsc::error::TryRecvError::Disconnected) => self.open = false,
+        let known = self.pending.len();
+        self.open = self.inbox.take(&mut self.pending);
+        // While the sink keeps failing nobody is left waiting for the next attempt.
+        if self.backoff.tries() > HOPEFUL_TRIES {
+            for queued in self.pending.iter_mut().skip(known) {
+                if let Some(waiter) = queued.waiter.take() {
+                    waiter.break_promise();
+                }
             }
         }
         let oldest = self.pending.front().or(self.unsynced.front());
         self.state.oldest(oldest.map(|queued| queued.record.queued_at()));
     }
 
-    fn take(&mut self, mut queued: Queued) {
-        // While the sink keeps failing nobody is left waiting for the next attempt.
-        if self.backoff.tries() > HOPEFUL_TRIES
-            && let Some(waiter) = queued.waiter.take()
-        {
-            waiter.break_promise();
-        }
-        self.pending.push_back(queued);
-    }
-
-    fn can_write_at_once(&self) -> bool {
-        let waiting = !self.pending.is_empty() || (self.open && !self.queue.is_empty());
-        // A finished flush is looked at first: promises wait for it.
-        waiting && self.retry_at.is_none() && self.flush.is_none()
-    }
-
-    async fn next(&mut self) -> Step {
-        let retry_at = self.retry_at;
-        let sync_at = self.sync_at.filter(|_| self.flush.is_none() && retry_at.is_none());
-        let seal_at = self.seal_at.filter(|_| self.flush.is_none() && retry_at.is_none());
-        let at = |at: Option<Instant>| at.unwrap_or_else(Instant::now);
-        let may_write = retry_at.is_none() && !self.pending.is_empty();
-        tokio::select! {
-            biased;
-            result = poll_flush(&mut self.flush), if self.flush.is_some() => Step::Flushed(result),
-            () = std::future::ready(()), if may_write => Step::Retry,
-            () = tokio::time::sleep_until(at(retry_at)), if retry_at.is_some() => Step::Retry,
-            queued = self.queue.recv(), if self.open => Step::Received(queued),
-            () = tokio::time::sleep_until(at(sync_at)), if sync_at.is_some() => Step::SyncDue,
-            () = tokio::time::sleep_until(at(seal_at)), if seal_at.is_some() => Step::SealDue,
-        }
+    fn batch(&self) -> Vec<Record> {
+        self.pending.iter().take(BATCH_RECORDS).map(|queued| queued.record.clone()).collect()
     }
 
     async fn write(&mut self) {
-        let batch: Vec<Record> =
-            self.pending.iter().take(BATCH_RECORDS).map(|queued| queued.record.clone()).collect();
+        let batch = self.batch();
         let result = self.sink.write(&batch).await;
+        self.wrote(batch.len(), result);
+    }
+
+    /// The first `count` of what is pending were handed to the sink.
+    fn wrote(&mut self, count: usize, result: Result<(), SinkError>) {
         let failed = match &result {
             Ok(()) => Vec::new(),
             Err(error) => {
@@ -260,7 +347,7 @@ impl Writer {
             }
         };
         let mut again = Vec::new();
-        for (index, mut queued) in self.pending.drain(..batch.len()).enumerate() {
+        for (index, mut queued) in self.pending.drain(..count).enumerate() {
             if failed.binary_search(&index).is_ok() {
                 if let Some(waiter) = queued.waiter.take() {
                     waiter.break_promise();
@@ -277,7 +364,7 @@ impl Writer {
         for queued in again.into_iter().rev() {
             self.pending.push_front(queued);
         }
-        self.state.written.inc_by((batch.len() - failed.len()) as u64);
+        self.state.written.inc_by((count - failed.len()) as u64);
         self.state.failed.inc_by(failed.len() as u64);
         if !self.unsynced.is_empty() && self.sync_at.is_none() {
             self.sync_at = Some(Instant::now() + SYNC_EVERY);
@@ -305,13 +392,14 @@ impl Writer {
         if due && something && self.flush.is_none() && self.retry_at.is_none() {
             self.sync_wanted = false;
             self.seal_unsynced = false;
-            let done = self.sink.flush();
-            self.flush = Some(Flush { covers: self.unsynced.len(), done });
+            let done = Some(self.sink.flush());
+            self.flush = Some(Flush { covers: Some(self.unsynced.len()), done });
         }
     }
 
     fn flushed(&mut self, result: Result<(), SinkError>) {
-        let covers = self.flush.take().map_or(0, |flush| flush.covers);
+        let covers = self.flush.take().and_then(|flush| flush.covers);
+        let Some(covers) = covers else { return };
         match result {
             Ok(()) => {
                 for queued in self.unsynced.drain(..covers) {
@@ -373,9 +461,9 @@ impl Writer {
     }
 }
 
-async fn poll_flush(flush: &mut Option<Flush>) -> Result<(), SinkError> {
-    match flush {
-        Some(flush) => (&mut flush.done).fuse().await,
+async fn poll_flush(flushing: &mut Option<Flushing>) -> Result<(), SinkError> {
+    match flushing {
+        Some(flushing) => flushing.fuse().await,
         None => std::future::pending().await,
     }
 }

@@ -1,5 +1,7 @@
 //! What a decision was made of, as a record tells it: enough to make it again.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use weir_model::audit::Judged;
 use weir_model::bounds;
@@ -10,23 +12,23 @@ use super::shape::Cut;
 use super::text::TEXT_CHARS_MAX;
 
 #[derive(Serialize)]
-pub(super) struct Shape {
+pub(super) struct Shape<'a> {
     rules_sha256: Digest,
     principal_sha256: Digest,
     at: i64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    memberships: Vec<String>,
+    memberships: Vec<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    scopes: Vec<String>,
+    scopes: Vec<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    client: Option<String>,
+    client: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hints: Option<Hints>,
 }
 
-impl Shape {
-    pub(super) fn of(judged: &Judged, cut: &mut Cut) -> Self {
-        let mut words = |list: &[std::sync::Arc<str>]| {
+impl<'a> Shape<'a> {
+    pub(super) fn of(judged: &'a Judged, cut: &mut Cut) -> Self {
+        let mut words = |list: &'a [std::sync::Arc<str>]| {
             cut.cut |= list.len() > bounds::AUDIT_WORDS_MAX;
             list.iter()
                 .take(bounds::AUDIT_WORDS_MAX)

@@ -1,6 +1,7 @@
 //! The members of a record and how the facts fill them. The order of fields here is the order in
 //! the JSON.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
@@ -19,21 +20,21 @@ pub(crate) const OCSF_VERSION: &str = "1.8.0";
 const RULES_MAX: usize = 32;
 
 /// The three parts of a record between which its number is put.
-pub(super) struct Shape {
-    pub(super) metadata: Metadata,
-    pub(super) unmapped: Unmapped,
-    pub(super) event: Event,
+pub(super) struct Shape<'a> {
+    pub(super) metadata: Metadata<'a>,
+    pub(super) unmapped: Unmapped<'a>,
+    pub(super) event: Event<'a>,
 }
 
 #[derive(Serialize)]
-pub(super) struct Metadata {
+pub(super) struct Metadata<'a> {
     version: &'static str,
     product: Product,
     log_name: &'static str,
     log_version: &'static str,
     profiles: [&'static str; 2],
     #[serde(skip_serializing_if = "Option::is_none")]
-    tenant_uid: Option<Name>,
+    tenant_uid: Option<&'a Name>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     is_truncated: bool,
 }
@@ -47,9 +48,9 @@ pub(crate) struct Product {
 }
 
 #[derive(Serialize)]
-pub(super) struct Unmapped {
-    node: String,
-    region: String,
+pub(super) struct Unmapped<'a> {
+    node: Cow<'a, str>,
+    region: Cow<'a, str>,
     epoch: u64,
     revision: u64,
     outcome: &'static str,
@@ -60,15 +61,15 @@ pub(super) struct Unmapped {
     #[serde(skip_serializing_if = "Option::is_none")]
     proof: Option<Proof>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    front_revision: Option<String>,
+    front_revision: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     front_era: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    back_revision: Option<String>,
+    back_revision: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     back_era: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    upstream_credential: Option<Name>,
+    upstream_credential: Option<&'a Name>,
     #[serde(skip_serializing_if = "Option::is_none")]
     definition_sha256: Option<Digest>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,7 +77,7 @@ pub(super) struct Unmapped {
     #[serde(skip_serializing_if = "Option::is_none")]
     arguments: Option<serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    judged: Option<super::judged::Shape>,
+    judged: Option<super::judged::Shape<'a>>,
     request_bytes: u64,
     response_bytes: u64,
     duration_us: u64,
@@ -87,14 +88,14 @@ pub(super) struct Unmapped {
 }
 
 #[derive(Serialize)]
-pub(super) struct Event {
+pub(super) struct Event<'a> {
     time: u64,
     category_uid: u32,
     category_name: &'static str,
     class_uid: u32,
     class_name: &'static str,
     activity_id: u32,
-    activity_name: String,
+    activity_name: Cow<'a, str>,
     type_uid: u32,
     severity_id: u32,
     status_id: u32,
@@ -105,72 +106,72 @@ pub(super) struct Event {
     action_id: u32,
     disposition_id: u32,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    authorizations: Vec<Authorization>,
-    actor: Actor,
-    api: Api,
+    authorizations: Vec<Authorization<'a>>,
+    actor: Actor<'a>,
+    api: Api<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    resources: Vec<Resource>,
+    resources: Vec<Resource<'a>>,
     src_endpoint: Endpoint,
     #[serde(skip_serializing_if = "Option::is_none")]
-    trace: Option<Uid>,
+    trace: Option<Uid<'a>>,
 }
 
 #[derive(Serialize)]
-struct Authorization {
+struct Authorization<'a> {
     decision: &'static str,
-    policy: Uid,
+    policy: Uid<'a>,
 }
 
 #[derive(Serialize)]
-struct Uid {
-    uid: String,
+struct Uid<'a> {
+    uid: Cow<'a, str>,
 }
 
 #[derive(Serialize)]
-struct Actor {
+struct Actor<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<User>,
+    user: Option<User<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    session: Option<Session>,
-    app_name: String,
+    session: Option<Session<'a>>,
+    app_name: Cow<'a, str>,
 }
 
 #[derive(Serialize)]
-struct Session {
+struct Session<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    uid: Option<String>,
+    uid: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    credential_uid: Option<String>,
+    credential_uid: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize)]
-struct User {
-    uid: String,
+struct User<'a> {
+    uid: Cow<'a, str>,
     type_id: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    credential_uid: Option<String>,
+    credential_uid: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize)]
-struct Api {
-    operation: String,
-    request: Uid,
+struct Api<'a> {
+    operation: Cow<'a, str>,
+    request: Uid<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    service: Option<Service>,
+    service: Option<Service<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<String>,
+    version: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize)]
-struct Service {
-    name: Name,
+struct Service<'a> {
+    name: &'a Name,
     #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<Name>,
+    version: Option<&'a Name>,
 }
 
 #[derive(Serialize)]
-struct Resource {
-    name: String,
+struct Resource<'a> {
+    name: Cow<'a, str>,
     #[serde(rename = "type")]
     kind: &'static str,
 }
@@ -191,8 +192,8 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-impl Shape {
-    pub(super) fn of(facts: &Facts, run: &Run) -> Self {
+impl<'a> Shape<'a> {
+    pub(super) fn of(facts: &'a Facts, run: &'a Run) -> Self {
         let mut cut = Cut::default();
         let event = Event::of(facts, &mut cut);
         let unmapped = Unmapped::of(facts, run, &mut cut);
@@ -217,16 +218,17 @@ impl Cut {
         fits.then_some(value)
     }
     /// A text of our own making.
-    fn own(&mut self, text: &str) -> String {
+    fn own<'a>(&mut self, text: &'a str) -> Cow<'a, str> {
         let (text, cut) = bounded(text, TEXT_CHARS_MAX);
         self.cut |= cut;
-        text
+        text.into()
     }
     /// A text that a peer chose.
-    pub(super) fn peer(&mut self, text: &str, max: usize) -> String {
-        let (text, cut) = bounded(&scrubbed(text), max);
+    pub(super) fn peer<'a>(&mut self, text: &'a str, max: usize) -> Cow<'a, str> {
+        let text = scrubbed(text);
+        let (short, cut) = bounded(&text, max);
         self.cut |= cut;
-        text
+        if cut { short.to_owned().into() } else { text }
     }
 }
 
@@ -236,22 +238,22 @@ pub(crate) fn product() -> Product {
     Product { name: "Weir", vendor_name: "Weir", version }
 }
 
-impl Metadata {
-    fn of(facts: &Facts, is_truncated: bool) -> Self {
+impl<'a> Metadata<'a> {
+    fn of(facts: &'a Facts, is_truncated: bool) -> Self {
         Self {
             version: OCSF_VERSION,
             product: product(),
             log_name: "weir.audit",
             log_version: LOG_VERSION,
             profiles: ["security_control", "trace"],
-            tenant_uid: facts.group.clone(),
+            tenant_uid: facts.group.as_ref(),
             is_truncated,
         }
     }
 }
 
-impl Unmapped {
-    fn of(facts: &Facts, run: &Run, cut: &mut Cut) -> Self {
+impl<'a> Unmapped<'a> {
+    fn of(facts: &'a Facts, run: &'a Run, cut: &mut Cut) -> Self {
         let region = if facts.region.is_empty() { &run.region } else { &facts.region };
         let (error_code, blame) = match facts.outcome {
             Outcome::ProtocolError(code) => (Some(code), None),
@@ -259,8 +261,8 @@ impl Unmapped {
             _ => (None, None),
         };
         Self {
-            node: run.node.clone(),
-            region: region.clone(),
+            node: run.node.as_str().into(),
+            region: region.as_str().into(),
             epoch: run.epoch,
             revision: facts.revision.0,
             outcome: kind(facts.outcome),
@@ -271,7 +273,7 @@ impl Unmapped {
             front_era: facts.front_revision.as_deref().map(era),
             back_revision: facts.back_revision.as_deref().map(|t| cut.peer(t, 32)),
             back_era: facts.back_revision.as_deref().map(era),
-            upstream_credential: facts.presented.clone(),
+            upstream_credential: facts.presented.as_ref(),
             definition_sha256: facts.definition,
             arguments_sha256: facts.arguments,
             arguments: facts.kept.as_ref().and_then(|kept| cut.kept(kept)),
@@ -286,8 +288,8 @@ impl Unmapped {
     }
 }
 
-impl Event {
-    fn of(facts: &Facts, cut: &mut Cut) -> Self {
+impl<'a> Event<'a> {
+    fn of(facts: &'a Facts, cut: &mut Cut) -> Self {
         let method = facts.method.as_deref().unwrap_or("unknown");
         let activity_id = activity(method);
         let method = cut.peer(method, TEXT_CHARS_MAX);
@@ -328,8 +330,8 @@ impl Event {
                 request: Uid { uid: cut.own(&facts.request_id) },
                 service: facts
                     .server
-                    .clone()
-                    .map(|name| Service { name, version: facts.version.clone() }),
+                    .as_ref()
+                    .map(|name| Service { name, version: facts.version.as_ref() }),
                 version: facts.front_revision.as_deref().map(|t| cut.peer(t, 32)),
             },
             resources: facts.target.iter().map(|target| resource(facts, target, cut)).collect(),
@@ -339,7 +341,7 @@ impl Event {
     }
 }
 
-fn authorizations(facts: &Facts, cut: &mut Cut) -> Vec<Authorization> {
+fn authorizations<'a>(facts: &'a Facts, cut: &mut Cut) -> Vec<Authorization<'a>> {
     let decision = match facts.allowed {
         Some(true) => "allowed",
         Some(false) => "denied",
@@ -350,7 +352,7 @@ fn authorizations(facts: &Facts, cut: &mut Cut) -> Vec<Authorization> {
     rules.map(|rule| Authorization { decision, policy: Uid { uid: cut.own(rule) } }).collect()
 }
 
-fn actor(facts: &Facts, cut: &mut Cut) -> Actor {
+fn actor<'a>(facts: &'a Facts, cut: &mut Cut) -> Actor<'a> {
     let user = facts.principal.as_deref().map(|principal| User {
         uid: cut.peer(principal, TEXT_CHARS_MAX),
         type_id: match facts.proof {
@@ -360,7 +362,7 @@ fn actor(facts: &Facts, cut: &mut Cut) -> Actor {
         },
         credential_uid: facts.credential.as_deref().map(|c| cut.peer(c, TEXT_CHARS_MAX)),
     });
-    let mut text = |t: &String| cut.peer(t, TEXT_CHARS_MAX);
+    let mut text = |t: &'a String| cut.peer(t, TEXT_CHARS_MAX);
     let (uid, credential_uid) =
         (facts.session.as_ref().map(&mut text), facts.token.as_ref().map(&mut text));
     let session =
@@ -369,7 +371,7 @@ fn actor(facts: &Facts, cut: &mut Cut) -> Actor {
     Actor { user, session, app_name: cut.peer(client, TEXT_CHARS_MAX) }
 }
 
-fn resource(facts: &Facts, target: &str, cut: &mut Cut) -> Resource {
+fn resource<'a>(facts: &Facts, target: &'a str, cut: &mut Cut) -> Resource<'a> {
     let method = facts.method.as_deref().unwrap_or_default();
     let kind = match method.split('/').next().unwrap_or_default() {
         "tools" => "tool",

@@ -1,20 +1,30 @@
 //! What a peer chose to write, made safe to keep: bounded, and without what looks like a
 //! credential.
 
+use std::borrow::Cow;
+
 /// Longest text that is kept of what a peer chose.
 pub(super) const TEXT_CHARS_MAX: usize = 256;
 
 /// A text of at most `max` characters; true when something was cut off.
-pub(super) fn bounded(text: &str, max: usize) -> (String, bool) {
+pub(super) fn bounded(text: &str, max: usize) -> (&str, bool) {
+    // No character is shorter than a byte.
+    if text.len() <= max {
+        return (text, false);
+    }
     match text.char_indices().nth(max) {
-        Some((at, _)) => (text[..at].to_owned(), true),
-        None => (text.to_owned(), false),
+        Some((at, _)) => (&text[..at], true),
+        None => (text, false),
     }
 }
 
 /// The text with every word masked that looks like a token: a JWT, what follows `Bearer` or
 /// `Basic`, and anything in the user part or the query of a URI.
-pub(super) fn scrubbed(text: &str) -> String {
+pub(super) fn scrubbed(text: &str) -> Cow<'_, str> {
+    // Nearly every text is one plain word: a JWT has dots, what follows `Bearer` a space before it.
+    if !text.contains([' ', '.']) && !text.contains("://") {
+        return text.into();
+    }
     let text = without_uri_secrets(text);
     let mut masked_next = false;
     let words = text.split(' ').map(|word| {
@@ -22,19 +32,19 @@ pub(super) fn scrubbed(text: &str) -> String {
         masked_next = word.eq_ignore_ascii_case("bearer") || word.eq_ignore_ascii_case("basic");
         if mask { "***" } else { word }
     });
-    words.collect::<Vec<_>>().join(" ")
+    words.collect::<Vec<_>>().join(" ").into()
 }
 
 /// [`scrubbed`] for every text within a value, and for the names of its members.
 pub(super) fn scrub(value: &mut serde_json::Value) {
     match value {
-        serde_json::Value::String(text) => *text = scrubbed(text),
+        serde_json::Value::String(text) => *text = scrubbed(text).into_owned(),
         serde_json::Value::Array(items) => items.iter_mut().for_each(scrub),
         serde_json::Value::Object(members) => {
             let old = std::mem::take(members);
             members.extend(old.into_iter().map(|(name, mut value)| {
                 scrub(&mut value);
-                (scrubbed(&name), value)
+                (scrubbed(&name).into_owned(), value)
             }));
         }
         _ => {}
@@ -107,7 +117,7 @@ mod tests {
 
     #[test]
     fn texts_are_cut_at_a_character() {
-        assert_eq!(bounded("äöü", 2), ("äö".to_owned(), true));
-        assert_eq!(bounded("äöü", 3), ("äöü".to_owned(), false));
+        assert_eq!(bounded("äöü", 2), ("äö", true));
+        assert_eq!(bounded("äöü", 3), ("äöü", false));
     }
 }

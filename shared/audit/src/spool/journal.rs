@@ -124,6 +124,13 @@ impl Journal {
         Ok(())
     }
 
+    /// True when these records fit into the segment that is written.
+    pub(super) fn has_room(&self, batch: &[Record]) -> bool {
+        let bytes: usize = batch.iter().map(|record| record.bytes().len() + 1).sum();
+        let most = self.settings.segment_bytes;
+        self.current.as_ref().is_some_and(|segment| segment.length + bytes as u64 <= most)
+    }
+
     /// Writes lines to the current segment, or to the next when they do not fit.
     fn write(&mut self, lines: &[u8]) -> Result<(), Unkept> {
         let bytes = lines.len() as u64;
