@@ -9,6 +9,7 @@
 //! - [`process`]: the target's CPU and memory from the process table;
 //! - [`run`]: interleaves targets and rounds; [`report`]: medians and ratios as Markdown, JSON and
 //!   HTML; [`goal`]: what figures are held against;
+//! - [`flame`]: flame graphs of what `perf` saw;
 //! - [`apply`]: how long a change takes from the control plane to the proxies' decisions;
 //! - [`upstream`] and [`floor`]: a fast MCP server, and a bare proxy in front of it, which show
 //!   what the machine allows; [`issuer`]: a key and a token, for gateways that want one.
@@ -19,6 +20,7 @@ pub mod apply;
 pub mod driver;
 pub mod era;
 pub mod events;
+pub mod flame;
 pub mod floor;
 pub mod goal;
 pub mod hold;

@@ -8,7 +8,8 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 use weir_loadtest::era::Era;
-use weir_loadtest::plan::{Plan, Target, Work};
+use weir_loadtest::flame::Frame;
+use weir_loadtest::plan::{Pace, Plan, Scenario, Target, Work};
 use weir_loadtest::report::{self, Report};
 use weir_loadtest::target::Connection;
 use weir_loadtest::{apply, floor, issuer, run, upstream};
@@ -34,6 +35,16 @@ enum Command {
         old: PathBuf,
         /// The report after.
         new: PathBuf,
+    },
+    /// Reads what `perf script -F comm,ip,sym` prints, draws a flame graph, and prints which
+    /// functions most samples went through.
+    Flame {
+        /// Above the picture.
+        #[arg(long)]
+        title: String,
+        /// Where the picture goes.
+        #[arg(long)]
+        svg: PathBuf,
     },
     /// Makes an issuer's key, writes its JWKS to a file, and prints tokens, one a line.
     Token {
@@ -137,6 +148,7 @@ fn main() -> anyhow::Result<()> {
                 let table = report::compare(&read(&old)?, &read(&new)?);
                 Ok(std::io::stdout().write_all(table.as_bytes())?)
             }
+            Command::Flame { title, svg } => flame(&title, &svg),
             Command::Token { jwks, claims } => {
                 let issued = issuer::issue(&claims)?;
                 std::fs::write(&jwks, issued.keys).with_context(|| jwks.display().to_string())?;
@@ -157,7 +169,9 @@ async fn measure(args: RunArgs) -> anyhow::Result<()> {
     let mut plan = Plan::read(&args.plan)?;
     if let Some(rounds) = args.rounds {
         plan.rounds = rounds.clamp(1, 50);
-        plan.scenarios.iter_mut().for_each(|scenario| scenario.rounds = None);
+        // What is held leaves memory behind: its scenarios keep their own number.
+        let paced = |s: &&mut Scenario| !matches!(s.pace, Pace::Hold { .. });
+        plan.scenarios.iter_mut().filter(paced).for_each(|scenario| scenario.rounds = None);
     }
     let report = run::run(&plan, args.only.as_deref(), std::io::stderr()).await?;
     std::io::stdout().write_all(report.markdown().as_bytes())?;
@@ -173,6 +187,16 @@ async fn measure(args: RunArgs) -> anyhow::Result<()> {
     let wrong = report.tables.iter().flat_map(|table| &table.rows).any(|row| row.failed > 0);
     let missed = report.verdicts.iter().any(|verdict| !verdict.met);
     anyhow::ensure!(!args.strict || !(wrong || missed), "a goal was missed or an answer was wrong");
+    Ok(())
+}
+
+fn flame(title: &str, svg: &std::path::Path) -> anyhow::Result<()> {
+    let root = Frame::read(std::io::stdin().lock())?;
+    std::fs::write(svg, root.svg(title)).with_context(|| svg.display().to_string())?;
+    let mut out = std::io::stdout();
+    for (name, share) in root.inclusive().iter().take(60) {
+        writeln!(out, "{:5.1} %  {name}", share * 100.0)?;
+    }
     Ok(())
 }
 
