@@ -151,6 +151,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         streams: Default::default(),
         replays: Replays::new(Duration::from_millis(settings.listen.resume_ms)),
         hop,
+        parking: Default::default(),
         sealer: Default::default(),
         metrics: CallMetrics::register(&parts.metrics),
         traces: traces(settings, parts.spans),

@@ -8,6 +8,7 @@
 pub mod authenticate;
 pub mod authorize;
 pub mod batch;
+pub mod bridge;
 pub mod client;
 pub mod credential;
 pub mod endpoint;
@@ -45,7 +46,7 @@ use endpoint::Endpoint;
 use forward::Scope;
 use inbound::{Conn, Wants};
 use record::Record;
-use resolve::{Scene, Target};
+use resolve::{Here, Scene, Target};
 use respond::{Answer, Reply};
 
 /// Serves one request.
@@ -152,9 +153,12 @@ where
     let target = match resume::find(gateway, scope, resolve::find(scene)?).await? {
         Target::Upstream(target) => target,
         Target::Again(rest) => return Ok(Answer::Again(rest)),
+        Target::Here(Here::Answered(id)) => {
+            return Ok(bridge::ask::answered(gateway, scope, &id).await?);
+        }
         Target::Here(here) => {
             let _ticket = reserve::take_here(&gateway.limits, &endpoint.group, &who)?;
-            return Ok(local::answer(gateway, scope, here, (conn, head))?);
+            return Ok(local::answer(gateway, scope, &here, (conn, head))?);
         }
     };
     record.on(&target);

@@ -16,6 +16,7 @@ use weir_runtime::drain::Watch;
 
 use crate::authorization::{Front, metadata};
 use crate::call::authenticate;
+use crate::call::bridge::park::Parking;
 use crate::call::client::{Client, reported_name};
 use crate::call::endpoint::{self, Endpoint};
 use crate::call::inbound::Conn;
@@ -69,6 +70,8 @@ pub struct Gateway {
     pub hop: Hop,
     /// Streams that clients may ask for again.
     pub replays: Replays,
+    /// Calls that wait for their client's input.
+    pub parking: Parking,
     /// The sealer of the snapshot in force.
     pub sealer: SealerCell,
     /// Counters of calls.

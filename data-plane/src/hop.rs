@@ -53,6 +53,7 @@ use crate::config::Identity;
 
 pub use holdings::Kept;
 pub use listen::Listener;
+pub use wire::{tell, told};
 
 use holdings::Holdings;
 use metrics::HopMetrics;

@@ -20,6 +20,7 @@ pub mod metrics;
 mod mux;
 pub mod observe;
 mod origin;
+mod question;
 mod raw;
 mod refuse;
 pub mod resources;
@@ -45,6 +46,8 @@ use weir_model::snapshot::{ToolView, UpstreamKey, VersionView};
 
 use self::handshake::Description;
 use self::http::Remote;
+pub use self::question::{Member, Question};
+use self::raw::Edit;
 use self::stdio::Program;
 use self::stdio::usage::Usage;
 
@@ -430,6 +433,28 @@ pub struct Outbound {
     pub traceparent: Option<String>,
 }
 
+impl Outbound {
+    /// The same request once more, with the client's answers to what the server wanted to know and
+    /// the server's own state.
+    ///
+    /// # Errors
+    /// [`Reason::InvalidParams`] when `params` is no object.
+    pub fn answering(
+        &self,
+        responses: Option<&[u8]>,
+        state: Option<&[u8]>,
+    ) -> Result<Self, Refusal> {
+        let edit = |name, value: Option<_>| match value {
+            Some(value) => Edit::Set(name, value),
+            None => Edit::Drop(name),
+        };
+        let edits = [edit("inputResponses", responses), edit("requestState", state)];
+        let params = raw::edited(self.params.as_deref().unwrap_or(b"{}"), &edits);
+        let params = params.map_err(|_| Reason::InvalidParams)?;
+        Ok(Self { params: Some(params.into()), ..self.clone() })
+    }
+}
+
 /// A message from a server that belongs to one request.
 #[derive(Debug)]
 pub enum Message {
@@ -437,6 +462,9 @@ pub enum Message {
     Notification(Bytes),
     /// A request to the client (legacy servers): the whole JSON-RPC object, raw.
     Request(Bytes),
+    /// The server asks something of the client on a session that the gateway keeps: whoever takes
+    /// this answers it.
+    Ask(Question),
     /// The final result: the `result` member, raw.
     Result(Bytes),
     /// The final JSON-RPC error: the `error` member, raw.

@@ -35,6 +35,10 @@ impl Outgoing {
     pub fn target(&self) -> &Upstream {
         &self.target
     }
+    /// Puts other parameters in the place of the client's own.
+    pub fn with_params(&mut self, params: bytes::Bytes) {
+        self.target.params = Some(params);
+    }
     /// The server's credentials.
     pub fn headers(&self) -> &Headers {
         &self.headers
@@ -102,9 +106,14 @@ fn one_header(
     Ok((name, parsed))
 }
 
+/// How long a call to this version may take.
+pub fn patience(version: &VersionView) -> Duration {
+    Duration::from_millis(version.spec.timeout_ms.unwrap_or(bounds::CALL_MS))
+}
+
 /// When to give up on a call to this version.
 pub fn deadline(version: &VersionView) -> Instant {
-    Instant::now() + Duration::from_millis(version.spec.timeout_ms.unwrap_or(bounds::CALL_MS))
+    Instant::now() + patience(version)
 }
 
 /// The W3C trace parent of the caller: from `_meta` where it is, else from the header.

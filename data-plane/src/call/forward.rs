@@ -16,6 +16,9 @@ use weir_model::resource::Extension;
 use weir_model::snapshot::ToolView;
 
 use super::Gateway;
+use super::bridge::notices::Notices;
+use super::bridge::state::{self, Seal, What};
+use super::bridge::{self, Place};
 use super::client::{Client, Sealing, bond};
 use super::credential::Outgoing;
 use super::endpoint::Endpoint;
@@ -61,6 +64,10 @@ pub struct Finish {
     filter: Option<(List, Sight, Name)>,
     /// Of the group, where the result tells what the server can do.
     extensions: Option<Vec<Extension>>,
+    /// For the state of a stateless server, where there may be some.
+    seal: Option<Box<Seal>>,
+    /// Of a stateless client that hears a server of an older revision.
+    notices: Option<Box<Notices>>,
 }
 
 impl Finish {
@@ -85,12 +92,34 @@ impl Finish {
             Some(named) => Carried { named, joined: false }.handshake(&raw),
             None => raw,
         };
-        Ok((self.adapt.result(raw)?, outcome))
+        let raw = self.adapt.result(raw)?;
+        let raw = match &self.seal {
+            Some(seal) if bridge::wants_input(&raw) => seal.wrap(&raw)?,
+            _ => raw,
+        };
+        Ok((raw, outcome))
+    }
+
+    /// A notification as the client gets it; none when it does not.
+    pub fn notice(&self, raw: Bytes) -> Option<Bytes> {
+        match &self.notices {
+            Some(notices) => notices.pass(raw),
+            None => Some(raw),
+        }
     }
 
     /// The error as the client gets it, and its code.
     pub fn error(&self, raw: Bytes) -> (Bytes, i64) {
         self.adapt.error(raw)
+    }
+
+    /// The same for a stateless client of a server of an older revision, which may say more than
+    /// the request wants to hear.
+    fn hearing(mut self, scope: Scope<'_>, method: &Method) -> Self {
+        if scope.client.modern() && method.kind != Kind::Listen {
+            self.notices = Some(Box::new(Notices::of(scope)));
+        }
+        self
     }
 
     /// The same for a server of the given revision.
@@ -179,22 +208,67 @@ async fn request(
         },
         extensions: (method.kind == Kind::Discover)
             .then(|| scope.endpoint.group.spec.extensions.clone()),
+        seal: None,
+        notices: None,
     };
-    let version = outgoing.target().version.name.clone();
+    let place = outgoing.place();
+    let brought = match bridge::may_ask(method) {
+        true => state::open(scope, outgoing.target(), method.name)?,
+        false => None,
+    };
     let mut watch = Watched::call(scope, gateway, outgoing.target());
+    if let Some(What::Parked(holder)) = brought {
+        let messages = Messages::Stream(bridge::resume(gateway, scope, &holder).await?);
+        let finish = finish.hearing(scope, method);
+        let (_, _, ticket) = outgoing.into_parts();
+        return answer((gateway, scope), (finish, messages), (ticket, cancellable, watch)).await;
+    }
     let (mut outbound, ticket) = outgoing.into_outbound(scope, method);
     outbound.traceparent = record.sends(super::credential::traceparent(scope.call));
-    let exchange = tokio::select! {
-        exchange = gateway.upstreams.call(outbound) => exchange?,
-        () = cancelled(cancellable.as_ref()) => return Err(Reason::Cancelled.into()),
-        () = watch.over() => return Err(watched::withdrawn()),
-    };
+    let outbound = bridge::brought(outbound, brought)?;
+    let again = bridge::may_be_called_again(scope, method).then(|| outbound.clone());
+    let exchange = exchange(gateway, outbound, (place.patience, cancellable.as_ref(), &mut watch));
+    let exchange = exchange.await?;
     record.facts.back_revision = Some(exchange.back_revision.clone());
-    let finish = finish.back(&exchange.back_revision);
+    let mut finish = finish.back(&exchange.back_revision);
     if method.kind == Kind::Initialize {
-        return initialized(scope, exchange, version).await;
+        return initialized(scope, exchange, place.version).await;
     }
-    let mut messages = match exchange.messages {
+    match finish.adapt.back_modern {
+        true if finish.adapt.front_modern => {
+            let seal = bridge::seal(gateway, scope, (&place, method), &exchange.messages)?;
+            finish.seal = seal.map(Box::new);
+        }
+        true => {}
+        false => finish = finish.hearing(scope, method),
+    }
+    let messages = bridge::over(gateway, scope, (&place, method), (exchange, again))?;
+    answer((gateway, scope), (finish, messages), (ticket, cancellable, watch)).await
+}
+
+/// Calls the server; gives up when the client does, or patience ends.
+async fn exchange(
+    gateway: &Gateway,
+    outbound: Outbound,
+    (patience, cancellable, watch): (Duration, Option<&Cancellable>, &mut Watched),
+) -> Result<Exchange, Refusal> {
+    let late = |_| Refusal::new(Reason::UpstreamTimeout, "no answer before the deadline");
+    tokio::select! {
+        called = tokio::time::timeout(patience, gateway.upstreams.call(outbound)) => {
+            called.map_err(late)?
+        }
+        () = cancelled(cancellable) => Err(Reason::Cancelled.into()),
+        () = watch.over() => Err(watched::withdrawn()),
+    }
+}
+
+/// The answer that the messages of a call make.
+async fn answer(
+    (gateway, scope): (&Gateway, Scope<'_>),
+    (finish, messages): (Finish, Messages),
+    (ticket, cancellable, mut watch): (super::reserve::Held, Option<Cancellable>, Watched),
+) -> Result<Answer, Refusal> {
+    let mut messages = match messages {
         Messages::One(message) => return one(&finish, message),
         Messages::Stream(messages) => messages,
     };
@@ -215,7 +289,7 @@ async fn request(
         Ok(None) => return Err(Reason::UpstreamClosed.into()),
         Err(_) => None,
     };
-    let flow = match method.kind {
+    let flow = match finish.adapt.method.kind {
         Kind::Listen => {
             Flow::open(messages, scope, gateway)?.beginning_with(first).ending_with(finish)
         }
@@ -373,6 +447,16 @@ pub fn error_code(raw: &Bytes) -> i64 {
 }
 
 impl Outgoing {
+    /// Which server version this goes to.
+    fn place(&self) -> Place {
+        let target = self.target();
+        Place {
+            server: target.server.name.clone(),
+            version: target.version.name.clone(),
+            patience: super::credential::patience(&target.version),
+        }
+    }
+
     /// The server's session that the client sees through to.
     fn channel(&self, scope: Scope<'_>) -> Result<Channel, Refusal> {
         let session = scope.client.session.as_ref().and_then(|s| s.upstream.clone());
@@ -392,19 +476,12 @@ impl Outgoing {
         method: &'static Method,
     ) -> (Outbound, super::reserve::Held) {
         let client = scope.client;
-        let transparent = scope.endpoint.server.is_some();
         let carried = carried(scope);
-        // A legacy client behind the joined endpoint cannot be asked anything: its answer could
-        // not be told apart by server. Servers are told so.
-        let capabilities = if client.modern() || transparent {
-            carried.capabilities(&client.capabilities)
-        } else {
-            Bytes::from_static(b"{}")
-        };
+        let patience = super::credential::patience(&self.target().version);
         let deadline = match method.kind {
             // The front ends it in good order before the back gives up.
             Kind::Listen => Instant::now() + Duration::from_millis(2 * bounds::STREAM_MS),
-            _ => super::credential::deadline(&self.target().version),
+            _ => bridge::deadline(scope, method, patience),
         };
         let params = scope.call.message().and_then(|m| m.params());
         let name = params.and_then(|p| method.mirrored(p).ok().flatten().map(str::to_owned));
@@ -414,7 +491,7 @@ impl Outgoing {
                 modern: client.modern(),
                 revision: client.revision.to_string(),
                 client_info: client.info.clone(),
-                capabilities,
+                capabilities: carried.capabilities(&client.capabilities),
                 isolation: client.isolation.clone(),
             },
             id: scope.call.message().and_then(|m| m.id()).map(|id| id.raw().clone()),

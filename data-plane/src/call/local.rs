@@ -32,7 +32,7 @@ use crate::mcp::methods::List;
 pub fn answer(
     gateway: &Arc<Gateway>,
     scope: Scope<'_>,
-    here: Here,
+    here: &Here,
     from: (&Conn, &Parts),
 ) -> Result<Answer, Refusal> {
     let success = |raw| Ok(Answer::Result { raw, outcome: Outcome::Success, session: None });
@@ -47,11 +47,12 @@ pub fn answer(
             let raw = all().initialize(revision);
             Ok(Answer::Result { raw, outcome: Outcome::Success, session })
         }
-        Here::List(kind) => success(list(gateway, scope, kind)?.0),
+        Here::List(kind) => success(list(gateway, scope, *kind)?.0),
         Here::Notices => notices::open(gateway, scope),
-        Here::Subscription { on } => notices::subscription(gateway, scope, on),
+        Here::Subscription { on } => notices::subscription(gateway, scope, *on),
         Here::Open => http_sse::open(gateway, scope, from),
-        Here::Accepted => Ok(Answer::Accepted),
+        // Answers to questions are told where the question is, by `bridge`.
+        Here::Accepted | Here::Answered(_) => Ok(Answer::Accepted),
         Here::Cancel => {
             cancel(gateway, scope);
             Ok(Answer::Accepted)

@@ -81,12 +81,11 @@ impl Flow {
         finish: Finish,
         (scope, gateway): (Scope<'_>, &Gateway),
     ) -> Self {
-        let through = scope.client.session.as_ref().is_some_and(|s| s.upstream.is_some());
         Self {
             first,
             messages,
             finish: Some(finish),
-            asks: through && !scope.client.modern(),
+            asks: !scope.client.modern(),
             primed: false,
             drain: gateway.drain.clone(),
             endless: false,
@@ -299,9 +298,16 @@ impl Flow {
 
     fn message(&mut self, message: Message) -> Option<Step> {
         Some(match message {
-            Message::Notification(raw) | Message::Response(raw) => {
+            Message::Notification(raw) => {
+                let raw = match &self.finish {
+                    Some(finish) => finish.notice(raw)?,
+                    None => raw,
+                };
                 Step::Send(Frame::Message(sse::message(&[&raw])))
             }
+            Message::Response(raw) => Step::Send(Frame::Message(sse::message(&[&raw]))),
+            // Nobody can be asked here; it is answered by being dropped.
+            Message::Ask(_) => return None,
             Message::Request(raw) if self.asks => Step::Send(Frame::Message(sse::message(&[&raw]))),
             Message::Request(_) if self.finish.is_none() => return None,
             Message::Request(_) => self.refused(&Refusal::new(

@@ -44,7 +44,7 @@ pub enum Target {
 }
 
 /// What the gateway answers itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Here {
     /// `initialize` of the endpoint that joins all servers.
     Initialize,
@@ -65,6 +65,8 @@ pub enum Here {
     },
     /// A notification that needs nothing done, or an answer to nothing that we asked.
     Accepted,
+    /// The client's answer to a question, whose id this is.
+    Answered(String),
     /// `notifications/cancelled`.
     Cancel,
     /// DELETE.
@@ -286,8 +288,12 @@ impl<'a> Scene<'a> {
         if self.client.modern() {
             return Target::Here(Here::Accepted);
         }
-        let here = match message.method() {
-            Some("notifications/cancelled") => Here::Cancel,
+        let here = match (message.method(), message) {
+            (Some("notifications/cancelled"), _) => Here::Cancel,
+            (_, Message::Response { id }) => match id.key().strip_prefix('s') {
+                Some(text) => Here::Answered(text.to_owned()),
+                None => Here::Accepted,
+            },
             _ => Here::Accepted,
         };
         self.errand(server, Errand::Deliver, here)

@@ -51,7 +51,7 @@ impl Peers {
                 let told = Limited::new(body, REFUSAL_BYTES_MAX).collect();
                 let told = tokio::time::timeout(PATIENCE, told).await;
                 let told = told.ok().and_then(Result::ok).map(|body| body.to_bytes());
-                Err(wire::refusal(&told.unwrap_or_default()))
+                Err(Lost::Refused(wire::told(&told.unwrap_or_default())))
             }
             503 => Err(Lost::Busy),
             other => Err(unreachable(format!("it answered {other}"))),

@@ -81,17 +81,7 @@ pub(super) fn response(answer: Result<Body, Lost>) -> Response<Body> {
         Err(Lost::Busy | Lost::Unreachable(_)) => {
             (StatusCode::SERVICE_UNAVAILABLE, whole(Bytes::new()))
         }
-        Err(Lost::Refused(refusal)) => {
-            let told = Told {
-                reason: refusal.reason,
-                detail: refusal.detail,
-                hint: refusal.hint,
-                data: refusal.data,
-                retry_after_secs: refusal.retry_after_secs,
-            };
-            let told = serde_json::to_vec(&told).unwrap_or_default();
-            (StatusCode::UNPROCESSABLE_ENTITY, whole(told))
-        }
+        Err(Lost::Refused(refusal)) => (StatusCode::UNPROCESSABLE_ENTITY, whole(tell(&refusal))),
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -99,20 +89,30 @@ pub(super) fn response(answer: Result<Body, Lost>) -> Response<Body> {
     response
 }
 
-/// Reads a refusal.
-pub(super) fn refusal(body: &[u8]) -> Lost {
+/// Writes a refusal for another proxy, which is told all of it.
+pub fn tell(refusal: &Refusal) -> Vec<u8> {
+    let told = Told {
+        reason: refusal.reason,
+        detail: refusal.detail.clone(),
+        hint: refusal.hint.clone(),
+        data: refusal.data.clone(),
+        retry_after_secs: refusal.retry_after_secs,
+    };
+    serde_json::to_vec(&told).unwrap_or_default()
+}
+
+/// Reads what [`tell`] wrote.
+pub fn told(body: &[u8]) -> Refusal {
     match serde_json::from_slice::<Told>(body) {
-        Ok(told) => Lost::Refused(Refusal {
+        Ok(told) => Refusal {
             reason: told.reason,
             detail: told.detail,
             hint: told.hint,
             data: told.data,
             retry_after_secs: told.retry_after_secs,
-        }),
+        },
         // A newer build may know reasons that this one does not.
-        Err(_) => {
-            Lost::Refused(Refusal::new(Reason::Internal, "the holder's refusal is unreadable"))
-        }
+        Err(_) => Refusal::new(Reason::Internal, "the holder's refusal is unreadable"),
     }
 }
 

@@ -54,14 +54,18 @@ pub(crate) fn exists(method: &str, modern: bool) -> Result<(), Refusal> {
 
 /// The capabilities of the client that this hop can honour, raw JSON.
 ///
-/// Requests from server to client cross no era yet, so a server must not be told that it may send
-/// them; what else a client can do is passed on as it is.
+/// What the server may ask (input, sampling, roots) crosses eras both ways. That the client would
+/// tell when its roots change does not: the gateway keeps the session, and asks anew each time.
+/// Tasks of 2025-11-25 belong to one session. What else a client can do is passed on as it is.
 pub(crate) fn carried(front: &Front, modern: bool) -> Bytes {
     if front.modern == modern && modern {
         return front.capabilities.clone();
     }
-    let dropped = ["roots", "sampling", "elicitation", "tasks"].map(Edit::Drop);
-    match raw::edited(&front.capabilities, &dropped) {
+    let mut edits = vec![Edit::Drop("tasks")];
+    if raw::member(&front.capabilities, "roots").is_some() {
+        edits.push(Edit::Set("roots", b"{}"));
+    }
+    match raw::edited(&front.capabilities, &edits) {
         Ok(kept) => kept.into(),
         Err(_) => Bytes::from_static(b"{}"),
     }
@@ -218,7 +222,7 @@ mod tests {
             r#""progressToken":9"#,
             r#""v/k":1"#,
             r#""io.modelcontextprotocol/protocolVersion":"2026-07-28""#,
-            r#""io.modelcontextprotocol/clientCapabilities":{"x":{"y":1.0}}"#,
+            r#""io.modelcontextprotocol/clientCapabilities":{"sampling":{},"x":{"y":1.0}}"#,
             r#""io.modelcontextprotocol/clientInfo":{"#,
         ] {
             assert!(got.contains(part), "{part} in {got}");

@@ -39,12 +39,14 @@ pub(crate) enum Step {
     Pass(Message),
     /// The end.
     Final(Result<Message, Refusal>),
-    /// The server asks; the gateway answers in the client's place.
+    /// The server asks on a session that the gateway keeps.
     Ask {
         /// As the server wrote it.
         id: Bytes,
         /// Method.
         method: String,
+        /// The whole message.
+        whole: Bytes,
     },
     /// Belongs to nobody.
     Skip,
@@ -83,7 +85,9 @@ impl Hop {
     /// Classifies one message of the request's own stream.
     pub(crate) fn step(&self, incoming: Incoming) -> Step {
         match incoming {
-            Incoming::Result { id, result } if id == self.id => Step::Final(self.result(&result)),
+            Incoming::Result { id, result } if id == self.id => {
+                Step::Final(Ok(self.result(&result)))
+            }
             Incoming::Error { id, code, error } if id.as_ref() == Some(&self.id) => {
                 Step::Final(self.error(code, error))
             }
@@ -94,7 +98,7 @@ impl Hop {
             }
             // A modern server must not ask; a legacy one must get an answer.
             Incoming::Request { .. } if self.back_modern => Step::Skip,
-            Incoming::Request { id, method, .. } => Step::Ask { id, method },
+            Incoming::Request { id, method, whole } => Step::Ask { id, method, whole },
         }
     }
 
@@ -118,29 +122,11 @@ impl Hop {
         Step::Pass(Message::Notification(whole))
     }
 
-    fn result(&self, result: &Bytes) -> Result<Message, Refusal> {
-        if self.back_modern && !self.front_modern {
-            let kind = raw::text(result, "resultType");
-            match kind.as_deref() {
-                None | Some("complete") => {}
-                Some("input_required") => {
-                    return Err(Refusal::new(
-                        Reason::CannotBridge,
-                        "the server asks a client of an older revision for input",
-                    ));
-                }
-                Some(_) => {
-                    return Err(Refusal::new(
-                        Reason::CannotBridge,
-                        "the server answers with a kind of result that the older revision lacks",
-                    ));
-                }
-            }
-        }
-        Ok(Message::Result(match &self.listener {
+    fn result(&self, result: &Bytes) -> Message {
+        Message::Result(match &self.listener {
             Some(id) => adapt::result_for_client(result, id),
             None => result.clone(),
-        }))
+        })
     }
 
     fn error(&self, code: i64, error: Bytes) -> Result<Message, Refusal> {

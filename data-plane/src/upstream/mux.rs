@@ -17,7 +17,8 @@ use weir_model::snapshot::UpstreamKey;
 
 use super::envelope::{self, Id, Incoming};
 use super::hop::{Hop, Sink, Step, is_push};
-use super::{Message, adapt, refuse};
+use super::question::Reply;
+use super::{Message, Question, adapt, refuse};
 
 /// Messages that belong to nobody, within the time, after which a server counts as flooding.
 const STRAY_MAX: u32 = 10_000;
@@ -28,7 +29,7 @@ const STRAY_TIME: Duration = Duration::from_secs(10);
 pub(crate) enum Use {
     /// Every caller: a modern server.
     Shared,
-    /// One caller, whose requests the gateway answers itself.
+    /// One caller, on a session that the gateway keeps.
     Own,
     /// One client, that sees the server's session through and through.
     Transparent,
@@ -116,8 +117,13 @@ impl Mux {
         Ok(messages)
     }
 
-    /// One message of the server. An answer that the gateway gives in the client's place comes back.
-    pub(crate) fn line(&self, line: &Bytes) -> Result<Option<Bytes>, Refusal> {
+    /// One message of the server. An answer that the gateway gives in the client's place comes back;
+    /// `reply` is how a question is answered later.
+    pub(crate) fn line(
+        &self,
+        line: &Bytes,
+        reply: impl Fn() -> Reply,
+    ) -> Result<Option<Bytes>, Refusal> {
         if line.iter().all(u8::is_ascii_whitespace) {
             return Ok(None);
         }
@@ -129,12 +135,16 @@ impl Mux {
         };
         let mut answer = None;
         for one in incoming {
-            answer = self.message(one)?.or(answer);
+            answer = self.message(one, &reply)?.or(answer);
         }
         Ok(answer)
     }
 
-    fn message(&self, incoming: Incoming) -> Result<Option<Bytes>, Refusal> {
+    fn message(
+        &self,
+        incoming: Incoming,
+        reply: &impl Fn() -> Reply,
+    ) -> Result<Option<Bytes>, Refusal> {
         let mut state = self.state.lock();
         match &incoming {
             Incoming::Result { id, .. } | Incoming::Error { id: Some(id), .. } => {
@@ -167,16 +177,18 @@ impl Mux {
             }
             Incoming::Request { id, method, whole } => match self.kind {
                 Use::Shared => self.stray(&mut state).map(|()| None),
-                Use::Own => {
-                    let (member, body) = adapt::stand_in(method);
-                    Ok(Some(envelope::response(id, member, body)))
-                }
-                Use::Transparent => match Self::anyone(&state) {
-                    Some(sink) => {
+                // The client that sees through answers pings as well; elsewhere they are ours.
+                Use::Own | Use::Transparent => match Self::anyone(&state) {
+                    Some(sink) if self.kind == Use::Transparent => {
                         let message = Message::Request(whole.clone());
                         self.pass(&mut state, Some((sink, message))).map(|()| None)
                     }
-                    None => {
+                    Some(sink) if method != "ping" => {
+                        let question = Question::new(id.clone(), method.clone(), whole, reply());
+                        let message = Message::Ask(question);
+                        self.pass(&mut state, Some((sink, message))).map(|()| None)
+                    }
+                    _ => {
                         let (member, body) = adapt::stand_in(method);
                         Ok(Some(envelope::response(id, member, body)))
                     }

@@ -30,6 +30,8 @@ async fn all(exchange: Exchange) -> (Vec<Message>, Option<Refusal>) {
         Messages::Stream(mut stream) => {
             while let Some(next) = stream.recv().await {
                 match next {
+                    // Nobody answers here: the server is told so.
+                    Ok(Message::Ask(question)) => drop(question),
                     Ok(message) => messages.push(message),
                     Err(refusal) => return (messages, Some(refusal)),
                 }

@@ -9,6 +9,7 @@
 
 mod batch;
 mod binary;
+mod bridging;
 mod cross;
 mod http_sse;
 mod issuer;
@@ -48,6 +49,8 @@ const TOOLS: [&str; 14] = [
     "progress",
     "prime",
     "ask",
+    "ask-many",
+    "url-error",
     "ask-modern",
     "stream-hang",
     "region",
@@ -102,6 +105,8 @@ pub fn world(url: &str) -> World {
         "progress",
         "prime",
         "ask",
+        "ask-many",
+        "url-error",
         "ask-modern",
         "stream-hang",
         "flood",

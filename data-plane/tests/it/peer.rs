@@ -42,6 +42,8 @@ struct Shared {
     answered: Mutex<Option<Value>>,
     /// Events that the tool `flood` could write.
     flooded: AtomicUsize,
+    /// Every answer to something that a tool asked.
+    said: Mutex<Vec<Value>>,
     speaks: Speaks,
 }
 
@@ -98,6 +100,17 @@ impl Peer {
         seen.iter().filter(|s| s.body["method"] == method).cloned().collect()
     }
 
+    /// Forgets every request and answer.
+    pub fn forget(&self) {
+        self.shared.seen.lock().retain(|s| s.body["method"] == "initialize");
+        self.shared.said.lock().clear();
+    }
+
+    /// Answers to the question with that id.
+    pub fn said(&self, id: &str) -> Vec<Value> {
+        self.shared.said.lock().iter().filter(|s| s["id"] == id).cloned().collect()
+    }
+
     /// All requests.
     pub fn all(&self) -> Vec<Seen> {
         self.shared.seen.lock().clone()
@@ -113,6 +126,12 @@ impl Peer {
         tokio::time::timeout(Duration::from_secs(10), self.shared.dropped.notified())
             .await
             .expect("the gateway gives up on the call");
+    }
+}
+
+impl Shared {
+    fn calls_of(&self, tool: &str) -> usize {
+        self.seen.lock().iter().filter(|s| s.body["params"]["name"] == tool).count()
     }
 }
 
@@ -144,6 +163,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Bod
     let Some(method) = body["method"].as_str() else {
         // The client's answer to something that a tool asked.
         *shared.answered.lock() = Some(body.clone());
+        shared.said.lock().push(body.clone());
         shared.answers.notify_one();
         return status(StatusCode::ACCEPTED);
     };
@@ -227,6 +247,16 @@ async fn tool(shared: Arc<Shared>, id: &Value, params: &Value, modern: bool) -> 
         "fail" => json!({"content": [{"type": "text", "text": "no"}], "isError": true}),
         "broken" => return error(id, -32000, "broken"),
         "liar" => json!({"content": [], "structuredContent": {"n": "not a number"}}),
+        "ask-modern" if params.get("inputResponses").is_some() => json!({
+            "content": [],
+            "structuredContent": {"got": params["inputResponses"], "state": params["requestState"]},
+        }),
+        "url-error" if shared.calls_of("url-error") < 2 => {
+            let error = json!({"code": -32042, "message": "Visit first", "data": {"elicitations": [
+                {"mode": "url", "elicitationId": "e-1", "url": "https://a.example", "message": "Go"}]}});
+            return json_body(&json!({"jsonrpc": "2.0", "id": id, "error": error}));
+        }
+        "url-error" => json!({"content": [], "structuredContent": {"visited": true}}),
         "ask-modern" => json!({
             "resultType": "input_required", "requestState": "s-1",
             "inputRequests": {"name": {"method": "elicitation/create", "params": {}}},
@@ -258,6 +288,7 @@ async fn tool(shared: Arc<Shared>, id: &Value, params: &Value, modern: bool) -> 
         "prime" => return events(vec!["id: p-1\nretry: 250\ndata: \n\n".into()], Some(()), shared),
         "ask" => return ask(shared, id),
         "flood" => return flood(shared),
+        "ask-many" => return ask_many(shared, id),
         _ => return error(id, -32602, "Unknown tool"),
     };
     result_of(id, result, modern)
@@ -289,6 +320,44 @@ fn ask(shared: Arc<Shared>, id: &Value) -> Response<Body> {
         let said = shared.answered.lock().take().unwrap_or(Value::Null);
         let last = json!({"jsonrpc": "2.0", "id": id,
             "result": {"content": [], "structuredContent": said["result"]}});
+        let _ = sender.send(format!("data: {last}\n\n")).await;
+    });
+    sse(receiver)
+}
+
+/// Asks three things at once, says something, and answers with what it was told.
+fn ask_many(shared: Arc<Shared>, id: &Value) -> Response<Body> {
+    let (sender, receiver) = mpsc::channel(8);
+    let id = id.clone();
+    tokio::spawn(async move {
+        let questions = [
+            ("q-1", "elicitation/create", json!({"message": "Sure?", "n": 1.0})),
+            ("q-2", "sampling/createMessage", json!({"messages": []})),
+            ("q-3", "roots/list", json!({})),
+        ];
+        for (id, method, params) in questions {
+            let question = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
+            let _ = sender.send(format!("data: {question}\n\n")).await;
+        }
+        let told = |id: &str| shared.said.lock().iter().find(|s| s["id"] == id).cloned();
+        while ["q-1", "q-2", "q-3"].iter().any(|id| told(id).is_none()) {
+            if sender.is_closed() {
+                shared.dropped.notify_one();
+                return;
+            }
+            let _ =
+                tokio::time::timeout(Duration::from_millis(20), shared.answers.notified()).await;
+        }
+        let result = |id: &str| {
+            let told = told(id).unwrap_or_default();
+            told.get("result").or(told.get("error")).cloned()
+        };
+        let note = json!({"jsonrpc": "2.0", "method": "notifications/message",
+            "params": {"level": "info", "data": "thanks"}});
+        let _ = sender.send(format!("data: {note}\n\n")).await;
+        let all = json!({"form": result("q-1"), "sample": result("q-2"), "roots": result("q-3")});
+        let last = json!({"jsonrpc": "2.0", "id": id,
+            "result": {"content": [], "structuredContent": all}});
         let _ = sender.send(format!("data: {last}\n\n")).await;
     });
     sse(receiver)

@@ -74,6 +74,13 @@ impl Proxy {
         .await
     }
 
+    /// Two proxies of one installation that reach each other.
+    pub async fn two(world: &World) -> [Self; 2] {
+        let ca = Ca::new("weir");
+        let start = async |name: &str| Self::node(world, &ca, name, |_| ()).await;
+        [start("node-1").await, start("node-2").await]
+    }
+
     async fn built(
         world: &World,
         identity: Option<Identity>,

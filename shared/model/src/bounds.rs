@@ -331,3 +331,18 @@ pub const BUDGET_REPORT_MS: u64 = 500;
 pub const BUDGET_CALL_MS: u64 = 3_000;
 /// Rates that a replica of the control plane shares among proxies at a time.
 pub const SHARED_RATES_MAX: usize = 100_000;
+/// Milliseconds that a client may take to answer what a server wants to know during a call.
+pub const ASK_MS: u64 = 300_000;
+/// Questions of one call that wait for their answers.
+pub const QUESTIONS_MAX: usize = 32;
+/// Times that a server may ask for more input during one call.
+pub const INPUT_ROUNDS_MAX: u32 = 16;
+/// Milliseconds that a call at a server of an older revision waits for a stateless client to come
+/// back with its input; then it is cancelled.
+pub const PARKED_MS: u64 = 300_000;
+/// Calls of one principal that wait like this on one proxy.
+pub const PARKED_PER_PRINCIPAL_MAX: usize = 16;
+/// Seconds for which a request state may be brought back.
+pub const REQUEST_STATE_SECS_MAX: i64 = 900;
+/// A sealed request state, which travels in bodies and carries the server's own.
+pub const REQUEST_STATE_BYTES_MAX: usize = 256 * 1024;

@@ -97,9 +97,23 @@ impl Sealer {
     /// # Errors
     /// [`SealError::TooLong`] when the token would exceed [`bounds::SEALED_BYTES_MAX`].
     pub fn seal(&self, purpose: &str, aad: &[u8], plain: &[u8]) -> Result<String, SealError> {
+        self.seal_within(bounds::SEALED_BYTES_MAX, purpose, aad, plain)
+    }
+
+    /// The same for tokens that travel in bodies and may be longer.
+    ///
+    /// # Errors
+    /// [`SealError::TooLong`] when the token would exceed `max` bytes.
+    pub fn seal_within(
+        &self,
+        max: usize,
+        purpose: &str,
+        aad: &[u8],
+        plain: &[u8],
+    ) -> Result<String, SealError> {
         let (id, prk) = self.keys.first().ok_or(SealError::NoKey)?;
         let body_bytes = HEAD_BYTES + plain.len() + TAG_BYTES;
-        if id.len() + 1 + body_bytes.div_ceil(3) * 4 > bounds::SEALED_BYTES_MAX {
+        if id.len() + 1 + body_bytes.div_ceil(3) * 4 > max {
             return Err(SealError::TooLong);
         }
         let mut body = Vec::with_capacity(body_bytes);
@@ -122,7 +136,21 @@ impl Sealer {
     /// # Errors
     /// See [`SealError`]. Towards a client all of them are the same.
     pub fn open(&self, purpose: &str, aad: &[u8], text: &str) -> Result<Vec<u8>, SealError> {
-        if text.len() > bounds::SEALED_BYTES_MAX {
+        self.open_within(bounds::SEALED_BYTES_MAX, purpose, aad, text)
+    }
+
+    /// Opens what [`Self::seal_within`] made.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_within(
+        &self,
+        max: usize,
+        purpose: &str,
+        aad: &[u8],
+        text: &str,
+    ) -> Result<Vec<u8>, SealError> {
+        if text.len() > max {
             return Err(SealError::Malformed);
         }
         let (id, body) = text.split_once('.').ok_or(SealError::Malformed)?;

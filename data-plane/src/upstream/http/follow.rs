@@ -11,7 +11,7 @@ use weir_model::reason::Refusal;
 use super::super::envelope::{self, Incoming};
 use super::super::hop::Sink;
 use super::super::link::Link as _;
-use super::super::{Message, Outbound, Pushed};
+use super::super::{Message, Outbound, Pushed, Question};
 use super::legacy::Bound;
 use super::post::Events;
 use super::session::Lease;
@@ -109,8 +109,9 @@ impl Follower {
                             return false;
                         }
                     }
-                    Ok(Incoming::Request { id, method, .. }) => {
-                        self.bound.stand_in(&id, &method).await;
+                    // Nothing is in flight that it could be asked in: answered by being dropped.
+                    Ok(Incoming::Request { id, method, whole }) => {
+                        drop(Question::new(id, method, &whole, self.bound.reply()));
                     }
                     // Answers to nothing that was asked here.
                     Ok(_) => {}

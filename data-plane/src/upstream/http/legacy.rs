@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use weir_model::reason::{Reason, Refusal};
 
 use super::super::hop::Hop;
+use super::super::question::Reply;
 use super::super::{Exchange, Messages, Outbound, adapt, envelope, headers, raw, refuse};
 use super::answer::{any_error, by_status, own_error};
 use super::post::{Answer, Body, Events, Post};
@@ -28,15 +29,19 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    /// Answers a request of the server in the client's place.
-    pub(super) async fn stand_in(&self, id: &[u8], method: &str) {
-        let (member, body) = adapt::stand_in(method);
-        let seat = self.session.seat(Instant::now() + ASIDE);
-        let sent = self.remote.post_message(&seat, envelope::response(id, member, body)).await;
-        if let Err(failure) = sent {
-            let refusal = failure.into_refusal();
-            tracing::debug!(server = %self.remote.key, %refusal, "an answer did not arrive");
-        }
+    /// How a request of the server on this session is answered.
+    pub(super) fn reply(&self) -> Reply {
+        let (remote, session) = (Arc::clone(&self.remote), self.session.another());
+        Box::new(move |answer| {
+            let Ok(handle) = Handle::try_current() else { return };
+            handle.spawn(async move {
+                let seat = session.seat(Instant::now() + ASIDE);
+                if let Err(failure) = remote.post_message(&seat, answer).await {
+                    let refusal = failure.into_refusal();
+                    tracing::debug!(server = %remote.key, %refusal, "an answer did not arrive");
+                }
+            });
+        })
     }
 
     /// Opens a stream again after an event.

@@ -18,6 +18,7 @@ use super::super::client::HttpClient;
 use super::super::hop::Hop;
 use super::super::link::{self, Carried, Link};
 use super::super::mux::{Mux, Use};
+use super::super::question::Reply;
 use super::super::{Exchange, Message, Messages, Outbound, adapt, handshake, origin, refuse};
 use super::post::{Body, Events, Post, send};
 use super::session::{Lease, Session};
@@ -267,7 +268,15 @@ async fn read(mut events: Events, mux: Arc<Mux>, pair: Weak<Pair>, stop: Cancell
                 continue;
             }
             let Some(data) = event.data else { continue };
-            match mux.line(&data) {
+            let reply = || -> Reply {
+                let pair = pair.clone();
+                Box::new(move |answer| {
+                    if let Some(pair) = pair.upgrade() {
+                        pair.send_aside(answer);
+                    }
+                })
+            };
+            match mux.line(&data, reply) {
                 Ok(None) => {}
                 Ok(Some(answer)) => {
                     if let Some(pair) = pair.upgrade() {

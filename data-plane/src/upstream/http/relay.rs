@@ -12,7 +12,7 @@ use weir_model::reason::Refusal;
 use super::super::envelope::{self, Incoming};
 use super::super::hop::{Hop, Sink, Step};
 use super::super::sse::Event;
-use super::super::{Message, refuse};
+use super::super::{Message, Question, refuse};
 use super::Remote;
 use super::legacy::{Bound, Cancel};
 use super::post::Events;
@@ -202,9 +202,13 @@ impl Relay {
                 let _ = sink.send(message).await;
                 return Ok(true);
             }
-            Step::Ask { id, method } => {
+            Step::Ask { id, method, whole } => {
                 if let Some(bound) = &self.bound {
-                    bound.stand_in(&id, &method).await;
+                    let question = Question::new(id, method, &whole, bound.reply());
+                    // A ping is between the gateway and the server.
+                    if question.method != "ping" {
+                        let _ = sink.send(Ok(Message::Ask(question))).await;
+                    }
                 }
             }
             Step::Skip => {}

@@ -54,6 +54,11 @@ impl Lease {
         session.active.fetch_add(1, Ordering::SeqCst);
         Self(Arc::clone(session))
     }
+
+    /// One more lease of the same session.
+    pub(super) fn another(&self) -> Self {
+        Self::new(&self.0)
+    }
 }
 
 impl std::ops::Deref for Lease {

@@ -19,6 +19,7 @@ use weir_model::resource::StdioUpstream;
 use super::super::envelope;
 use super::super::link::Link;
 use super::super::mux::Mux;
+use super::super::question::Reply;
 use super::super::refuse;
 use super::usage::{Meter, Usage};
 
@@ -211,7 +212,16 @@ async fn read(
             line.extend_from_slice(&rest[..at]);
             rest = &rest[at + 1..];
             let whole = Bytes::from(std::mem::take(&mut line));
-            match mux.line(&whole) {
+            let reply = || -> Reply {
+                let input = input.clone();
+                Box::new(move |answer| {
+                    if let Some(input) = input.upgrade() {
+                        // A child that does not read gets no answers either.
+                        let _ = input.try_send(envelope::one_line(&answer));
+                    }
+                })
+            };
+            match mux.line(&whole, reply) {
                 Ok(None) => {}
                 Ok(Some(answer)) => {
                     if let Some(input) = input.upgrade() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::super::{Channel, Wire, testing};
+use super::super::{Channel, Member, Wire, testing};
 use super::fake::{Asked, Fake, Reply, event, rpc_result};
 use super::*;
 
@@ -110,8 +110,12 @@ async fn progress_questions_and_cancellations_find_their_way() {
     let Messages::Stream(mut stream) = exchange.messages else { panic!("no stream") };
     let Some(Ok(Message::Notification(progress))) = stream.recv().await else { panic!("none") };
     assert!(String::from_utf8_lossy(&progress).contains(r#""progressToken":"mine""#));
+    let Some(Ok(Message::Ask(question))) = stream.recv().await else { panic!("no question") };
+    assert_eq!(question.method, "roots/list");
+    question.answer(Member::Result, br#"{"roots":[{"uri":"file:///a"}]}"#);
     until("the question is answered", || {
-        fake.asked.lock().iter().any(|one| one.body["id"] == "q" && one.body["result"].is_object())
+        let asked = fake.asked.lock();
+        asked.iter().any(|one| one.body["id"] == "q" && one.body["result"]["roots"][0].is_object())
     })
     .await;
     drop(stream);
