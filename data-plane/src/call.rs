@@ -67,7 +67,7 @@ where
     match endpoint {
         Ok(endpoint) => {
             let arrived = Arrived { conn, head: &head, snapshot: &snapshot, endpoint: &endpoint };
-            answer(gateway, arrived, body, record).await
+            Box::pin(answer(gateway, arrived, body, record)).await
         }
         Err(refusal) => respond::finish(Err(refusal.into()), Reply::default(), record).await,
     }
@@ -93,7 +93,7 @@ where
     B: HttpBody<Data = Bytes> + Unpin,
 {
     let mut reply = Reply::default();
-    let outcome = Box::pin(phases(gateway, arrived, body, (&mut record, &mut reply))).await;
+    let outcome = phases(gateway, arrived, body, (&mut record, &mut reply)).await;
     match &outcome {
         Err(stop) => {
             record.stopped(stop);

@@ -183,12 +183,18 @@ async fn an_older_client_is_asked_only_what_it_offers() {
 }
 
 #[tokio::test]
-async fn a_question_ends_with_the_client_that_leaves() {
+async fn a_question_ends_with_its_call() {
     let (peer, [a, _]) = setup(Speaks::Legacy).await;
     let client = Legacy::connect(&a, JOINED, able()).await;
     let mut call = client.call(&a, "ask").await;
     let (asked, _) = questions(&mut call, 1).await;
-    drop(call);
+    let mut cancel = client.ask("notifications/cancelled", &json!({"requestId": 1}));
+    let mut body: Value = serde_json::from_slice(&cancel.body).unwrap();
+    body.as_object_mut().unwrap().remove("id");
+    cancel.body = body.to_string().into();
+    assert_eq!(a.send(cancel).await.status, 202);
+    let text = read_until(&mut call, "49900").await;
+    assert!(text.contains("error"), "{text}");
     // The server is told that nobody answers, and that the call is over.
     let over =
         async || !peer.said("q-1").is_empty() && !peer.seen("notifications/cancelled").is_empty();
