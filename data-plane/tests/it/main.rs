@@ -39,7 +39,7 @@ pub fn token() -> String {
 }
 
 /// The tools that `ci` may call.
-const TOOLS: [&str; 14] = [
+const TOOLS: [&str; 16] = [
     "echo",
     "strict",
     "fail",

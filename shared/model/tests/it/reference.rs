@@ -50,9 +50,9 @@ fn every_field_is_on_the_page() {
         ("Region", "displayName, url"),
         (
             "Group",
-            "displayName, regions, audit, pin, origins, anonymous, audience, scopes, certificates, signIn, staleAfterSecs, extensions",
+            "displayName, regions, audit, pin, origins, anonymous, audience, scopes, certificates, signIn, staleAfterSecs, extensions, verbs",
         ),
-        ("Server", "displayName, versions, traffic"),
+        ("Server", "displayName, versions, traffic, costs"),
         (
             "IdentityProvider",
             "issuer, audiences, keys, algorithms, preset, claims, overage, leewaySecs, signIn, allowPrivate",
@@ -61,7 +61,7 @@ fn every_field_is_on_the_page() {
         ("Role", "rules"),
         ("RoleBinding", "role, subjects"),
         ("Policy", "cedar"),
-        ("Limit", "per, servers, tools, rate, concurrency"),
+        ("Limit", "per, servers, tools, rate, concurrency, quota, count"),
         ("Revocation", "what, expires, because"),
         ("NodeRevocation", "because"),
     ] {
