@@ -66,6 +66,16 @@ step "prometheus" env WEIR_DEMO_BUILT=1 ./deploy/test/prometheus.sh
 step "authorization" env WEIR_DEMO_BUILT=1 ./deploy/test/authlab.sh
 step "conformance" env WEIR_DEMO_BUILT=1 TOPOLOGIES="A B E" ./deploy/test/conformance.sh
 
+# LONG_BUDGET=SECONDS: what `make test-long` adds, as far as it fits into that time from the start.
+if [ -n "${LONG_BUDGET:-}" ]; then
+  long=$RUN/long.log
+  WEIR_DEMO_BUILT=1 BUDGET=$((LONG_BUDGET - SECONDS)) ./deploy/test/run-long.sh 2>&1 | tee "$long" || true
+  read -r ok bad < <(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$long" | tail -n 1) || true
+  passed=$((passed + ${ok:-0}))
+  failed=$((failed + ${bad:-1}))
+  [ "${bad:-1}" = 0 ] || broken+=("make test-long")
+fi
+
 for name in "${broken[@]:-}"; do [ -z "$name" ] || echo "failed: $name"; done
 echo
 echo "$passed passed, $failed failed"

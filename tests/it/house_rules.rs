@@ -3,6 +3,7 @@
 
 mod edges;
 mod pages;
+mod support;
 mod text;
 
 use std::path::{Path, PathBuf};

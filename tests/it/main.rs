@@ -6,6 +6,7 @@ mod audit;
 mod connect;
 mod examples;
 mod house_rules;
+mod laws;
 mod operating;
 mod planes;
 mod product;

@@ -14,10 +14,12 @@ mod offer;
 mod tasks;
 mod tools;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rmcp::model::ProtocolVersion;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams,
     CompleteResult, CompletionInfo, ErrorData, GetPromptRequestParams, GetPromptResponse,
@@ -33,6 +35,8 @@ use rmcp::{RoleServer, ServerHandler};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
+
+use crate::serve::Eras;
 
 /// What changed.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +62,7 @@ pub struct Fixture {
     /// Signs request state, so that a changed one is noticed.
     key: u64,
     tasks: TaskManager,
+    eras: Eras,
 }
 
 impl std::fmt::Debug for Fixture {
@@ -80,6 +85,7 @@ impl Default for Fixture {
             changes: broadcast::channel(16).0,
             key,
             tasks: TaskManager::new(),
+            eras: Eras::Both,
         }
     }
 }
@@ -90,6 +96,11 @@ fn wire<T: DeserializeOwned>(value: Value) -> Result<T, ErrorData> {
 }
 
 impl Fixture {
+    /// One that says it knows these generations only.
+    pub fn of(eras: Eras) -> Self {
+        Self { eras, ..Self::default() }
+    }
+
     fn change(&self, what: Changed) {
         {
             let mut shared = self.shared.lock();
@@ -104,6 +115,17 @@ impl Fixture {
 }
 
 impl ServerHandler for Fixture {
+    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
+        let all = ProtocolVersion::KNOWN_VERSIONS.iter().cloned();
+        let stateless = |version: &ProtocolVersion| *version >= ProtocolVersion::V_2026_07_28;
+        let spoken = all.filter(|version| match self.eras {
+            Eras::Both => true,
+            Eras::Legacy => !stateless(version),
+            Eras::Modern => stateless(version),
+        });
+        Cow::Owned(spoken.collect())
+    }
+
     fn get_info(&self) -> ServerConfig {
         let capabilities = ServerCapabilities::builder()
             .enable_tools()

@@ -7,7 +7,7 @@ use weir_model::reason::{Blame, Reason};
 use super::{hold, root, sources};
 
 /// Compares a page with what the code says; `WEIR_BLESS=1 cargo test` writes it anew.
-fn check_page(path: &str, made: &str) {
+pub(super) fn check_page(path: &str, made: &str) {
     let file = root().join(path);
     if std::env::var_os("WEIR_BLESS").is_some() {
         std::fs::write(&file, made).unwrap();

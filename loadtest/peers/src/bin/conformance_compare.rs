@@ -15,15 +15,20 @@ struct Args {
     direct: PathBuf,
     /// Results through the gateway.
     through: PathBuf,
-    /// YAML list of checks that may end worse.
+    /// YAML list of checks that may end worse; may be repeated.
     #[arg(long)]
-    known: PathBuf,
+    known: Vec<PathBuf>,
 }
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let text = std::fs::read_to_string(&args.known).context("read the list of known checks")?;
-    let known: Vec<Known> = serde_saphyr::from_str(&text).context("the list of known checks")?;
+    let mut known = Vec::new();
+    for file in &args.known {
+        let place = || format!("known checks in {}", file.display());
+        let text = std::fs::read_to_string(file).with_context(place)?;
+        let list: Vec<Known> = serde_saphyr::from_str(&text).with_context(place)?;
+        known.extend(list);
+    }
     let (mut alike, mut wrong) = (0, 0);
     for entry in std::fs::read_dir(&args.through).context("read the results")? {
         let revision = entry?.file_name().into_string().unwrap_or_default();

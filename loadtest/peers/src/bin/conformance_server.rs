@@ -27,7 +27,7 @@ fn main() -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let fixture = Fixture::default();
+        let fixture = Fixture::of(args.eras);
         let demands = Demands { token: None, eras: args.eras };
         let make = move || fixture.clone();
         let serving =
