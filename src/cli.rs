@@ -314,6 +314,7 @@ pub enum Revoke {
     /// A tool of a server.
     Tool {
         /// The server.
+        #[arg(id = "server_name", value_name = "SERVER")]
         server: String,
         /// The tool's own name there.
         name: String,
@@ -388,6 +389,7 @@ pub struct EnrolToken {
 #[derive(Debug, Args)]
 pub struct Pin {
     /// The server.
+    #[arg(id = "server_name", value_name = "SERVER")]
     pub server: String,
     /// Its group.
     #[arg(short, long)]

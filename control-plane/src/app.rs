@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use weir_audit::spool::Spool;
 use weir_audit::{Origin, Pipeline};
@@ -84,6 +85,7 @@ pub struct Bound {
 /// What proxies follow, bound and not yet served.
 #[derive(Debug)]
 struct Sync {
+    witnessed: Option<JoinHandle<Option<()>>>,
     publish: Publish,
     socket: Option<tokio::net::TcpListener>,
     pipe: Option<Pipe>,
@@ -274,10 +276,10 @@ async fn build_sync(
     parts.metrics.collector(FleetMetrics(fleet.clone()));
     let witness = Witness::load_or_make(store, &parts.vault, Arc::clone(clock)).await;
     let witness = witness.context("the witness of audit logs")?;
-    if let Some(spool) = parts.audit.spool() {
+    let witnessed = parts.audit.spool().map(|spool| {
         let own = witness.clone().follow(spool.clone(), settings.name.clone());
-        task::spawn("witness", own);
-    }
+        task::spawn("witness", own)
+    });
     let (intake, worker) = Intake::new(observer, fleet.clone());
     task::spawn("intake", worker);
     let publish = publish::Parts {
@@ -299,7 +301,7 @@ async fn build_sync(
         }
         None => None,
     };
-    Ok(Sync { publish, socket, pipe: None, fleet, enrolment, witness })
+    Ok(Sync { publish, socket, pipe: None, fleet, enrolment, witness, witnessed })
 }
 
 /// Not ready while the store cannot be followed: what is known here may be old.
@@ -344,6 +346,12 @@ impl Bound {
         let (ours, theirs) = publish::pipe();
         self.sync.pipe = Some(theirs);
         ours
+    }
+
+    /// What witnesses this process's own audit log, and keeps the store open for it. The log
+    /// ends after the rest: whoever goes on without the process ends this then.
+    pub fn witnessed(&mut self) -> Option<JoinHandle<Option<()>>> {
+        self.sync.witnessed.take()
     }
 
     /// Changes documents, for whoever runs the process.

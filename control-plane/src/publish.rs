@@ -11,7 +11,7 @@ mod stream;
 mod verify;
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -124,19 +124,23 @@ impl Publish {
         drain: Watch,
     ) -> Result<(), ServeError> {
         let shared = Arc::clone(&self.shared);
-        let service = Service { shared: Arc::clone(&shared), drain: drain.clone() };
+        let service = Service { shared: Arc::downgrade(&shared), drain: drain.clone() };
         let service = SyncServer::new(service)
             .max_decoding_message_size(bounds::SYNC_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(bounds::SYNC_MESSAGE_BYTES_MAX);
         let certificate = listen::Certificate::new(&shared.parts)?;
         let incoming = listen::incoming((tcp, pipe), &certificate, &shared.parts, drain.clone())?;
         let settler = shared.settler.lock().take();
-        if let Some(settler) = settler {
-            weir_runtime::task::spawn("budget", settler.run(drain.clone()));
-        }
+        let settled = drain.clone();
+        let settle = async {
+            match settler {
+                Some(settler) => settler.run(settled).await,
+                None => std::future::pending().await,
+            }
+        };
         let housekeeping = async {
             let secrets = |indexed: &crate::index::Indexed| shared.opened.retain(&indexed.set);
-            tokio::join!(shared.regions.run(secrets), shared.keep_fresh(&certificate))
+            tokio::join!(shared.regions.run(secrets), shared.keep_fresh(&certificate), settle)
         };
         let served = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(15)))
@@ -252,7 +256,8 @@ impl Shared {
 }
 
 struct Service {
-    shared: Arc<Shared>,
+    /// Connections that outlive the service must not keep the store open.
+    shared: Weak<Shared>,
     drain: Watch,
 }
 
@@ -261,11 +266,15 @@ const CUT_OFF: &str = "this node is cut off by an operator";
 
 impl Service {
     fn not_cut_off(&self, peer: &Identity) -> Result<(), Status> {
-        if self.shared.regions.revoked(&peer.id.node) {
+        if self.shared()?.regions.revoked(&peer.id.node) {
             tracing::warn!(node = %peer.id, "a node that is cut off was turned away");
             return Err(Status::permission_denied(CUT_OFF));
         }
         Ok(())
+    }
+
+    fn shared(&self) -> Result<Arc<Shared>, Status> {
+        self.shared.upgrade().ok_or_else(|| Status::unavailable("this replica is going away"))
     }
 }
 
@@ -279,19 +288,20 @@ impl SyncService for Service {
         &self,
         request: Request<v1::EnrolRequest>,
     ) -> Result<Response<v1::EnrolResponse>, Status> {
+        let shared = self.shared()?;
         let peer = request.remote_addr().map(|address| address.to_string());
         let v1::EnrolRequest { token, node, certificate_request } = request.into_inner();
-        let joining = self.shared.joining(peer)?;
-        let enrolment = &self.shared.parts.enrolment;
+        let joining = shared.joining(peer)?;
+        let enrolment = &shared.parts.enrolment;
         let enrolled = enrolment.enrol(&token, &node, &certificate_request).await;
-        self.shared.joined(joining, (&token, &node), enrolled.as_ref()).await;
+        shared.joined(joining, (&token, &node), enrolled.as_ref()).await;
         let Enrolled { id, certificate } = enrolled
             .inspect_err(|error| tracing::warn!(%error, "a node was not enrolled"))
             .map_err(|e| refused(&e))?;
         tracing::info!(node = %id, "a node was enrolled");
         Ok(Response::new(v1::EnrolResponse {
             certificate: certificate.to_vec().into(),
-            authority: self.shared.parts.ca.certificate().to_vec().into(),
+            authority: shared.parts.ca.certificate().to_vec().into(),
             node: id.node.to_string(),
             region: id.region.to_string(),
         }))
@@ -301,15 +311,16 @@ impl SyncService for Service {
         &self,
         request: Request<v1::RenewRequest>,
     ) -> Result<Response<v1::RenewResponse>, Status> {
+        let shared = self.shared()?;
         let peer = peer(&request)?;
         self.not_cut_off(&peer)?;
         let v1::RenewRequest { certificate_request } = request.into_inner();
-        let renewed = self.shared.parts.enrolment.renew(&peer.id, &certificate_request);
+        let renewed = shared.parts.enrolment.renew(&peer.id, &certificate_request);
         let Enrolled { id, certificate } = renewed.map_err(|e| refused(&e))?;
         tracing::info!(node = %id, "a node's certificate was renewed");
         Ok(Response::new(v1::RenewResponse {
             certificate: certificate.to_vec().into(),
-            authority: self.shared.parts.ca.certificate().to_vec().into(),
+            authority: shared.parts.ca.certificate().to_vec().into(),
         }))
     }
 
@@ -317,13 +328,14 @@ impl SyncService for Service {
         &self,
         request: Request<v1::WitnessRequest>,
     ) -> Result<Response<v1::WitnessResponse>, Status> {
+        let shared = self.shared()?;
         let peer = peer(&request)?;
         let v1::WitnessRequest { note, key, certificate } = request.into_inner();
         let key = key.as_ref().try_into();
         let key = key.map_err(|_| Status::invalid_argument("the key must be 32 bytes"))?;
         let (node, region) = (peer.id.node.as_str(), peer.id.region.as_str());
         let shown = Shown { node, region, key, note: &note, certificate: &certificate };
-        let certificate = self.shared.parts.witness.see(shown).await;
+        let certificate = shared.parts.witness.see(shown).await;
         let certificate = certificate.map_err(|error| match &error {
             WitnessError::Contradiction { .. } => {
                 tracing::error!(%error, "an audit log is not what it was");
@@ -341,11 +353,12 @@ impl SyncService for Service {
         &self,
         request: Request<v1::BudgetRequest>,
     ) -> Result<Response<v1::BudgetResponse>, Status> {
+        let shared = self.shared()?;
         let peer = peer(&request)?;
-        if peer.not_after <= self.shared.unix() {
+        if peer.not_after <= shared.unix() {
             return Err(Status::unauthenticated("the certificate has ended: renew it"));
         }
-        let grants = claims::settle(&self.shared.budget, &peer.id, request.into_inner()).await?;
+        let grants = claims::settle(&shared.budget, &peer.id, request.into_inner()).await?;
         Ok(Response::new(grants))
     }
 
@@ -353,12 +366,13 @@ impl SyncService for Service {
         &self,
         request: Request<Streaming<v1::NodeFrame>>,
     ) -> Result<Response<Frames>, Status> {
+        let shared = self.shared()?;
         let peer = peer(&request)?;
-        if peer.not_after <= self.shared.unix() {
+        if peer.not_after <= shared.unix() {
             return Err(Status::unauthenticated("the certificate has ended: renew it"));
         }
         self.not_cut_off(&peer)?;
-        let stream = stream::open(&self.shared, peer, request.into_inner(), self.drain.clone());
+        let stream = stream::open(&shared, peer, request.into_inner(), self.drain.clone());
         Ok(Response::new(Box::pin(stream)))
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use rustls::pki_types::CertificateDer;
 use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -122,13 +123,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         task::spawn("certificate", fresh);
     }
 
-    let roots = match &settings.upstream.extra_roots {
-        Some(path) => {
-            let pem = std::fs::read(path).context("upstream.extra_roots")?;
-            tls::certificates(&pem, "upstream.extra_roots")?
-        }
-        None => Vec::new(),
-    };
+    let roots = extra_roots(settings)?;
     parts.metrics.collector(ConfigMetrics(Arc::clone(&parts.config)));
     let upstreams = upstream::Settings { extra_roots: roots.clone(), commands: commands(settings) };
     let upstreams = Upstreams::new(upstreams)?;
@@ -160,11 +155,11 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     });
 
     await_configuration(&parts.ready, Arc::clone(&parts.config));
+    let shown = Arc::clone(&gateway);
+    let admin = Admin::new(parts.ready, parts.metrics, parts.level, watch)
+        .page("/config", move || config_page(&shown));
     let admin = match settings.admin.address {
         Some(address) => {
-            let shown = Arc::clone(&gateway);
-            let admin = Admin::new(parts.ready, parts.metrics, parts.level, watch)
-                .page("/config", move || config_page(&shown));
             let bound = parts.control.spawn(admin.bind(address)).await?;
             Some(bound.context("admin.address")?)
         }
@@ -177,6 +172,13 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     };
     let (drain, control) = (parts.drain, parts.control);
     Ok(Bound { listener, admin, hop: hop_listener, gateway, drain, control, addresses })
+}
+
+/// Authorities that are trusted besides the system's.
+fn extra_roots(settings: &Settings) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let Some(path) = &settings.upstream.extra_roots else { return Ok(Vec::new()) };
+    let pem = std::fs::read(path).context("upstream.extra_roots")?;
+    Ok(tls::certificates(&pem, "upstream.extra_roots")?)
 }
 
 /// The listener for other proxies where the settings want one, and this proxy's end of the hop.

@@ -30,5 +30,6 @@ pub mod process;
 pub mod push;
 pub mod report;
 pub mod run;
+pub mod settings;
 pub mod target;
 pub mod upstream;

@@ -229,7 +229,7 @@ impl Plan {
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?;
-        Self::parse(&text, |name| std::env::var(name).ok())
+        Self::parse(&text, crate::settings::variable)
             .with_context(|| format!("{} is no plan", path.display()))
     }
 

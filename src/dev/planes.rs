@@ -46,6 +46,7 @@ pub(super) struct Planes {
     data: JoinHandle<anyhow::Result<()>>,
     audits: [Pipeline; 2],
     exporter: Option<Exporter>,
+    witnessed: Option<JoinHandle<Option<()>>>,
 }
 
 pub(super) async fn start(args: &Dev, around: Surroundings) -> anyhow::Result<Planes> {
@@ -53,6 +54,7 @@ pub(super) async fn start(args: &Dev, around: Surroundings) -> anyhow::Result<Pl
     let rest = control.addresses().rest;
     let control_metrics = control.addresses().admin;
     let (newest, operators) = (control.newest(), control.operators().clone());
+    let witnessed = control.witnessed();
     let (pipe, enrolment) = (control.pipe(), control.enrolment().clone());
     let control = tokio::spawn(control.serve());
     // A new proxy joins as any other does: with a one-time token, over the same service.
@@ -78,7 +80,18 @@ pub(super) async fn start(args: &Dev, around: Surroundings) -> anyhow::Result<Pl
     follow(&data, config, &around);
     let data = tokio::spawn(data.serve());
     let audits = [data_audit, control_audit];
-    Ok(Planes { metrics, traffic, rest, newest, operators, control, data, audits, exporter })
+    Ok(Planes {
+        metrics,
+        traffic,
+        rest,
+        newest,
+        operators,
+        control,
+        data,
+        audits,
+        exporter,
+        witnessed,
+    })
 }
 
 /// Lets the proxy follow the control plane, and report what servers offer.
@@ -177,6 +190,11 @@ impl Planes {
             for left in audit.close(patience).await {
                 tracing::error!(sink = left.sink, records = left.records, "audit records are left");
             }
+        }
+        if let Some(witnessing) = self.witnessed {
+            // It keeps the store open. What it has not seen it sees at the next start.
+            witnessing.abort();
+            drop(witnessing.await);
         }
         ended.0??;
         ended.1??;

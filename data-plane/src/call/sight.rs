@@ -48,6 +48,11 @@ impl Sight {
         (target, hints): (&str, Hints),
         lasting: &mut bool,
     ) -> bool {
+        if self.withdrawn(server, action, target).is_some() {
+            // A revocation may end by itself.
+            *lasting = false;
+            return false;
+        }
         let question = self.question(server, action, target, hints);
         let decision = self.decisions.decide(&self.group.rules, &question, &self.identity);
         *lasting &= !decision.reads_context;

@@ -33,17 +33,19 @@ impl Accountant {
         Self { options, identity, epoch }
     }
 
-    /// Reports until the drain is over; what calls in flight spend while it lasts counts too.
+    /// Reports until the drain, and once more then: what calls that are still in flight spend is
+    /// within what was granted, or ahead of it by the head start.
     pub async fn run(self, limits: Arc<Limits>, drain: Watch) {
         let interval = Duration::from_millis(bounds::BUDGET_REPORT_MS);
         let mut endpoints = self.options.endpoints.iter().cycle();
         let mut client = None;
         let mut last = Instant::now();
-        loop {
+        let mut ending = false;
+        while !ending {
             tokio::select! {
                 () = tokio::time::sleep(interval) => {}
                 () = limits.news() => tokio::time::sleep(PAUSE).await,
-                () = drain.immediate() => return,
+                () = drain.drained() => ending = true,
             }
             let told = limits.tell(last.elapsed());
             last = Instant::now();

@@ -19,7 +19,7 @@ use super::methods::List;
 use super::session::Bond;
 
 /// The `_meta` key of lists of the joined endpoint under which `[{"server", "reason"}]` says whose
-/// part is missing (`quarantined`, `unobserved`) or cannot be called for now (`unreachable`).
+/// part is missing (`quarantined`, `unobserved`) or cannot be called at the moment (`unreachable`).
 pub const UNAVAILABLE: &str = "weir/unavailable";
 
 /// One server's part of a list.

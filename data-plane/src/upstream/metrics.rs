@@ -92,7 +92,8 @@ impl Collector for UpstreamMetrics {
         let rows = self.rows();
         let up = ("upstream_up", "Whether the last call to a server version met a server");
         gauge(&mut encoder, up, rows.iter().map(|r| (&r.key, usize::from(r.seen.up))))?;
-        let held = ("upstream_held", "Whether calls to a server version are held back for now");
+        let held =
+            ("upstream_held", "Whether calls to a server version are held back at the moment");
         gauge(&mut encoder, held, rows.iter().map(|r| (&r.key, usize::from(r.seen.held))))?;
         let sessions = ("upstream_sessions", "Sessions that are open at a server version");
         gauge(&mut encoder, sessions, rows.iter().map(|r| (&r.key, r.sessions)))?;

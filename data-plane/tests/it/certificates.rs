@@ -19,13 +19,13 @@ use crate::{token, world};
 /// Status of a call over a connection with this certificate.
 async fn status(proxy: &Proxy, own: &Ca, shown: Option<(&str, &str)>, ask: Ask) -> u16 {
     let roots = roots_from_pem(own.pem().as_bytes(), "test ca").unwrap();
-    let identity = shown.map(|(chain, key)| {
-        ClientIdentity::from_pem(chain.as_bytes(), key.as_bytes()).unwrap()
-    });
+    let identity = shown
+        .map(|(chain, key)| ClientIdentity::from_pem(chain.as_bytes(), key.as_bytes()).unwrap());
     let config = client_config(roots, identity).unwrap();
     let socket = TcpStream::connect(proxy.address).await.unwrap();
     let name = "localhost".try_into().unwrap();
-    let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap();
+    let tls =
+        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap();
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.unwrap();
     tokio::spawn(connection);
@@ -45,8 +45,7 @@ async fn a_workload_with_a_certificate_needs_no_token() {
     let dir = tempfile::tempdir().unwrap();
     let (certificate, key) = own.server(&["localhost"]).write(dir.path(), "server");
     let peer = Peer::start().await;
-    let everything =
-        Rule { servers: vec!["*".into()], tools: vec!["*".into()], ..Rule::default() };
+    let everything = Rule { servers: vec!["*".into()], tools: vec!["*".into()], ..Rule::default() };
     let closed = world(&peer.url).grant(
         "acme",
         vec![everything],

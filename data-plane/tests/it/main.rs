@@ -10,6 +10,7 @@
 mod batch;
 mod binary;
 mod bridging;
+mod certificates;
 mod cross;
 mod http_sse;
 mod issuer;

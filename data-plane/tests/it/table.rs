@@ -168,7 +168,7 @@ async fn every_row_of_the_table_of_required_answers() {
         ),
         ("encoded Mcp-Name", call("echo").with("mcp-name", "=?base64?ZWNobw==?="), Told::Json),
         ("padded Mcp-Name", call("echo").with("mcp-name", " echo\t"), Told::Json),
-        ("version not implemented", old, Told::Error(400, -32022)),
+        ("a version that nobody has", old, Told::Error(400, -32022)),
         (
             "an older version in stateless form",
             edited(list(), "2026-07-28", "2025-11-25").with("mcp-protocol-version", "2025-11-25"),

@@ -139,7 +139,10 @@ impl Agent {
 
     /// Progress values heard so far.
     pub fn progress(&self) -> Vec<f64> {
-        self.ears.progress.lock().clone()
+        // The SDK hands each notification to a task of its own: what is told is which came.
+        let mut progress = self.ears.progress.lock().clone();
+        progress.sort_by(f64::total_cmp);
+        progress
     }
 
     /// Leaves in good order.

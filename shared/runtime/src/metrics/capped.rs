@@ -62,7 +62,7 @@ mod tests {
         for line in [
             "weir_things_total{name=\"a\"} 2\n",
             "weir_things_total{name=\"b\"} 1\n",
-            "weir_things_total 2\n",
+            "weir_things_total{} 2\n",
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }
