@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::sync::watch;
@@ -33,9 +34,9 @@ use crate::operator::Operators;
 use crate::publish::{self, Pipe, Publish};
 use crate::serve::Listener;
 use crate::settings::{EtcdSettings, Settings};
-use crate::store::Store;
 use crate::store::embedded::Embedded;
 use crate::store::etcd::{self, Etcd};
+use crate::store::{Store, StoreError};
 use crate::vault::{LocalKeys, Vault};
 use crate::witness::Witness;
 
@@ -105,11 +106,15 @@ pub struct Addresses {
     pub admin: Option<SocketAddr>,
 }
 
-/// Opens the store that the settings name.
+/// How long a start waits for the control plane before it to let go of the embedded store.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Opens the store that the settings name. One that is in use is waited for a little: who restarts
+/// a control plane may be faster than its end.
 ///
 /// # Errors
 /// When a file cannot be read, or the store cannot be opened; the message names the setting.
-pub fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+pub async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
     match &settings.store.etcd {
         Some(etcd) => {
             let options = etcd_options(etcd)?;
@@ -120,7 +125,16 @@ pub fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
             if let Some(folder) = path.parent() {
                 std::fs::create_dir_all(folder).context("store.path")?;
             }
-            Ok(Arc::new(Embedded::open(path).context("store.path")?))
+            let deadline = Instant::now() + STORE_PATIENCE;
+            loop {
+                match Embedded::open(path) {
+                    Err(StoreError::Unavailable(why)) if Instant::now() < deadline => {
+                        tracing::debug!(why, "the store cannot be opened yet");
+                        tokio::time::sleep(STORE_PATIENCE / 50).await;
+                    }
+                    opened => return Ok(Arc::new(opened.context("store.path")?)),
+                }
+            }
         }
     }
 }

@@ -71,7 +71,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let identity = Identity::new("weir-control-plane", &settings.name, &[]);
     let exporter = otlp::start(&settings.telemetry.otlp, identity, &metrics)?;
     let parts = Parts {
-        store: app::open_store(&settings)?,
+        store: app::open_store(&settings).await?,
         vault: app::open_vault(&settings)?,
         audit: audit.clone(),
         metrics,

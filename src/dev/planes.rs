@@ -122,7 +122,7 @@ async fn control(
     let metrics = Metrics::new();
     let audit = app::open_audit(&settings, metrics.clone())?;
     let parts = app::Parts {
-        store: app::open_store(&settings)?,
+        store: app::open_store(&settings).await?,
         vault: app::open_vault(&settings)?,
         audit: audit.clone(),
         metrics,
