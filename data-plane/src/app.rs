@@ -108,14 +108,9 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         ),
         None => None,
     };
-    let tls = match &certificate {
-        Some(certificate) => {
-            let asking = ClientAuth::By(Asking::new(Arc::clone(&parts.config)));
-            let config = tls::server_config(Arc::clone(certificate), asking);
-            Some(Arc::new(config.context("listen.tls")?))
-        }
-        None => None,
-    };
+    let asking = || ClientAuth::By(Asking::verifier(Arc::clone(&parts.config)));
+    let tls = certificate.as_ref().map(|own| tls::server_config(Arc::clone(own), asking()));
+    let tls = tls.transpose().context("listen.tls")?.map(Arc::new);
     let (hop_listener, hop) = bind_hop(settings, &parts).await?;
     let listener = Listener::bind(settings.listen.address, tls).await.context("listen.address")?;
     if let Some(certificate) = certificate {

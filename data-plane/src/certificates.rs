@@ -39,7 +39,7 @@ pub struct Asking(Arc<State>);
 
 impl Asking {
     /// For a listener.
-    pub fn new(config: Arc<State>) -> Arc<dyn ClientCertVerifier> {
+    pub fn verifier(config: Arc<State>) -> Arc<dyn ClientCertVerifier> {
         Arc::new(Self(config))
     }
 }

@@ -38,6 +38,7 @@ impl Input {
     }
 
     /// Only what was written at this time or later, where that can be had.
+    #[cfg_attr(not(feature = "kafka"), allow(unused_variables))]
     pub(super) fn since(self, since_ms: Option<u64>) -> Self {
         match self {
             #[cfg(feature = "kafka")]

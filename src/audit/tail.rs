@@ -99,10 +99,12 @@ fn stream(
         Ok(())
     };
     consumer.up_to_now(&mut each)?;
-    while !args.no_follow {
+    if args.no_follow {
+        return Ok(());
+    }
+    loop {
         consumer.poll(LOOK_EVERY, &mut each)?;
     }
-    Ok(())
 }
 
 fn write_entry(format: RecordFormat, entry: &Entry, out: &mut impl Write) -> anyhow::Result<()> {

@@ -10,6 +10,7 @@ use crate::exit::{Ended, Exit};
 
 /// Questions about the rules of a group.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)] // one of them exists in a process
 pub enum Review {
     /// Tell why a call is allowed or not, and what would change that.
     Explain(PolicyExplain),

@@ -110,9 +110,9 @@ async fn document(desk: &Desk<'_>, id: &str) -> Result<Client, Fault> {
     let fronts: Vec<_> = desk.fronts().filter(|front| front.metadata_documents).collect();
     let private = fronts.iter().any(|front| front.allow_private);
     let host = document_host(id, private).map_err(|why| invalid(format!("client_id {why}")))?;
-    let trusted = fronts.iter().any(|front| {
-        front.metadata_hosts.is_empty() || front.metadata_hosts.iter().any(|own| *own == host)
-    });
+    let trusted = fronts
+        .iter()
+        .any(|front| front.metadata_hosts.is_empty() || front.metadata_hosts.contains(&host));
     if !trusted {
         return Err(invalid(format!("clients described at {host} are not accepted here")));
     }

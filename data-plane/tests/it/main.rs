@@ -3,6 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::needless_pass_by_value,
+    clippy::too_many_lines, // tables
     missing_debug_implementations,
     unreachable_pub
 )]

@@ -19,8 +19,9 @@ const ENTRIES: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("e
 const HISTORY: TableDefinition<'_, (u64, u32), (&str, Written)> = TableDefinition::new("history");
 /// The same places to what was there before: the revision that had last changed it, and its value;
 /// none where nothing was.
-const UNDO: TableDefinition<'_, (u64, u32), (&str, Option<(u64, &'static [u8])>)> =
-    TableDefinition::new("undo");
+const UNDO: TableDefinition<'_, (u64, u32), (&str, Before)> = TableDefinition::new("undo");
+/// Revision and value.
+type Before = Option<(u64, &'static [u8])>;
 /// Numbers by name, see below.
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 

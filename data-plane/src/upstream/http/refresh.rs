@@ -24,7 +24,9 @@ const TOOLS_MAX: usize = 1_024;
 
 /// By tool: the digest of the definition that it replaces, and what it wants.
 #[derive(Debug, Default)]
-pub(super) struct Declared(Mutex<HashMap<String, (Option<Digest>, Arc<[ParamHeader]>)>>);
+pub(super) struct Declared(Mutex<HashMap<String, Wanted>>);
+
+type Wanted = (Option<Digest>, Arc<[ParamHeader]>);
 
 impl Declared {
     /// What the called tool wants mirrored: as read anew, else as pinned.

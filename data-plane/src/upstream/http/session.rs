@@ -275,9 +275,9 @@ impl Remote {
         hello: Hello,
     ) -> Result<Arc<Session>, Failure> {
         let question = ("initialize", &hello.params);
-        let offer = match link::ask(&pair, self.next_id(), question, hello.deadline).await? {
-            Message::Result(offer) => offer,
-            _ => return Err(refuse::protocol("the server refused initialize").into()),
+        let answer = link::ask(&pair, self.next_id(), question, hello.deadline).await?;
+        let Message::Result(offer) = answer else {
+            return Err(refuse::protocol("the server refused initialize").into());
         };
         let revision = negotiated(&offer)?;
         let done = envelope::notification("notifications/initialized", None);

@@ -126,7 +126,8 @@ type Tamper = fn(&World, &mut Vec<String>);
 #[test]
 fn every_tampering_is_found_and_named() {
     // What is done, what the first finding names in files, and in a topic.
-    let cases: [(&str, Tamper, (u64, u64), Option<(u64, u64)>); 13] = [
+    type Case = (&'static str, Tamper, (u64, u64), Option<(u64, u64)>);
+    let cases: [Case; 13] = [
         ("removed", |w, l| drop(l.remove(w.at(100, 5))), (100, 5), Some((100, 5))),
         // In a topic that is what retention does: it is told, and nobody can say more.
         ("first removed", |w, l| drop(l.remove(w.at(100, 1))), (100, 1), None),
