@@ -1,0 +1,202 @@
+//! The ways in which logging in must not work.
+
+use super::*;
+
+#[tokio::test]
+async fn a_bad_request_sends_nobody_anywhere() {
+    let scene = Scene::start().await;
+    let redirect = "https://app.example/cb";
+    let registered = scene.register(json!({"redirect_uris": [redirect]})).await.json();
+    let id = registered["client_id"].as_str().unwrap();
+    let good = Request::new(id, redirect).fields();
+    let with = |name: &'static str, value: &str| {
+        let mut fields = good.clone();
+        fields.retain(|(known, _)| *known != name);
+        if !value.is_empty() {
+            fields.push((name, value.to_owned()));
+        }
+        url(&fields)
+    };
+    for (what, url) in [
+        ("no client", with("client_id", "")),
+        ("an unknown client", with("client_id", "k1.AAAA")),
+        ("a client at a private address", with("client_id", "https://169.254.169.254/x")),
+        ("another redirect", with("redirect_uri", "https://evil.example/cb")),
+        ("a redirect below", with("redirect_uri", "https://app.example/cb/../evil")),
+        ("a parameter twice", format!("{}&client_id=x", url(&good))),
+    ] {
+        let answer = scene.get(&url).await;
+        assert_eq!(answer.status, 400, "{what}: {}", answer.text());
+        assert_eq!(answer.header("location"), None, "{what}");
+        assert!(
+            answer.header("content-security-policy").unwrap().contains("frame-ancestors 'none'")
+        );
+    }
+    for (what, url, error) in [
+        ("no PKCE", with("code_challenge", ""), "invalid_request"),
+        ("plain PKCE", with("code_challenge_method", "plain"), "invalid_request"),
+        ("no method of PKCE", with("code_challenge_method", ""), "invalid_request"),
+        ("a token at once", with("response_type", "token"), "unsupported_response_type"),
+        ("another resource", with("resource", "https://evil.example/acme/mcp"), "invalid_target"),
+        (
+            "a group that is not there",
+            with("resource", &format!("{BASE}/beta/mcp")),
+            "invalid_target",
+        ),
+        ("a fragment", with("response_mode", "fragment"), "invalid_request"),
+    ] {
+        let answer = scene.get(&url).await;
+        assert_eq!(answer.status, 303, "{what}: {}", answer.text());
+        let location = answer.header("location").unwrap();
+        assert!(location.starts_with(&format!("{redirect}?")), "{what}: {location}");
+        let told = query_of(location);
+        assert_eq!((told["error"].as_str(), told["iss"].as_str()), (error, BASE), "{what}");
+        assert_eq!(told["state"], "client state", "{what}");
+    }
+    for (what, body) in [
+        ("no redirect", json!({})),
+        ("a script", json!({"redirect_uris": ["javascript:alert(1)"]})),
+        ("plain http", json!({"redirect_uris": ["http://evil.example/cb"]})),
+        ("another grant", json!({"redirect_uris": [redirect], "grant_types": ["implicit"]})),
+        (
+            "keys",
+            json!({"redirect_uris": [redirect],
+            "token_endpoint_auth_method": "private_key_jwt"}),
+        ),
+    ] {
+        let answer = scene.register(body).await;
+        assert_eq!(answer.status, 400, "{what}: {}", answer.text());
+        assert!(answer.json()["error"].is_string(), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn only_the_browser_that_consented_finishes_and_only_once() {
+    let scene = Scene::start().await;
+    let redirect = "https://app.example/cb";
+    let registered = scene.register(json!({"redirect_uris": [redirect]})).await.json();
+    let request = Request::new(registered["client_id"].as_str().unwrap(), redirect);
+    let page = scene.get(&request.url()).await;
+    let consent = cookie(&page, "weir-consent");
+    let sealed = between(page.text(), "name=\"request\" value=\"", "\"").to_owned();
+    let decide = |fields: &[(&str, &str)]| {
+        let fields = [&[("request", sealed.as_str())], fields].concat();
+        form("/authorize/consent", &fields)
+    };
+    for (what, ask) in [
+        ("no cookie", decide(&[("provider", "corp")])),
+        ("another cookie", decide(&[]).header("cookie", "__Host-weir-consent=guessed")),
+        (
+            "another page",
+            decide(&[]).header("cookie", &consent).header("origin", "https://evil.example"),
+        ),
+    ] {
+        assert_eq!(scene.send(ask).await.status, 400, "{what}");
+    }
+    let denied = scene.send(decide(&[("deny", "yes")]).header("cookie", &consent)).await;
+    assert_eq!(query_of(denied.header("location").unwrap())["error"], "access_denied");
+
+    let away = scene.send(decide(&[("provider", "corp")]).header("cookie", &consent)).await;
+    let asked = query_of(away.header("location").unwrap());
+    let browser = cookie(&away, "weir-sign-in");
+    let code = scene.issuer.log_in(&asked["nonce"], &asked["code_challenge"]);
+    let back = format!("/authorize/callback?code={code}&state={}", asked["state"]);
+    assert_eq!(scene.get(&back).await.status, 400, "no cookie");
+    let stolen = get(&back).header("cookie", "__Host-weir-sign-in=guessed");
+    assert_eq!(scene.send(stolen).await.status, 400, "another browser");
+    let mixed = get(&format!("{back}&iss=https://evil.example")).header("cookie", &browser);
+    let mixed = scene.proxies[0].send(mixed.with("host", "gw.example")).await;
+    assert_eq!(query_of(mixed.header("location").unwrap())["error"], "access_denied", "mix-up");
+    let done = get(&back).header("cookie", &browser).with("host", "gw.example");
+    let again = scene.proxies[0].send(done.clone()).await;
+    assert_eq!(again.status, 400, "a state is good once at a proxy");
+    let done = scene.proxies[1].send(done).await;
+    let code = query_of(done.header("location").unwrap())["code"].clone();
+
+    let base = [
+        ("grant_type", "authorization_code"),
+        ("client_id", request.client.as_str()),
+        ("redirect_uri", redirect),
+        ("code", code.as_str()),
+        ("code_verifier", VERIFIER),
+    ];
+    let other = scene.register(json!({"redirect_uris": [redirect]})).await.json();
+    let other = other["client_id"].as_str().unwrap();
+    let with = |name: &str, value: &'static str| {
+        let mut fields = base.to_vec();
+        for field in &mut fields {
+            if field.0 == name {
+                field.1 = value;
+            }
+        }
+        fields
+    };
+    let stranger = {
+        let mut fields = base.to_vec();
+        fields[1].1 = other;
+        fields
+    };
+    let wrong_resource = [&base[..], &[("resource", "https://gw.example/acme/files/mcp")]].concat();
+    for (what, fields, error) in [
+        ("another client", stranger, "invalid_grant"),
+        ("another redirect", with("redirect_uri", "https://app.example/x"), "invalid_grant"),
+        (
+            "another verifier",
+            with("code_verifier", "x0123456789012345678901234567890123456789ab"),
+            "invalid_grant",
+        ),
+        ("a nonsense code", with("code", "k1.AAAA"), "invalid_grant"),
+        ("another grant", with("grant_type", "password"), "unsupported_grant_type"),
+        ("another resource", wrong_resource, "invalid_target"),
+    ] {
+        let answer = scene.form("/token", &fields).await;
+        assert_eq!(answer.json()["error"], error, "{what}: {}", answer.text());
+    }
+    let ask = form("/token", &base).with("host", "gw.example");
+    let first = scene.proxies[0].send(ask.clone()).await;
+    assert_eq!(first.status, 200, "{}", first.text());
+    let access = first.json()["access_token"].as_str().unwrap().to_owned();
+    let again = scene.proxies[0].send(ask).await;
+    assert_eq!(again.json()["error"], "invalid_grant", "a code is good once");
+    let params = json!({"name": "echo", "arguments": {}});
+    let call = Ask::modern("/acme/files/mcp", "tools/call", params).token(&access);
+    let refused = scene.proxies[0].send(call.with("host", "gw.example")).await;
+    assert_eq!(refused.status, 401, "what the first use gave is worth nothing here");
+}
+
+#[tokio::test]
+async fn an_answer_of_the_provider_is_judged() {
+    let scene = Scene::start().await;
+    let redirect = "https://app.example/cb";
+    let registered = scene.register(json!({"redirect_uris": [redirect]})).await.json();
+    let request = Request::new(registered["client_id"].as_str().unwrap(), redirect);
+    for (what, claims) in [
+        ("another nonce", json!({"sub": "alice", "nonce": "x"})),
+        ("another audience", json!({"sub": "alice", "aud": "elsewhere"})),
+        ("another party", json!({"sub": "alice", "azp": "other"})),
+        ("nobody", json!({})),
+        ("groups left out", json!({"sub": "alice", "_claim_names": {"groups": "s"}})),
+    ] {
+        scene.issuer.claims(claims);
+        let page = scene.get(&request.url()).await;
+        let consent = cookie(&page, "weir-consent");
+        let sealed = between(page.text(), "name=\"request\" value=\"", "\"");
+        let ask = form("/authorize/consent", &[("request", sealed)]).header("cookie", consent);
+        let away = scene.send(ask).await;
+        let asked = query_of(away.header("location").unwrap());
+        let code = scene.issuer.log_in(&asked["nonce"], &asked["code_challenge"]);
+        let back = format!("/authorize/callback?code={code}&state={}", asked["state"]);
+        let done = scene.send(get(&back).header("cookie", cookie(&away, "weir-sign-in"))).await;
+        let told = query_of(done.header("location").unwrap_or_else(|| panic!("{what}")));
+        assert_eq!(told.get("error").map(String::as_str), Some("access_denied"), "{what}");
+        assert!(!told.contains_key("code"), "{what}");
+    }
+    // The provider's own tokens are for others; the gateway's are no ID tokens of anybody.
+    let now = jiff::Timestamp::now().as_second();
+    let direct = scene.issuer.token(json!({
+        "iss": scene.issuer.url, "aud": "weir", "sub": "alice", "exp": now + 300,
+        "groups": ["staff"],
+    }));
+    let refused = scene.call("/acme/files/mcp", "echo", &direct).await;
+    assert_eq!(refused.status, 401, "{}", refused.text());
+}
