@@ -14,3 +14,4 @@ mod quota;
 mod story;
 mod sync;
 mod telemetry;
+mod way;

@@ -10,6 +10,8 @@ use data_plane::config::{ConfigError, Endpoint};
 use weir_model::id::Name;
 use weir_model::resource::{Kind, Policy, Resource, ResourceKey, Spec};
 
+use crate::way::Way;
+
 fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
@@ -130,9 +132,8 @@ async fn tokens_are_good_once_and_for_a_while() {
     let forged = Node::join_with(&forged, "n2", vec![plane.tcp()]).await;
     assert!(matches!(forged, Err(ConfigError::Refused(_))), "{forged:?}");
 
-    let short = plane.token_for("eu", 1).await;
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
-    let late = Node::join_with(&short, "n2", vec![plane.tcp()]).await;
+    let late = plane.late_token("eu").await;
+    let late = Node::join_with(&late, "n2", vec![plane.tcp()]).await;
     assert!(matches!(late, Err(ConfigError::Refused(_))), "{late:?}");
 
     #[cfg(unix)]
@@ -164,8 +165,9 @@ async fn strangers_are_not_followed() {
     let node = Node::join_with(&token, "n1", mixed).await.unwrap();
     node.has("acme", "one").await;
 
-    let node = node.restart(vec![stranger.tcp()]).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let way = Way::to(&stranger.address().to_string(), Duration::ZERO).await;
+    let node = node.restart(vec![Endpoint::Tcp(way.address.to_string())]).await;
+    eventually("the node has tried again and again", async || way.taken() >= 6).await;
     assert_eq!(node.display("acme"), Some("one".to_owned()));
     assert!(stranger.nodes().await.is_empty());
 }

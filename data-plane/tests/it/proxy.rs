@@ -16,6 +16,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use weir_audit::memory::MemoryLog;
 use weir_audit::{Builder, Origin};
@@ -131,6 +132,17 @@ impl Proxy {
     pub fn apply(&self, world: &World) {
         let next = world.after(&self.config.current());
         self.config.store(Arc::new(next));
+    }
+
+    /// What operators get at a path.
+    pub async fn page(&self, path: &str) -> String {
+        let mut socket = TcpStream::connect(self.admin).await.unwrap();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        socket.read_to_string(&mut text).await.unwrap();
+        text
     }
 
     /// The facts of every record so far, once there are at least `count`.

@@ -10,7 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use weir_runtime::testing::Ca;
+use weir_runtime::testing::{Ca, eventually};
 
 use crate::peer::Peer;
 use crate::proxy::{Ask, PATIENCE, Proxy, read_until};
@@ -131,7 +131,8 @@ async fn a_drain_finishes_calls_and_ends_streams() {
         said.len()
     );
     socket.write_all(head.as_bytes()).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let taken = async || proxy.page("/metrics").await.contains("weir_calls_in_flight 3");
+    assert!(eventually(PATIENCE, taken).await, "the answer's head is not read");
     proxy.drain.signal();
     let rest = tokio::time::timeout(PATIENCE, stream.collect()).await.unwrap().unwrap();
     let _: Bytes = rest.to_bytes();
@@ -166,18 +167,9 @@ async fn operators_see_what_is_in_force() {
     let peer = Peer::start().await;
     let proxy = Proxy::start(&world(&peer.url)).await;
     proxy.send(call("echo")).await;
-    let page = async |path: &str| {
-        let mut socket = TcpStream::connect(proxy.admin).await.unwrap();
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let mut text = String::new();
-        socket.read_to_string(&mut text).await.unwrap();
-        text
-    };
-    let config = page("/config").await;
+    let config = proxy.page("/config").await;
     assert!(config.contains("\"revision\":1"), "{config}");
-    let metrics = page("/metrics").await;
+    let metrics = proxy.page("/metrics").await;
     let line =
         "weir_calls_total{group=\"acme\",method=\"tools/call\",outcome=\"success\",blame=\"\"} 1";
     assert!(metrics.contains(line), "{metrics}");

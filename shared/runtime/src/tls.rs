@@ -7,6 +7,7 @@
 pub mod client;
 pub mod identity;
 pub mod server;
+mod signatures;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

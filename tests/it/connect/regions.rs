@@ -1,89 +1,14 @@
 //! Regions that are slow, fail, come back empty.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use weir_runtime::testing::eventually;
 
 use super::host::Host;
 use super::{names, product};
-
-/// The way to a region: passes bytes on, late if told to, until it is cut.
-struct Way {
-    address: SocketAddr,
-    taken: Arc<AtomicUsize>,
-    cut: CancellationToken,
-}
-
-impl Way {
-    /// To a product's address; every connection is made `late`.
-    async fn to(target: &str, late: Duration) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let target = target.trim_start_matches("http://").to_owned();
-        let (cut, taken) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
-        let (stop, count) = (cut.clone(), Arc::clone(&taken));
-        tokio::spawn(async move {
-            loop {
-                let accepted = tokio::select! {
-                    accepted = listener.accept() => accepted,
-                    () = stop.cancelled() => return,
-                };
-                let (client, _) = accepted.unwrap();
-                let way = (target.clone(), late, Arc::clone(&count));
-                tokio::spawn(carry(client, way, stop.clone()));
-            }
-        });
-        Self { address, taken, cut }
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}/shop/mcp", self.address)
-    }
-
-    fn taken(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
-    }
-}
-
-/// Every piece of an answer comes late; every piece of a request is counted.
-async fn carry(
-    client: TcpStream,
-    (target, late, count): (String, Duration, Arc<AtomicUsize>),
-    stop: CancellationToken,
-) {
-    let Ok(server) = TcpStream::connect(target).await else { return };
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    let there = async {
-        let mut buffer = vec![0; 64 * 1024];
-        while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
-            count.fetch_add(1, Ordering::Relaxed);
-            if to_server.write_all(&buffer[..read]).await.is_err() {
-                return;
-            }
-        }
-    };
-    let back = async {
-        let mut buffer = vec![0; 64 * 1024];
-        while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
-            tokio::time::sleep(late).await;
-            if to_client.write_all(&buffer[..read]).await.is_err() {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        () = there => {}
-        () = back => {}
-        () = stop.cancelled() => {}
-    }
-}
+use crate::planes::BOUND;
+use crate::way::Way;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_quickest_region_is_used_and_the_next_when_it_fails() {
@@ -140,9 +65,10 @@ async fn a_call_that_may_have_been_carried_out_is_not_repeated() {
         let mut host = Host::start(&[&near.url(), &far.url()]);
         host.initialize("2025-11-25").await;
         host.ask("tools/list", json!({})).await;
-        // The answer is on its way back for 60 ms or more when the way is cut.
+        // The answer needs 60 ms for its way back once the call has passed: the way is cut before.
+        let passed = near.taken();
         let id = host.begin("tools/call", json!({ "name": tool, "arguments": arguments })).await;
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        assert!(eventually(BOUND, async || near.taken() > passed).await, "the call has not passed");
         near.cut.cancel();
         let answer = host.answer(id).await;
         match repeated {

@@ -113,6 +113,8 @@ pub(crate) struct Plane {
     author: Author,
     fleet: Fleet,
     enrolment: Enrolment,
+    /// The same an hour ago.
+    before: Enrolment,
     address: SocketAddr,
     pipe: mpsc::Sender<DuplexStream>,
     drain: Drain,
@@ -139,6 +141,8 @@ impl Plane {
         let observer = Observer::new(store.clone(), author.clone());
         let (intake, worker) = Intake::new(observer, fleet.clone());
         let enrolment = Enrolment::new(store.clone(), ca.clone(), clock.clone());
+        let then = ManualClock::at_ms(clock.now_ms() - 3_600_000);
+        let before = Enrolment::new(store.clone(), ca.clone(), Arc::new(then));
         let witness = Witness::load_or_make(&store, &vault, clock.clone()).await.unwrap();
         let parts = publish::Parts {
             replica: replica.to_owned(),
@@ -167,7 +171,7 @@ impl Plane {
             tokio::spawn(fleet.clone().run(watch)),
             tokio::spawn(worker),
         ];
-        Self { store, index, author, fleet, enrolment, address, pipe, drain, tasks }
+        Self { store, index, author, fleet, enrolment, before, address, pipe, drain, tasks }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -206,11 +210,12 @@ impl Plane {
     }
 
     pub(crate) async fn token(&self, region: &str) -> String {
-        self.token_for(region, 60).await
+        minted(&self.enrolment, region).await
     }
-    pub(crate) async fn token_for(&self, region: &str, secs: i64) -> String {
-        let minted = self.enrolment.mint(region.parse().unwrap(), None, secs).await.unwrap();
-        minted.1.expose().clone()
+
+    /// One whose time is over.
+    pub(crate) async fn late_token(&self, region: &str) -> String {
+        minted(&self.before, region).await
     }
 
     pub(crate) async fn nodes(&self) -> Vec<fleet::Node> {
@@ -369,4 +374,8 @@ impl Node {
 fn options(folder: &Path, endpoints: Vec<Endpoint>, clock: SharedClock) -> Options {
     let folder = folder.to_owned();
     Options { folder, endpoints, token: None, node: None, timing: timing(), clock }
+}
+
+async fn minted(enrolment: &Enrolment, region: &str) -> String {
+    enrolment.mint(region.parse().unwrap(), None, 60).await.unwrap().1.expose().clone()
 }
