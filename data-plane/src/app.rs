@@ -138,6 +138,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         ended: Default::default(),
         in_flight: Default::default(),
         subscriptions: Default::default(),
+        levels: Default::default(),
         streams: Default::default(),
         replays: Replays::new(Duration::from_millis(settings.listen.resume_ms)),
         hop,

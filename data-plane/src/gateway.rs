@@ -26,6 +26,7 @@ use crate::config::State;
 use crate::decisions::Decisions;
 use crate::hop::Hop;
 use crate::keys::Keys;
+use crate::levels::Levels;
 use crate::limits::Limits;
 use crate::lists::Lists;
 use crate::metrics::CallMetrics;
@@ -64,6 +65,8 @@ pub struct Gateway {
     pub in_flight: InFlight,
     /// Resources that sessions of older revisions are subscribed to.
     pub subscriptions: Subscriptions,
+    /// Log levels of sessions of older revisions.
+    pub levels: Levels,
     /// Open streams of each caller.
     pub streams: Streams,
     /// The way to other proxies, and what this one holds for them.

@@ -19,6 +19,7 @@ pub mod decisions;
 pub mod gateway;
 pub mod hop;
 pub mod keys;
+pub mod levels;
 pub mod limits;
 pub mod listener;
 pub mod lists;

@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`members`], [`envelope`] and [`batch`] (one lazy parse, raw bytes kept), [`revision`]
 //! and [`era`] (which dialect a message speaks, decided body first), [`methods`] (what exists, as
-//! data), [`extensions`] (which are carried), [`verbs`] (the gateway's own names for some of them), [`headers`] (what mirrors the body), [`session`] (sealed, no table), [`discover`],
+//! data), [`extensions`] (which are carried), [`level`] (of log messages), [`verbs`] (the gateway's own names for some of them), [`headers`] (what mirrors the body), [`session`] (sealed, no table), [`discover`],
 //! [`list`] and [`template`] (what the gateway answers itself), [`adapt`] (answers for the
 //! client's era), [`sse`].
 //!
@@ -16,6 +16,7 @@ pub mod envelope;
 pub mod era;
 pub mod extensions;
 pub mod headers;
+pub mod level;
 pub mod list;
 pub mod members;
 pub mod methods;

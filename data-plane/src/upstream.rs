@@ -30,6 +30,7 @@ mod stdio;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -50,6 +51,7 @@ pub use self::question::{Member, Question};
 use self::raw::Edit;
 use self::stdio::Program;
 use self::stdio::usage::Usage;
+use crate::mcp::level::Level;
 
 /// `User-Agent` of everything that the gateway asks for.
 pub(crate) const USER_AGENT_TEXT: &str = concat!("weir/", env!("CARGO_PKG_VERSION"));
@@ -399,6 +401,9 @@ pub struct Front {
     /// Identifies caller and session: upstream sessions and children of legacy servers are kept
     /// per value of this (principal id plus sealed session, or principal id alone).
     pub isolation: String,
+    /// From which severity on a client of an older revision wants to hear log messages, where it
+    /// has said so to the gateway.
+    pub log_level: Option<Level>,
 }
 
 /// One request for a server.

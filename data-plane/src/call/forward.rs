@@ -16,7 +16,7 @@ use weir_model::resource::Extension;
 use weir_model::snapshot::ToolView;
 
 use super::Gateway;
-use super::bridge::notices::Notices;
+use super::bridge::notices::{Notices, too_quiet};
 use super::bridge::state::{self, Seal, What};
 use super::bridge::{self, Place};
 use super::client::{Client, Sealing, bond};
@@ -26,7 +26,7 @@ use super::inbound::Call;
 use super::record::Record;
 use super::relay::Flow;
 use super::resolve::Errand;
-use super::respond::Answer;
+use super::respond::{self, Answer};
 use super::sight::Sight;
 use super::validate;
 use super::watched::{self, Watched};
@@ -34,6 +34,7 @@ use crate::mcp::adapt::Adapt;
 use crate::mcp::discover::About;
 use crate::mcp::envelope::utf8;
 use crate::mcp::extensions::Carried;
+use crate::mcp::level::Level;
 use crate::mcp::list::{self, Source};
 use crate::mcp::members::Members;
 use crate::mcp::methods::{Kind, List, Method};
@@ -68,6 +69,8 @@ pub struct Finish {
     seal: Option<Box<Seal>>,
     /// Of a stateless client that hears a server of an older revision.
     notices: Option<Box<Notices>>,
+    /// Of a client of an older revision that does not want to hear everything.
+    level: Option<Level>,
 }
 
 impl Finish {
@@ -102,9 +105,18 @@ impl Finish {
 
     /// A notification as the client gets it; none when it does not.
     pub fn notice(&self, raw: Bytes) -> Option<Bytes> {
-        match &self.notices {
-            Some(notices) => notices.pass(raw),
-            None => Some(raw),
+        match (&self.notices, self.level) {
+            (Some(notices), _) => notices.pass(raw),
+            (None, Some(level)) if too_quiet(&raw, level) => None,
+            (None, _) => Some(raw),
+        }
+    }
+
+    /// True for an error that this client has to be told by a status, and so not on a stream.
+    fn has_status(&self, message: &Message) -> bool {
+        match message {
+            Message::Error(raw) => respond::has_status(error_code(raw), self.adapt.front_modern),
+            _ => false,
         }
     }
 
@@ -210,6 +222,7 @@ async fn request(
             .then(|| scope.endpoint.group.spec.extensions.clone()),
         seal: None,
         notices: None,
+        level: log_level(gateway, scope),
     };
     let place = outgoing.place();
     let brought = match bridge::may_ask(method) {
@@ -224,6 +237,7 @@ async fn request(
         return answer((gateway, scope), (finish, messages), (ticket, cancellable, watch)).await;
     }
     let (mut outbound, ticket) = outgoing.into_outbound(scope, method);
+    outbound.front.log_level = finish.level;
     outbound.traceparent = record.sends(super::credential::traceparent(scope.call));
     let outbound = bridge::brought(outbound, brought)?;
     let again = bridge::may_be_called_again(scope, method).then(|| outbound.clone());
@@ -282,7 +296,9 @@ async fn answer(
         () = watch.over() => return Err(watched::withdrawn()),
     };
     let first = match first {
-        Ok(Some(Ok(message @ (Message::Result(_) | Message::Error(_))))) if collapse => {
+        Ok(Some(Ok(message @ (Message::Result(_) | Message::Error(_)))))
+            if collapse || finish.has_status(&message) =>
+        {
             return one(&finish, message);
         }
         Ok(Some(first)) => Some(first?),
@@ -316,6 +332,12 @@ fn one(finish: &Finish, message: Message) -> Result<Answer, Refusal> {
 fn carried<'a>(scope: Scope<'a>) -> Carried<'a> {
     let joined = scope.endpoint.server.is_none();
     Carried { named: &scope.endpoint.group.spec.extensions, joined }
+}
+
+/// From which severity on the client wants to hear log messages, if it has told the gateway.
+fn log_level(gateway: &Gateway, scope: Scope<'_>) -> Option<Level> {
+    let session = scope.client.session.as_ref().filter(|session| session.upstream.is_none())?;
+    gateway.levels.get(&session.nonce)
 }
 
 /// Clients of older revisions cancel by a notification that comes on another request.
@@ -493,6 +515,7 @@ impl Outgoing {
                 client_info: client.info.clone(),
                 capabilities: carried.capabilities(&client.capabilities),
                 isolation: client.isolation.clone(),
+                log_level: None,
             },
             id: scope.call.message().and_then(|m| m.id()).map(|id| id.raw().clone()),
             method: scope.call.message().and_then(|m| m.method()).unwrap_or(method.name).to_owned(),

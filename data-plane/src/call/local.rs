@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use weir_model::audit::Outcome;
 use weir_model::bounds;
 use weir_model::id::{Digest, Name};
-use weir_model::reason::Refusal;
+use weir_model::reason::{Reason, Refusal};
 
 use super::Gateway;
 use super::client::bond;
@@ -19,8 +19,9 @@ use super::inbound::Conn;
 use super::notices;
 use super::resolve::{Here, shortfalls, sources};
 use super::respond::Answer;
-use crate::mcp::discover::About;
+use crate::mcp::discover::{self, About};
 use crate::mcp::envelope::{self, utf8};
+use crate::mcp::level::Level;
 use crate::mcp::list::{Cursors, View};
 use crate::mcp::members::Members;
 use crate::mcp::methods::List;
@@ -53,6 +54,10 @@ pub fn answer(
         Here::Open => http_sse::open(gateway, scope, from),
         // Answers to questions are told where the question is, by `bridge`.
         Here::Accepted | Here::Answered(_) => Ok(Answer::Accepted),
+        Here::LogLevel => {
+            log_level(gateway, scope)?;
+            success(Bytes::from_static(b"{}"))
+        }
         Here::Cancel => {
             cancel(gateway, scope);
             Ok(Answer::Accepted)
@@ -64,6 +69,19 @@ pub fn answer(
             Ok(Answer::Ended)
         }
     }
+}
+
+/// Remembers from which severity on a session wants to hear log messages.
+fn log_level(gateway: &Gateway, scope: Scope<'_>) -> Result<(), Refusal> {
+    let session = scope.client.session.as_ref().ok_or(Reason::SessionMissing)?;
+    let params = scope.call.message().and_then(|m| m.params()).map_or("{}", |p| p.text());
+    let members = Members::parse(params).map_err(Refusal::from)?;
+    let level = members.text("level").and_then(|text| Level::parse(&text)).ok_or_else(|| {
+        Refusal::new(Reason::InvalidParams, "level")
+            .hint("The parameter level must be one of the levels of RFC 5424, in lower case.")
+    })?;
+    gateway.levels.set(&session.nonce, level);
+    Ok(())
 }
 
 /// One page of a list, and the cursor for the next one.
@@ -99,7 +117,11 @@ fn list(
         Some(position) => Some(cursors()?.seal(position)?),
         None => None,
     };
-    let page = page.noting(&shortfalls);
+    let mut page = page.noting(&shortfalls);
+    if scope.client.modern() {
+        let one = sources.first().filter(|_| scope.endpoint.server.is_some());
+        page = page.told_by(discover::info_of(one));
+    }
     let list = page.render(kind, scope.client.modern(), next.as_deref());
     if lasting && cursor.is_none() && next.is_none() {
         gateway.lists.keep(key, &list);

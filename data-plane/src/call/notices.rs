@@ -49,6 +49,7 @@ pub fn open(gateway: &Gateway, scope: Scope<'_>) -> Result<Answer, Refusal> {
         client_info: client.info.clone(),
         capabilities: Bytes::from_static(b"{}"),
         isolation: client.isolation.clone(),
+        log_level: None,
     };
     let watcher = Watcher {
         sight: scope.sight.clone(),

@@ -67,6 +67,8 @@ pub enum Here {
     Accepted,
     /// The client's answer to a question, whose id this is.
     Answered(String),
+    /// `logging/setLevel`, where the gateway keeps the session.
+    LogLevel,
     /// `notifications/cancelled`.
     Cancel,
     /// DELETE.
@@ -235,6 +237,7 @@ impl<'a> Scene<'a> {
         let mut found = Found { action: Action::UseServer, name: None, tool: None };
         match method.kind {
             Kind::Ping => return Ok(Target::Here(Here::Pong)),
+            Kind::LogLevel if !self.sees_through() => return Ok(Target::Here(Here::LogLevel)),
             Kind::List(list) if catalog.is_some() || closed => {
                 return Ok(Target::Here(Here::List(list)));
             }
@@ -299,11 +302,15 @@ impl<'a> Scene<'a> {
         self.errand(server, Errand::Deliver, here)
     }
 
+    /// True where the client's session is the server's own.
+    fn sees_through(&self) -> bool {
+        self.client.session.as_ref().is_some_and(|session| session.upstream.is_some())
+    }
+
     /// Something for the server's own session where the client sees through to one.
     fn errand(&self, server: Option<Arc<ServerView>>, errand: Errand, here: Here) -> Target {
-        let through = self.client.session.as_ref().is_some_and(|s| s.upstream.is_some());
         match server {
-            Some(server) if through => Target::Upstream(Box::new(Upstream {
+            Some(server) if self.sees_through() => Target::Upstream(Box::new(Upstream {
                 version: self.version(&server),
                 server,
                 errand,
@@ -339,6 +346,7 @@ impl<'a> Scene<'a> {
             Kind::Initialize => Ok(Target::Here(Here::Initialize)),
             Kind::Discover => Ok(Target::Here(Here::Discover)),
             Kind::Ping => Ok(Target::Here(Here::Pong)),
+            Kind::LogLevel => Ok(Target::Here(Here::LogLevel)),
             Kind::List(list) => Ok(Target::Here(Here::List(list))),
             Kind::Listen => Ok(Target::Here(Here::Notices)),
             Kind::CallTool => {

@@ -213,6 +213,11 @@ pub fn events(frames: Pin<Box<dyn Stream<Item = Bytes> + Send>>) -> Response<Bod
     response
 }
 
+/// True for an error of the server that has a status of its own.
+pub fn has_status(code: i64, modern: bool) -> bool {
+    upstream_status(code, modern) != StatusCode::OK
+}
+
 /// The status under which a stateless client gets an error of the server (transports, table of
 /// required answers); in-band errors are answered with 200.
 fn upstream_status(code: i64, modern: bool) -> StatusCode {

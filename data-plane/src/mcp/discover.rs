@@ -16,6 +16,14 @@ fn own_info() -> Value {
     json!({ "name": "weir", "title": "Weir", "version": env!("CARGO_PKG_VERSION") })
 }
 
+/// Who answers on an endpoint: the server, where it is one that says who it is, else the gateway.
+pub fn info_of(source: Option<&Source<'_>>) -> Value {
+    match source.map(|source| &source.catalog.server_info) {
+        Some(info @ Value::Object(members)) if members.contains_key("name") => info.clone(),
+        _ => own_info(),
+    }
+}
+
 /// What an endpoint says about itself.
 #[derive(Debug)]
 pub struct About {
@@ -44,8 +52,10 @@ impl About {
             if offers("prompts", !catalog.prompts.is_empty()) {
                 capabilities.insert("prompts".into(), json!({ "listChanged": true }));
             }
-            if own.get("completions").is_some() {
-                capabilities.insert("completions".into(), json!({}));
+            for name in ["completions", "logging"] {
+                if own.get(name).is_some() {
+                    capabilities.insert(name.into(), json!({}));
+                }
             }
         }
         let capabilities = Value::Object(capabilities);
@@ -56,13 +66,13 @@ impl About {
     pub fn one(source: &Source<'_>) -> Self {
         let catalog = source.catalog;
         let mut capabilities = Map::new();
-        for name in ["tools", "resources", "prompts", "completions"] {
+        for name in ["tools", "resources", "prompts", "completions", "logging"] {
             if catalog.capabilities.get(name).is_none() {
                 continue;
             }
             // What is announced is the gateway's: that the caller's view of a list has changed.
             let offered = match name {
-                "completions" => json!({}),
+                "completions" | "logging" => json!({}),
                 "resources" if subscribes(&catalog.capabilities) => {
                     json!({ "listChanged": true, "subscribe": true })
                 }
@@ -70,11 +80,8 @@ impl About {
             };
             capabilities.insert(name.to_owned(), offered);
         }
-        let info = match &catalog.server_info {
-            Value::Object(info) if info.contains_key("name") => catalog.server_info.clone(),
-            _ => own_info(),
-        };
         let instructions = catalog.instructions.clone();
+        let info = info_of(Some(source));
         Self { capabilities: Value::Object(capabilities), info, instructions }
     }
 
@@ -178,9 +185,9 @@ mod tests {
         assert_eq!(result["protocolVersion"], "2025-06-18");
         assert_eq!(result["instructions"], "## a\n\nUse a.\n\n## b\n\nUse b.");
         let names: Vec<&String> = result["capabilities"].as_object().unwrap().keys().collect();
-        assert_eq!(names, ["tools", "prompts", "completions"]);
+        assert_eq!(names, ["tools", "logging", "prompts", "completions"]);
         let found: Value = serde_json::from_slice(&About::one(&sources[0]).discover()).unwrap();
-        assert_eq!(found["capabilities"], json!({"tools": {"listChanged": true}}));
+        assert_eq!(found["capabilities"], json!({"tools": {"listChanged": true}, "logging": {}}));
         assert_eq!(found["cacheScope"], "private");
         assert_eq!(found["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "files");
     }

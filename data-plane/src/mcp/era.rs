@@ -11,6 +11,7 @@ use weir_model::reason::{Reason, Refusal};
 
 use super::envelope::{Message, Params, utf8};
 use super::headers;
+use super::level::Level;
 use super::members::{self, Members};
 use super::revision::Revision;
 
@@ -176,12 +177,10 @@ fn of_notification(params: &Params, headers: &HeaderMap) -> Result<Era, Refusal>
 }
 
 fn check_log_level(meta: &Members<'_>) -> Result<(), Refusal> {
-    const LEVELS: [&str; 8] =
-        ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
     match meta.get(&key("logLevel")) {
         None => Ok(()),
         Some(raw) => match members::text(raw) {
-            Some(level) if LEVELS.contains(&level.as_ref()) => Ok(()),
+            Some(level) if Level::parse(&level).is_some() => Ok(()),
             _ => Err(missing_meta("logLevel", "a log level of RFC 5424")),
         },
     }

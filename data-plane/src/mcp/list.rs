@@ -22,6 +22,9 @@ use super::session::Bond;
 /// part is missing (`quarantined`, `unobserved`) or cannot be called at the moment (`unreachable`).
 pub const UNAVAILABLE: &str = "weir/unavailable";
 
+/// The `_meta` key of stateless results under which a server says who it is.
+const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
+
 /// One server's part of a list.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
@@ -64,7 +67,7 @@ pub struct Page<'a> {
     /// Where the next one starts.
     pub next: Option<Position>,
     /// `_meta`, when there is something to say.
-    meta: Option<String>,
+    meta: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Which list, and how it is shown.
@@ -149,8 +152,16 @@ impl Page<'_> {
             .iter()
             .map(|(server, reason)| serde_json::json!({ "server": server, "reason": reason }))
             .collect();
-        self.meta =
-            (!parts.is_empty()).then(|| serde_json::json!({ UNAVAILABLE: parts }).to_string());
+        if !parts.is_empty() {
+            self.meta.insert(UNAVAILABLE.to_owned(), parts.into());
+        }
+        self
+    }
+
+    /// Says who lists, as stateless revisions want to be told with every result.
+    #[must_use]
+    pub fn told_by(mut self, info: serde_json::Value) -> Self {
+        self.meta.insert(SERVER_INFO.to_owned(), info);
         self
     }
 
@@ -181,9 +192,9 @@ impl Page<'_> {
             out.put_slice(cursor.as_bytes());
             out.put_u8(b'"');
         }
-        if let Some(meta) = &self.meta {
+        if !self.meta.is_empty() {
             out.put_slice(b",\"_meta\":");
-            out.put_slice(meta.as_bytes());
+            out.put_slice(serde_json::json!(self.meta).to_string().as_bytes());
         }
         out.put_u8(b'}');
         out.freeze()

@@ -26,6 +26,8 @@ pub enum Kind {
     GetPrompt,
     /// `completion/complete`.
     Complete,
+    /// `logging/setLevel`.
+    LogLevel,
     /// `subscriptions/listen`: a stream.
     Listen,
     /// Passed on to the one server of a transparent endpoint.
@@ -145,7 +147,7 @@ pub const METHODS: &[Method] = &[
     cacheable(method("prompts/list", Kind::List(List::Prompts))),
     method("prompts/get", Kind::GetPrompt),
     method("completion/complete", Kind::Complete),
-    relayed("logging/setLevel", FIRST, LAST_LEGACY),
+    within(method("logging/setLevel", Kind::LogLevel), FIRST, LAST_LEGACY),
     within(method("subscriptions/listen", Kind::Listen), LAST, LAST),
     // Tasks of 2025-11-25, and the extension that replaced them.
     task("tasks/get", LAST_LEGACY),

@@ -10,6 +10,7 @@ use weir_model::reason::{Reason, Refusal};
 use super::envelope::Id;
 use super::raw::{self, Edit};
 use super::{Front, Outbound};
+use crate::mcp::level::Level;
 
 /// The revision that we speak with modern servers.
 pub(crate) const MODERN: &str = "2026-07-28";
@@ -81,6 +82,11 @@ pub(crate) fn to_modern(outbound: &Outbound, ours: &str) -> Result<Adapted, Refu
     ];
     if let Some(info) = &outbound.front.client_info {
         edits.push(Edit::Set(CLIENT_INFO, info));
+    }
+    let level = outbound.front.log_level.unwrap_or(Level::UNSAID);
+    let level = format!("\"{}\"", level.as_str());
+    if !outbound.front.modern {
+        edits.push(Edit::Set(LOG_LEVEL, level.as_bytes()));
     }
     adapted(outbound, Some(ours), edits)
 }

@@ -33,7 +33,7 @@ pub struct Pace {
     pub every: Duration,
     /// Before the second look at a server that does not; doubles up to `every`.
     pub retry: Duration,
-    /// At least this long between two looks at one server.
+    /// At least this long between two looks at one server; longer where it asks for many.
     pub rest: Duration,
 }
 
@@ -42,10 +42,14 @@ impl Default for Pace {
         Self {
             every: Duration::from_millis(bounds::OBSERVE_EVERY_MS),
             retry: Duration::from_secs(1),
-            rest: Duration::from_secs(5),
+            rest: Duration::from_millis(500),
         }
     }
 }
+
+/// Looks in a row that a server asked for, and that found news, after which the rest between them
+/// is at its longest: sixteen times.
+const STREAK: u32 = 4;
 
 /// A whole catalog is reported again after this many looks that found nothing new.
 const AGAIN: u32 = 12;
@@ -171,8 +175,19 @@ struct Told {
     down: Option<String>,
     quiet: u32,
     failures: u32,
-    /// Looks in a row that the server asked for and that found nothing new.
+    /// Looks in a row that the server asked for.
+    streak: u32,
+    /// Those of them that found nothing new.
     vain: u32,
+}
+
+impl Told {
+    /// How long the server is left alone. One change is seen soon; a server that never stops to
+    /// change is looked at less often, one that tells of changes which are none ever less.
+    fn rest(&self, shortest: Duration) -> Duration {
+        let doublings = self.streak.min(STREAK) + self.vain.min(16);
+        shortest.saturating_mul(1_u32 << doublings)
+    }
 }
 
 /// Looks at one server version until it is aborted.
@@ -205,12 +220,11 @@ async fn watch(eye: Arc<Eye>, key: UpstreamKey, nudge: Arc<Notify>) {
         }
         let pause = eye.pause(told.failures);
         // Some servers announce changes to every session that opens, ours included.
-        let doublings = 1_u32 << told.vain.min(16);
-        let rest = eye.pace.rest.saturating_mul(doublings).min(pause);
+        let rest = told.rest(eye.pace.rest).min(pause);
         tokio::time::sleep(rest).await;
-        told.vain = tokio::select! {
-            () = tokio::time::sleep(pause.saturating_sub(rest)) => 0,
-            () = nudge.notified() => told.vain.saturating_add(1),
+        (told.streak, told.vain) = tokio::select! {
+            () = tokio::time::sleep(pause.saturating_sub(rest)) => (0, 0),
+            () = nudge.notified() => (told.streak.saturating_add(1), told.vain.saturating_add(1)),
         };
     }
 }

@@ -107,7 +107,9 @@ impl Program {
             Wire::Modern => {
                 (self.shared(outbound.deadline).await?, adapt::to_modern(outbound, &ours)?)
             }
-            Wire::Legacy => (self.own(outbound).await?, adapt::to_legacy(outbound, Some(&ours))?),
+            Wire::Legacy => {
+                (self.own_told(outbound).await?, adapt::to_legacy(outbound, Some(&ours))?)
+            }
         };
         let mut hop = Hop::new(outbound, id, wire == Wire::Modern);
         hop.token = adapted.token;

@@ -54,6 +54,7 @@ pub fn stdio(command: &str, args: &[&str]) -> Arc<VersionView> {
 /// A client of 2026-07-28.
 pub fn modern_front(isolation: &str) -> Front {
     Front {
+        log_level: None,
         modern: true,
         revision: "2026-07-28".to_owned(),
         client_info: Some(Bytes::from_static(b"{\"name\":\"test\",\"version\":\"1\"}")),

@@ -1,10 +1,10 @@
 //! The endpoint that joins all servers of a group.
 
 use serde_json::{Value, json};
-use weir_model::resource::{DefinitionKind, Rule, Subject};
+use weir_model::resource::{DefinitionKind, ObservedEra, Rule, Subject};
 use weir_model::testing::World;
 
-use crate::peer::Peer;
+use crate::peer::{Peer, Speaks};
 use crate::proxy::{Ask, Proxy, read_until};
 use crate::{token, world};
 
@@ -114,9 +114,59 @@ async fn a_session_of_the_older_era_is_the_gateways_own() {
     let call = json!({"name": "files__echo", "arguments": {"b": 2}});
     let answer = proxy.send(Ask::legacy(PATH, &session, "tools/call", &call).token(&token())).await;
     assert_eq!(answer.json()["result"]["structuredContent"], json!({"b": 2}), "{}", answer.text());
-    let level = Ask::legacy(PATH, &session, "logging/setLevel", &json!({"level": "info"}));
-    let answer = proxy.send(level.token(&token())).await;
-    assert_eq!((answer.status.as_u16(), answer.code()), (200, -32601));
+}
+
+#[tokio::test]
+async fn a_session_hears_log_messages_from_the_level_that_it_set() {
+    for (speaks, era) in
+        [(Speaks::Legacy, ObservedEra::Legacy), (Speaks::Modern, ObservedEra::Modern)]
+    {
+        let peer = Peer::only(speaks).await;
+        let proxy = Proxy::start(&world(&peer.url).era("acme", "files", era)).await;
+        let hello = proxy.send(Ask::initialize(PATH, "2025-11-25").token(&token())).await;
+        let session = hello.header("mcp-session-id").unwrap().to_owned();
+        let ask = |method: &str, params: Value| {
+            Ask::legacy(PATH, &session, method, &params).token(&token())
+        };
+        let call = |tool: &str| {
+            let params = json!({"name": format!("files__{tool}"), "arguments": {}});
+            ask("tools/call", params)
+        };
+        let heard = async |proxy: &Proxy| {
+            let events = proxy.send(call("talk")).await.events();
+            let levels = events.iter().filter_map(|event| event["params"]["level"].as_str());
+            levels.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(heard(&proxy).await, ["info", "error"], "{speaks:?}");
+        for level in [json!({"level": "loud"}), json!({"level": 3}), json!({})] {
+            assert_eq!(proxy.send(ask("logging/setLevel", level)).await.code(), -32602);
+        }
+        for level in ["error", "error", "debug"] {
+            let answer = proxy.send(ask("logging/setLevel", json!({"level": level}))).await;
+            assert_eq!(answer.json()["result"], json!({}), "{}", answer.text());
+            let expected = if level == "error" { &["error"][..] } else { &["info", "error"] };
+            assert_eq!(heard(&proxy).await, expected, "{speaks:?} {level}");
+            if speaks == Speaks::Modern {
+                let meta = peer.seen("tools/call").pop().unwrap().body["params"]["_meta"].clone();
+                assert_eq!(meta["io.modelcontextprotocol/logLevel"], level);
+            }
+        }
+        // A server with sessions is told when the level is another one, not with every call.
+        let told = peer.seen("logging/setLevel");
+        let told: Vec<_> = told.iter().map(|seen| seen.body["params"]["level"].clone()).collect();
+        let expected: &[&str] = if speaks == Speaks::Legacy { &["error", "debug"] } else { &[] };
+        assert_eq!(told, expected, "{speaks:?}");
+    }
+}
+
+#[tokio::test]
+async fn lists_say_who_lists() {
+    let (_peer, proxy) = start().await;
+    let list = proxy.send(modern("tools/list", json!({}))).await.json();
+    let meta = |list: &Value| list["result"]["_meta"]["io.modelcontextprotocol/serverInfo"].clone();
+    assert_eq!(meta(&list)["name"], "weir");
+    let one = Ask::modern("/acme/files/mcp", "tools/list", json!({})).token(&token());
+    assert_eq!(meta(&proxy.send(one).await.json())["name"], "fixture");
 }
 
 #[tokio::test]

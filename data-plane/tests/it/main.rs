@@ -41,8 +41,9 @@ pub fn token() -> String {
 }
 
 /// The tools that `ci` may call.
-const TOOLS: [&str; 16] = [
+const TOOLS: [&str; 17] = [
     "echo",
+    "talk",
     "strict",
     "fail",
     "broken",
@@ -101,6 +102,7 @@ pub fn world(url: &str) -> World {
         );
     for tool in [
         "echo",
+        "talk",
         "fail",
         "broken",
         "hang",

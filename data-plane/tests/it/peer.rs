@@ -188,8 +188,8 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Bod
 async fn call(shared: Arc<Shared>, method: &str, modern: bool, body: &Value) -> Response<Body> {
     let id = body["id"].clone();
     let params = &body["params"];
-    let capabilities =
-        json!({"tools": {"listChanged": true}, "resources": {}, "prompts": {}, "completions": {}});
+    let capabilities = json!({"tools": {"listChanged": true}, "resources": {}, "prompts": {},
+        "completions": {}, "logging": {}});
     let result = match (method, modern) {
         ("initialize", false) => json!({
             "protocolVersion": params["protocolVersion"],
@@ -284,6 +284,20 @@ async fn tool(shared: Arc<Shared>, id: &Value, params: &Value, modern: bool) -> 
             let note = json!({"jsonrpc": "2.0", "method": "notifications/message",
                 "params": {"level": "info", "data": "working"}});
             return events(vec![format!("data: {note}\n\n")], None, shared);
+        }
+        "talk" => {
+            let note = |level: &str| {
+                let note = json!({"jsonrpc": "2.0", "method": "notifications/message",
+                    "params": {"level": level, "data": "working"}});
+                format!("data: {note}\n\n")
+            };
+            let mut result = json!({"content": []});
+            if modern {
+                result["resultType"] = "complete".into();
+            }
+            let last = json!({"jsonrpc": "2.0", "id": id, "result": result});
+            let last = format!("data: {last}\n\n");
+            return events(vec![note("info"), note("error"), last], Some(()), shared);
         }
         "prime" => return events(vec!["id: p-1\nretry: 250\ndata: \n\n".into()], Some(()), shared),
         "ask" => return ask(shared, id),

@@ -5,20 +5,18 @@ use bytes::Bytes;
 
 use crate::call::forward::Scope;
 use crate::mcp::envelope::utf8;
+use crate::mcp::level::Level;
 use crate::mcp::members::Members;
 
 const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
-/// Least severe first.
-const LEVELS: [&str; 8] =
-    ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
 /// What one request wants to hear.
 #[derive(Debug, Clone, Default)]
 pub struct Notices {
     /// Its progress token, raw.
     token: Option<Bytes>,
-    /// Position in [`LEVELS`]; none hears nothing.
-    level: Option<usize>,
+    /// From which level on; none hears nothing.
+    level: Option<Level>,
 }
 
 impl Notices {
@@ -31,7 +29,7 @@ impl Notices {
         let token = members.get("progressToken");
         Self {
             token: token.map(|raw| Bytes::copy_from_slice(raw.get().as_bytes())),
-            level: members.text(LOG_LEVEL).and_then(|text| position(&text)),
+            level: members.text(LOG_LEVEL).and_then(|text| Level::parse(&text)),
         }
     }
 
@@ -42,7 +40,7 @@ impl Notices {
         let params = members.get("params").map(|raw| Members::parse(raw.get()));
         match (members.text("method")?.as_ref(), params) {
             ("notifications/message", Some(Ok(params))) => {
-                let said = params.text("level").and_then(|text| position(&text))?;
+                let said = params.text("level").and_then(|text| Level::parse(&text))?;
                 (said >= self.level?).then_some(raw)
             }
             ("notifications/progress", Some(Ok(params))) => {
@@ -65,8 +63,17 @@ impl Notices {
     }
 }
 
-fn position(level: &str) -> Option<usize> {
-    LEVELS.iter().position(|known| *known == level)
+/// True for a log message below a level that a client of an older revision has set.
+pub fn too_quiet(raw: &[u8], level: Level) -> bool {
+    let below = || -> Option<bool> {
+        let members = Members::parse(std::str::from_utf8(raw).ok()?).ok()?;
+        if members.text("method")? != "notifications/message" {
+            return None;
+        }
+        let params = Members::parse(members.get("params")?.get()).ok()?;
+        Some(Level::parse(&params.text("level")?)? < level)
+    };
+    below() == Some(true)
 }
 
 #[cfg(test)]
@@ -83,7 +90,8 @@ mod tests {
         let progress =
             r#"{"method":"notifications/progress","params":{"progressToken":"a","progress":1}}"#;
         let quiet = Notices::default();
-        let warned = Notices { token: Some(Bytes::from_static(b"7")), level: position("warning") };
+        let warned =
+            Notices { token: Some(Bytes::from_static(b"7")), level: Level::parse("warning") };
         let changed = r#"{"method":"notifications/tools/list_changed"}"#.to_owned();
         let own = r#"{"method":"notifications/vendor/x"}"#.to_owned();
         for (notices, message, expected) in [
@@ -99,6 +107,24 @@ mod tests {
         ] {
             let got = notices.pass(Bytes::from(message.clone()));
             assert_eq!(got.as_deref(), expected.as_deref().map(str::as_bytes), "{message}");
+        }
+    }
+
+    #[test]
+    fn sessions_hear_from_the_level_that_they_set() {
+        let log = |level: &str| {
+            format!(r#"{{"method":"notifications/message","params":{{"level":"{level}"}}}}"#)
+        };
+        let warning = Level::parse("warning").unwrap();
+        for (message, quiet) in [
+            (log("info"), true),
+            (log("warning"), false),
+            (log("alert"), false),
+            (log("loud"), false),
+            (r#"{"method":"notifications/progress","params":{"level":"info"}}"#.to_owned(), false),
+            ("x".to_owned(), false),
+        ] {
+            assert_eq!(too_quiet(message.as_bytes(), warning), quiet, "{message}");
         }
     }
 }

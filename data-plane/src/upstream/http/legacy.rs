@@ -10,11 +10,11 @@ use weir_model::reason::{Reason, Refusal};
 
 use super::super::hop::Hop;
 use super::super::question::Reply;
-use super::super::{Exchange, Messages, Outbound, adapt, envelope, headers, raw, refuse};
+use super::super::{Exchange, Messages, Outbound, adapt, envelope, headers, link, raw, refuse};
 use super::answer::{any_error, by_status, own_error};
 use super::post::{Answer, Body, Events, Post};
 use super::relay::Relay;
-use super::session::Lease;
+use super::session::{Lease, Session};
 use super::{Failure, Remote, Seat};
 
 /// How long a message that waits for no answer may take.
@@ -110,6 +110,7 @@ impl Remote {
     ) -> Result<Exchange, Failure> {
         adapt::exists(&outbound.method, false)?;
         let session = self.session(outbound).await?;
+        self.tell_level(outbound, &session).await;
         if let Some(pair) = &session.pair {
             return self.call_paired(outbound, (&session, pair)).await;
         }
@@ -141,6 +142,32 @@ impl Remote {
             }
         };
         Ok(Exchange { back_revision: session.revision.clone(), session: None, messages })
+    }
+
+    /// Tells the server from which severity on the client wants to hear log messages, if that is
+    /// news. What is sent in spite of it stays here: a failure ends no call.
+    async fn tell_level(&self, outbound: &Outbound, session: &Arc<Session>) {
+        let wanted = outbound.front.log_level;
+        let Some(params) = session.level.news(wanted, &session.offer) else { return };
+        let deadline = outbound.deadline.min(Instant::now() + ASIDE);
+        let (id, method) = (self.next_id(), "logging/setLevel");
+        let told = async {
+            if let Some(pair) = &session.pair {
+                link::ask(pair, id, (method, &params), deadline).await?;
+                return Ok(());
+            }
+            let seat = session.seat(deadline);
+            let body = envelope::request(&id, method, Some(&params));
+            if let Body::Events(mut events) = self.post(&seat, body, outbound).await?.body {
+                let late = |_| refuse::timeout("no answer to logging/setLevel");
+                tokio::time::timeout_at(deadline.into(), events.next()).await.map_err(late)??;
+            }
+            Ok::<_, Failure>(())
+        };
+        if let Err(failure) = told.await {
+            let refusal = failure.into_refusal();
+            tracing::debug!(server = %self.key, %refusal, "a log level was not told");
+        }
     }
 
     /// The messages of an answer that is no stream.

@@ -19,6 +19,9 @@ use super::{Failure, Remote, Seat};
 /// The longest that one question of a probe may take.
 const PROBE: Duration = Duration::from_secs(15);
 
+/// What stands for the offer of a server that refused to tell it.
+const SILENT: &[u8] = b"{}";
+
 /// What `server/discover` gave.
 #[derive(Debug)]
 enum Discovered {
@@ -30,6 +33,13 @@ enum Discovered {
     Not {
         sure: bool,
     },
+}
+
+impl Discovered {
+    /// True for a server that shows its era, and nothing else.
+    fn is_silent(&self) -> bool {
+        matches!(self, Self::Modern { offer, .. } if offer.as_ref() == SILENT)
+    }
 }
 
 impl Remote {
@@ -69,9 +79,16 @@ impl Remote {
         outbound: &Outbound,
     ) -> Result<Description, Refusal> {
         let (credentials, deadline) = (&outbound.credentials, outbound.deadline);
-        if let Discovered::Modern { offer, lists_legacy } =
-            self.discover(credentials, deadline).await?
-        {
+        let mut discovered = self.discover(credentials, deadline).await?;
+        if discovered.is_silent() {
+            // A modern server that refused this one question. What it offers is still unknown,
+            // which is not the same as nothing.
+            discovered = self.discover(credentials, deadline).await?;
+            if discovered.is_silent() {
+                return Err(refuse::protocol("the server refuses server/discover"));
+            }
+        }
+        if let Discovered::Modern { offer, lists_legacy } = discovered {
             let known = self.known.get(None).filter(|v| v.modern).and_then(|v| v.legacy);
             let legacy = match (lists_legacy, known) {
                 (true, _) => true,
@@ -157,7 +174,7 @@ fn judged(status: StatusCode, incoming: Option<Incoming>, id: &Id) -> Discovered
         Some(Incoming::Error { code, error, .. }) if (-32022..=-32020).contains(&code) => {
             match Listed::of_error(&error).filter(|_| code == -32022) {
                 Some(Listed { modern: false, legacy }) => Discovered::Not { sure: legacy },
-                _ => Discovered::Modern { offer: Bytes::from_static(b"{}"), lists_legacy: false },
+                _ => Discovered::Modern { offer: Bytes::from_static(SILENT), lists_legacy: false },
             }
         }
         _ => Discovered::Not { sure },

@@ -17,6 +17,7 @@ use super::super::envelope::{self, Id, Incoming};
 use super::super::handshake::{asks_for, hello, negotiated};
 use super::super::link::{self, Link as _};
 use super::super::mux::Use;
+use super::super::told::Told;
 use super::super::{Message, Outbound, refuse};
 use super::pair::Pair;
 use super::post::{Answer, Body, Post};
@@ -41,6 +42,8 @@ pub(crate) struct Session {
     /// The stream and the endpoint of a server over HTTP+SSE.
     pub(super) pair: Option<Arc<Pair>>,
     credentials: Vec<(HeaderName, HeaderValue)>,
+    /// What the server was told of the client's log level.
+    pub(super) level: Told,
     used: Mutex<Instant>,
     active: AtomicUsize,
 }
@@ -288,6 +291,7 @@ impl Remote {
             offer,
             pair: Some(pair),
             credentials: hello.credentials,
+            level: Told::default(),
             used: Mutex::new(Instant::now()),
             active: AtomicUsize::new(0),
         }))
@@ -315,6 +319,7 @@ impl Remote {
             offer,
             pair: None,
             credentials: hello.credentials.clone(),
+            level: Told::default(),
             used: Mutex::new(Instant::now()),
             active: AtomicUsize::new(0),
         });
@@ -427,6 +432,7 @@ mod tests {
                 offer: Bytes::new(),
                 pair: None,
                 credentials: Vec::new(),
+                level: Told::default(),
                 used: Mutex::new(Instant::now()),
                 active: AtomicUsize::new(0),
             })

@@ -36,6 +36,10 @@ const LISTS: [(&str, &str, &str, &str, DefinitionKind); 4] = [
     ("prompts", "prompts/list", "prompts", "name", DefinitionKind::Prompt),
 ];
 
+/// What the observer says it can be asked: everything, since some servers offer tools only to
+/// clients that can. Nobody stands behind it: roots are none, all else is answered as unknown.
+const ABLE: &str = r#"{"roots":{},"sampling":{},"elicitation":{"form":{},"url":{}}}"#;
+
 /// A question of the gateway itself.
 pub(super) fn request(version: &Arc<VersionView>, credentials: Headers) -> Outbound {
     Outbound {
@@ -44,8 +48,9 @@ pub(super) fn request(version: &Arc<VersionView>, credentials: Headers) -> Outbo
             modern: true,
             revision: adapt::MODERN.to_owned(),
             client_info: None,
-            capabilities: Bytes::from_static(b"{}"),
+            capabilities: Bytes::from_static(ABLE.as_bytes()),
             isolation: "weir observer".to_owned(),
+            log_level: None,
         },
         id: None,
         method: String::new(),

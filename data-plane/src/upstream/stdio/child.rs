@@ -21,6 +21,7 @@ use super::super::link::Link;
 use super::super::mux::Mux;
 use super::super::question::Reply;
 use super::super::refuse;
+use super::super::told::Told;
 use super::usage::{Meter, Usage};
 
 /// How long a child may take to leave after its input was closed, and again after SIGTERM.
@@ -37,6 +38,8 @@ pub(crate) struct Child {
     used: Mutex<Instant>,
     /// Revision and result of `initialize`, of a legacy child.
     offer: OnceLock<(String, Bytes)>,
+    /// What a legacy child was told of its client's log level.
+    pub(super) level: Told,
     stop: DropGuard,
     /// Cancelled when the process and all that it started are gone.
     gone: CancellationToken,
@@ -105,6 +108,7 @@ impl Child {
             started: Instant::now(),
             used: Mutex::new(Instant::now()),
             offer: OnceLock::new(),
+            level: Told::default(),
             stop: stop.drop_guard(),
             gone,
             _permit: permit,

@@ -169,6 +169,21 @@ impl Program {
         Ok(child)
     }
 
+    /// The same, told of the client's log level. What is sent in spite of it stays here: a failure
+    /// ends no call.
+    pub(super) async fn own_told(&self, outbound: &Outbound) -> Result<Arc<Child>, Refusal> {
+        let child = self.own(outbound).await?;
+        let wanted = outbound.front.log_level;
+        let news = child.offer().and_then(|(_, offer)| child.level.news(wanted, &offer));
+        if let Some(params) = news {
+            let told = self.ask(&child, "logging/setLevel", &params, outbound.deadline).await;
+            if let Err(refusal) = told {
+                tracing::debug!(server = %self.key, %refusal, "a log level was not told");
+            }
+        }
+        Ok(child)
+    }
+
     /// `initialize` and `notifications/initialized`.
     async fn greet(
         &self,
