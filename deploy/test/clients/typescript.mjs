@@ -26,17 +26,19 @@ function holds(text, part) {
 }
 
 const info = { name: "weir-test", version: "1.0.0" };
-const capabilities = { sampling: {}, elicitation: {}, roots: {} };
+const capabilities = { sampling: {}, roots: {} };
 const sample = async () => ({
   model: "none", role: "assistant", content: { type: "text", text: "sampled by the client" },
 });
+const roots = async () => ({ roots: [] });
 
 async function connect() {
   if (library === "v1") {
     const { Client } = await load("@modelcontextprotocol/sdk/client/index.js");
-    const { CreateMessageRequestSchema } = await load("@modelcontextprotocol/sdk/types.js");
+    const { CreateMessageRequestSchema, ListRootsRequestSchema } = await load("@modelcontextprotocol/sdk/types.js");
     const client = new Client(info, { capabilities });
     client.setRequestHandler(CreateMessageRequestSchema, sample);
+    client.setRequestHandler(ListRootsRequestSchema, roots);
     if (mode === "sse") {
       const { SSEClientTransport } = await load("@modelcontextprotocol/sdk/client/sse.js");
       await client.connect(new SSEClientTransport(new URL(url.replace(/mcp$/, "sse"))));
@@ -51,6 +53,7 @@ async function connect() {
   const options = { capabilities, versionNegotiation: { mode: modes[mode] } };
   const client = new Client(info, options);
   client.setRequestHandler("sampling/createMessage", sample);
+  client.setRequestHandler("roots/list", roots);
   await client.connect(new StreamableHTTPClientTransport(new URL(url)));
   return client;
 }

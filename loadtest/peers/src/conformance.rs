@@ -2,9 +2,9 @@
 //! (`@modelcontextprotocol/conformance`), whose names and texts the suite fixes.
 //!
 //! It serves both eras, or only one of them. An older client gets the questions of newer tools as
-//! real requests, which shows what a gateway has to do between the eras. What it does not have is
-//! an SSE stream that the server cuts mid-call; a comparison of direct and proxied runs sees that
-//! equal.
+//! real requests, and a newer one those of older tools as `input_required`, which shows what a
+//! gateway has to do between the eras. What it does not have is an SSE stream that the server cuts
+//! mid-call; a comparison of direct and proxied runs sees that equal.
 
 #![allow(deprecated, reason = "the suite also checks what 2026-07-28 deprecates")]
 
@@ -29,7 +29,7 @@ use rmcp::model::{
     SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool,
     UnsubscribeRequestParams, UpdateTaskParams,
 };
-use rmcp::service::{RequestContext, SubscriptionContext};
+use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::task_manager::TaskManager;
 use rmcp::{RoleServer, ServerHandler};
 use serde::de::DeserializeOwned;
@@ -140,6 +140,22 @@ impl ServerHandler for Fixture {
             .build();
         ServerConfig::new(capabilities)
             .with_server_info(Implementation::new("conformance-fixture", "1.0.0"))
+    }
+
+    /// A session is told of changes as long as it is there.
+    async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
+        let mut changes = self.changes.subscribe();
+        tokio::spawn(async move {
+            while let Ok(change) = changes.recv().await {
+                let told = match change {
+                    Changed::Tools => context.peer.notify_tool_list_changed().await,
+                    Changed::Prompts => context.peer.notify_prompt_list_changed().await,
+                };
+                if told.is_err() && context.peer.is_transport_closed() {
+                    return;
+                }
+            }
+        });
     }
 
     async fn list_tools(

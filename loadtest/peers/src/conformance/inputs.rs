@@ -100,17 +100,34 @@ pub(super) async fn prompt_rounds(
     }
 }
 
-/// Asks an older client, one question after the other.
+/// Asks an older client everything at once.
 async fn ask(
     asked: InputRequiredResult,
     context: &RequestContext<RoleServer>,
 ) -> Result<Vec<(String, Value)>, ErrorData> {
-    let mut answers = Vec::new();
-    for (key, question) in asked.input_requests.into_iter().flatten() {
+    let questions = asked.input_requests.into_iter().flatten().map(|(key, question)| async move {
         let question = serde_json::to_value(question).map_err(tools::internal)?;
-        answers.push((key, tools::answer(wire(question)?, context).await?));
+        Ok((key, tools::answer(wire(question)?, context).await?))
+    });
+    futures_util::future::try_join_all(questions).await
+}
+
+/// The one question of a tool of the older revisions: put to an older client while the call runs, to
+/// a newer one as the end of the round.
+pub(super) async fn one(
+    question: Value,
+    request: &CallToolRequestParams,
+    context: &RequestContext<RoleServer>,
+) -> Result<Result<Value, CallToolResponse>, ErrorData> {
+    const KEY: &str = "answer";
+    if !tools::is_modern(context) {
+        return Ok(Ok(tools::answer(wire(question)?, context).await?));
     }
-    Ok(answers)
+    let answers = request.input_responses.as_ref();
+    match answers.and_then(|answers| answers.get(KEY)) {
+        Some(answer) => Ok(Ok(serde_json::to_value(answer).map_err(tools::internal)?)),
+        None => Ok(Err(required(json!({ KEY: question }), None)?.into())),
+    }
 }
 
 fn call(

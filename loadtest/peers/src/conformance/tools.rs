@@ -1,18 +1,18 @@
-//! The fixture's tools that answer in one go, and those that ask a legacy client while they run.
+//! The fixture's tools that answer in one go, and those that ask one thing while they run.
 
 use std::time::Duration;
 
 use rmcp::RoleServer;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ClientCapabilities, ClientResult,
-    CreateMessageRequest, ElicitRequest, ErrorData, LoggingLevel, LoggingMessageNotificationParam,
-    ProgressNotificationParam, ProtocolVersion, ServerRequest,
+    ErrorData, LoggingLevel, LoggingMessageNotificationParam, ProgressNotificationParam,
+    ProtocolVersion, ServerRequest,
 };
 use rmcp::service::RequestContext;
 use serde_json::{Value, json};
 
 use super::offer::{PNG, WAV};
-use super::{Changed, Fixture, wire};
+use super::{Changed, Fixture, inputs, wire};
 
 type Context = RequestContext<RoleServer>;
 
@@ -34,7 +34,7 @@ pub(super) async fn call(
     request: CallToolRequestParams,
     context: Context,
 ) -> Result<CallToolResponse, ErrorData> {
-    let arguments = request.arguments.map(Value::Object).unwrap_or_default();
+    let arguments = request.arguments.clone().map(Value::Object).unwrap_or_default();
     let word = |name: &str| arguments[name].as_str().unwrap_or_default().to_owned();
     match &*request.name {
         "test_simple_text" => text("This is a simple text response for testing."),
@@ -51,13 +51,18 @@ pub(super) async fn call(
         })),
         "test_tool_with_logging" | "test_logging_tool" => log(fixture, &context).await,
         "test_tool_with_progress" => progress(&context).await,
-        "test_sampling" => sample(&word("prompt"), &context).await,
-        "test_elicitation" => ask(&word("message"), user_schema(), "User response", &context).await,
+        "test_sampling" => sample(&word("prompt"), &request, &context).await,
+        "test_elicitation" => {
+            let question = elicitation(&word("message"), user_schema());
+            ask(question, "User response", &request, &context).await
+        }
         "test_elicitation_sep1034_defaults" => {
-            ask("Please fill in", defaults(), "Elicitation completed", &context).await
+            let question = elicitation("Please fill in", defaults());
+            ask(question, "Elicitation completed", &request, &context).await
         }
         "test_elicitation_sep1330_enums" => {
-            ask("Please choose", enumerations(), "Elicitation completed", &context).await
+            let question = elicitation("Please choose", enumerations());
+            ask(question, "Elicitation completed", &request, &context).await
         }
         "test_reconnection" => {
             tokio::time::sleep(2 * BEAT).await;
@@ -145,32 +150,47 @@ fn needs_sampling(context: &Context) -> Result<CallToolResponse, ErrorData> {
     Err(ErrorData::missing_required_client_capability(required))
 }
 
-async fn sample(prompt: &str, context: &Context) -> Result<CallToolResponse, ErrorData> {
-    let request: CreateMessageRequest = wire(json!({
+async fn sample(
+    prompt: &str,
+    request: &CallToolRequestParams,
+    context: &Context,
+) -> Result<CallToolResponse, ErrorData> {
+    let question = json!({
         "method": "sampling/createMessage",
         "params": {
             "messages": [{ "role": "user", "content": { "type": "text", "text": prompt } }],
             "maxTokens": 100,
         },
-    }))?;
-    let answer = answer(ServerRequest::CreateMessageRequest(request), context).await?;
-    let said = answer["content"]["text"].as_str().unwrap_or_default();
-    text(&format!("LLM response: {said}"))
+    });
+    match inputs::one(question, request, context).await? {
+        Ok(answer) => {
+            let said = answer["content"]["text"].as_str().unwrap_or_default();
+            text(&format!("LLM response: {said}"))
+        }
+        Err(asks) => Ok(asks),
+    }
+}
+
+fn elicitation(message: &str, schema: Value) -> Value {
+    json!({
+        "method": "elicitation/create",
+        "params": { "message": message, "requestedSchema": schema },
+    })
 }
 
 async fn ask(
-    message: &str,
-    schema: Value,
+    question: Value,
     begin: &str,
+    request: &CallToolRequestParams,
     context: &Context,
 ) -> Result<CallToolResponse, ErrorData> {
-    let request: ElicitRequest = wire(json!({
-        "method": "elicitation/create",
-        "params": { "message": message, "requestedSchema": schema },
-    }))?;
-    let answer = answer(ServerRequest::ElicitRequest(request), context).await?;
-    let action = answer["action"].as_str().unwrap_or_default();
-    text(&format!("{begin}: action={action}, content={}", answer["content"]))
+    match inputs::one(question, request, context).await? {
+        Ok(answer) => {
+            let action = answer["action"].as_str().unwrap_or_default();
+            text(&format!("{begin}: action={action}, content={}", answer["content"]))
+        }
+        Err(asks) => Ok(asks),
+    }
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "it is what `map_err` takes")]
