@@ -17,6 +17,7 @@ mod http_sse;
 mod issuer;
 mod joined;
 mod legacy;
+mod matrix;
 mod modern;
 mod peer;
 mod proxy;
