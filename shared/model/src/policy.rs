@@ -144,6 +144,15 @@ pub struct Context {
     pub revision: String,
 }
 
+impl Context {
+    /// The generation of the protocol that the client speaks: `modern` (stateless, from
+    /// 2026-07-28 on) or `legacy`.
+    pub fn era(&self) -> &'static str {
+        // Revisions are dates; one that is not known counts as older.
+        if self.revision.as_str() >= "2026-07-28" { "modern" } else { "legacy" }
+    }
+}
+
 /// An answer, with the rules that made it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decision {
@@ -177,7 +186,7 @@ impl Rules {
     /// (a conditional permit may allow, a conditional forbid may not deny): "might be allowed".
     pub fn decide(&self, question: &Question<'_>) -> Decision {
         let question = without_strange_arguments(question);
-        self.told(self.granted(&question), self.cedar.answer(&question))
+        self.told(question.action, self.granted(&question), self.cedar.answer(&question))
     }
 
     /// Decides with Cedar alone, past the evaluator of our own: the same answer, for tests and for
@@ -185,7 +194,7 @@ impl Rules {
     #[doc(hidden)]
     pub fn decide_by_cedar(&self, question: &Question<'_>) -> Decision {
         let question = without_strange_arguments(question);
-        self.told(self.granted(&question), self.cedar.by_cedar(&question))
+        self.told(question.action, self.granted(&question), self.cedar.by_cedar(&question))
     }
 
     /// Everything that can be decided before arguments and context are known; none when that is
@@ -200,10 +209,11 @@ impl Rules {
     /// residual was made of: the same answer as [`Rules::decide`].
     pub fn finish(&self, residual: &Residual, question: &Question<'_>) -> Decision {
         let question = without_strange_arguments(question);
-        match self.cedar.finish(&residual.residue, &question) {
-            Some(answer) => self.told(residual.granted.clone(), answer),
-            None => self.told(residual.granted.clone(), self.cedar.by_cedar(&question)),
-        }
+        let answer = self
+            .cedar
+            .finish(&residual.residue, &question)
+            .unwrap_or_else(|| self.cedar.by_cedar(&question));
+        self.told(question.action, residual.granted.clone(), answer)
     }
 
     fn granted(&self, question: &Question<'_>) -> Vec<Arc<str>> {
@@ -212,7 +222,7 @@ impl Rules {
         granted
     }
 
-    fn told(&self, granted: Vec<Arc<str>>, mut answer: cedar::Answer) -> Decision {
+    fn told(&self, action: Action, granted: Vec<Arc<str>>, mut answer: cedar::Answer) -> Decision {
         let mut decision = Decision {
             reads_arguments: answer.reads_arguments,
             reads_context: answer.reads_context,
@@ -234,10 +244,27 @@ impl Rules {
         deciding.dedup();
         for at in deciding {
             decision.rules.push(Arc::clone(self.cedar.id(at)));
-            decision.obligations.extend_from_slice(self.cedar.obligations(at));
+            // A permit that only brings the server along demands nothing of connecting to it.
+            if self.cedar.is_about(at, action) {
+                decision.obligations.extend_from_slice(self.cedar.obligations(at));
+            }
         }
         decision.allowed = !refused && !decision.rules.is_empty();
         decision
+    }
+
+    /// True when something grants, whether or not something else forbids. Slow: for denials that
+    /// tell what would lift them.
+    pub fn grants(&self, question: &Question<'_>) -> bool {
+        let question = without_strange_arguments(question);
+        !self.granted(&question).is_empty() || self.cedar.permits(&question)
+    }
+
+    /// Decides in the two steps of a proxy: what is not to be seen, whatever the arguments, is
+    /// denied before they are looked at.
+    pub fn decide_in_steps(&self, question: &Question<'_>) -> Decision {
+        let seen = self.decide(&Question { arguments: None, ..*question });
+        if seen.allowed { self.decide(question) } else { seen }
     }
 
     /// True when a Cedar policy can concern the question, so that [`Rules::decide`] evaluates it.

@@ -15,7 +15,7 @@ use crate::bounds;
 use guard::{Detail, Shape};
 
 /// Violations that one answer lists.
-const VIOLATIONS_MAX: usize = 10;
+pub const VIOLATIONS_MAX: usize = 10;
 /// Longest text about one violation: it may list the words of an enum.
 const RULE_CHARS_MAX: usize = 400;
 

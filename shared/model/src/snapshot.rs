@@ -321,4 +321,15 @@ pub struct PlainView {
     pub raw_exposed: Bytes,
     /// Of `raw`.
     pub digest: Digest,
+    /// What a prompt takes, by name; none where the definition does not say.
+    pub arguments: Option<Vec<PromptArgument>>,
+}
+
+/// One argument of a prompt. Its value is a string.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PromptArgument {
+    /// Its name.
+    pub name: String,
+    /// A prompt without it cannot be rendered.
+    pub required: bool,
 }

@@ -14,6 +14,8 @@
 //! assert!(snapshot.groups["acme"].exposing_server("billing__refund").is_some());
 //! ```
 
+pub mod oracle;
+pub mod questions;
 pub mod strategies;
 
 use std::collections::BTreeMap;

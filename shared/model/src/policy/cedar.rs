@@ -188,6 +188,11 @@ impl Cedar {
         self.rules.iter().flat_map(|rule| &rule.obligations)
     }
 
+    /// True when the scope of a policy names the action.
+    pub(super) fn is_about(&self, at: usize, action: Action) -> bool {
+        self.rules[at].scope.actions[action.index()]
+    }
+
     pub(super) fn obligations(&self, at: usize) -> &[(String, String)] {
         &self.rules[at].obligations
     }

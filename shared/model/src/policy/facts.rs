@@ -208,4 +208,5 @@ fn describe(question: &Question<'_>, wanted: Wanted<'_>, into: &mut Vec<(String,
     add("peer", &|| context.peer.map(|peer| Value::new_ip(peer.to_canonical().to_string())));
     add("client", &|| Some(text(context.client.as_deref().unwrap_or(""))));
     add("revision", &|| Some(text(&context.revision)));
+    add("era", &|| Some(text(context.era())));
 }

@@ -98,6 +98,7 @@ pub(super) enum Place {
     Peer,
     Client,
     Revision,
+    Era,
 }
 
 /// Types of arguments.

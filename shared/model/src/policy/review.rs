@@ -26,15 +26,16 @@ use std::collections::BTreeMap;
 
 use super::Decision;
 
-/// What a caller is told: `allowed`, or the label of the refusal.
-pub fn told(decision: &Decision) -> &'static str {
+/// What a caller is told: `allowed`, or the label of the refusal. `grants` says whether anything
+/// would allow it if nothing forbade it: nobody else is told of scopes.
+pub fn told(decision: &Decision, grants: impl FnOnce() -> bool) -> &'static str {
     if decision.allowed {
         let approved = super::obligation::approvers(&decision.obligations).is_empty();
         return if approved { "allowed" } else { "approval_required" };
     }
     let scopes = decision.obligations.iter().filter(|(key, _)| key == super::obligation::SCOPE);
     let scoped = scopes.count() == decision.rules.len() && !decision.rules.is_empty();
-    if scoped && decision.errors.is_empty() { "insufficient_scope" } else { "denied" }
+    if scoped && decision.errors.is_empty() && grants() { "insufficient_scope" } else { "denied" }
 }
 
 /// Annotations of deciding rules by their names.

@@ -4,4 +4,3 @@ mod bad_input;
 mod decisions;
 mod documented;
 mod oracle;
-pub(super) mod world;

@@ -9,7 +9,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{CatalogView, Hints, ParamHeader, PlainView, ServerView, ToolView, headers};
+use super::{
+    CatalogView, Hints, ParamHeader, PlainView, PromptArgument, ServerView, ToolView, headers,
+};
 use crate::bounds;
 use crate::id::{Digest, Name};
 use crate::naming;
@@ -262,6 +264,8 @@ struct PlainDefinition {
     uri: Option<String>,
     #[serde(default)]
     uri_template: Option<String>,
+    #[serde(default)]
+    arguments: Option<Value>,
 }
 
 fn plain(server: &Name, entry: &CatalogEntry, json: &str) -> Result<PlainView, String> {
@@ -276,6 +280,10 @@ fn plain(server: &Name, entry: &CatalogEntry, json: &str) -> Result<PlainView, S
     if named.as_deref() != Some(entry.name.as_str()) {
         return Err("its definition has another name than its catalog".to_owned());
     }
+    let arguments = match (entry.kind, plain.arguments) {
+        (DefinitionKind::Prompt, Some(list)) => Some(prompt_arguments(list)?),
+        _ => None,
+    };
     let raw = Bytes::copy_from_slice(json.as_bytes());
     let (exposed, raw_exposed) = if entry.kind == DefinitionKind::Prompt {
         let exposed = naming::exposed(server, &entry.name);
@@ -284,7 +292,29 @@ fn plain(server: &Name, entry: &CatalogEntry, json: &str) -> Result<PlainView, S
     } else {
         (entry.name.clone(), raw.clone())
     };
-    Ok(PlainView { name: entry.name.clone(), exposed, raw, raw_exposed, digest: entry.digest })
+    let (name, digest) = (entry.name.clone(), entry.digest);
+    Ok(PlainView { name, exposed, raw, raw_exposed, digest, arguments })
+}
+
+/// The arguments that a prompt declares, sorted by name.
+fn prompt_arguments(list: Value) -> Result<Vec<PromptArgument>, String> {
+    #[derive(Deserialize)]
+    struct Declared {
+        name: String,
+        #[serde(default)]
+        required: Option<bool>,
+    }
+    let all: Vec<Declared> = serde_json::from_value(list)
+        .map_err(|e| format!("its arguments are no list of arguments: {e}"))?;
+    let mut all: Vec<PromptArgument> = all
+        .into_iter()
+        .map(|one| PromptArgument { name: one.name, required: one.required.unwrap_or(false) })
+        .collect();
+    all.sort();
+    if all.windows(2).any(|two| two[0].name == two[1].name) {
+        return Err("two of its arguments have the same name".to_owned());
+    }
+    Ok(all)
 }
 
 /// A definition document is named by a part of the digest; the catalog says all of it.

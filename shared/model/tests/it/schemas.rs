@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
+use weir_model::bounds::{SCHEMA_PATTERN_STEPS_MAX, SCHEMA_WORK_MAX};
 use weir_model::schema::Validator;
 
 /// The schema is refused, and the reason has these words.
@@ -78,6 +79,104 @@ fn ordinary_schemas_work_in_each_dialect() {
         |v| json!({"type": "object", "properties": {"c": v}, "unevaluatedProperties": false}),
     );
     checks(&typed, &json!({"c": {"c": {}}}), &json!({"c": {"d": 1}}), &["/c"]);
+}
+
+#[test]
+fn each_dialect_means_what_it_says() {
+    let draft = |name: &str| format!("http://json-schema.org/draft-{name}/schema#");
+    let (d4, d6, d7) = (draft("04"), draft("06"), draft("07"));
+    let d2019 = "https://json-schema.org/draft/2019-09/schema".to_owned();
+    let d2020 = "https://json-schema.org/draft/2020-12/schema".to_owned();
+    let tuple = json!({"items": [{"type": "integer"}], "additionalItems": false});
+    let prefix = json!({"prefixItems": [{"type": "integer"}], "items": false});
+    let sibling = json!({"properties": {"a": {"$ref": "#/definitions/s", "maxLength": 1}},
+        "definitions": {"s": {"type": "string"}}});
+    let unevaluated = json!({"allOf": [{"properties": {"a": {}}}], "unevaluatedProperties": false});
+    let dependent = json!({"dependentRequired": {"a": ["b"]}});
+    let needs = json!({"dependencies": {"a": ["b"]}});
+    let below = json!({"maximum": 3, "exclusiveMaximum": true});
+    let own =
+        json!({"$id": "https://a.example/t", "properties": {"a": {"$ref": "#"}}, "type": "object"});
+    // dialects in which a value fits, those in which it does not
+    let table: Vec<(&Value, Value, Vec<&String>, Vec<&String>)> = vec![
+        (&tuple, json!([1, 2]), vec![], vec![&d4, &d6, &d7, &d2019]),
+        (&tuple, json!([1]), vec![&d4, &d6, &d7, &d2019], vec![]),
+        // Unknown words are no rules.
+        (&prefix, json!([1]), vec![&d2020], vec![&d4, &d6, &d7, &d2019]),
+        (&prefix, json!([1, 2]), vec![], vec![&d2020]),
+        // Up to draft 7 nothing counts beside a reference.
+        (&sibling, json!({"a": "xy"}), vec![&d4, &d6, &d7], vec![&d2019, &d2020]),
+        (&unevaluated, json!({"a": 1, "b": 2}), vec![&d4, &d6, &d7], vec![&d2019, &d2020]),
+        (&dependent, json!({"a": 1}), vec![&d4, &d6, &d7], vec![&d2019, &d2020]),
+        (&needs, json!({"a": 1}), vec![], vec![&d4, &d6, &d7]),
+        (&below, json!(3), vec![], vec![&d4]),
+        (&own, json!({"a": {"a": 1}}), vec![], vec![&d6, &d7, &d2019, &d2020]),
+    ];
+    for (schema, value, fits, breaks) in table {
+        for (dialects, expected) in [(fits, true), (breaks, false)] {
+            for dialect in dialects {
+                let mut schema = schema.clone();
+                schema["$schema"] = dialect.as_str().into();
+                // Draft 4 has no boolean schemas.
+                if dialect == &d4 && schema.to_string().contains(r#""items":false"#) {
+                    continue;
+                }
+                let validator =
+                    Validator::compile(&schema).unwrap_or_else(|e| panic!("{schema}: {e}"));
+                assert_eq!(validator.is_valid(&value), expected, "{schema} {value}");
+            }
+        }
+    }
+    // Without a word it is 2020-12.
+    assert!(!Validator::compile(&prefix).unwrap().is_valid(&json!([1, 2])));
+    assert!(Validator::compile(&tuple.clone()).is_err(), "no array in 2020-12");
+}
+
+/// What patterns may cost is counted, not timed: steps of the engine that backtracks, and values
+/// times patterns before anything is matched.
+#[test]
+fn hostile_patterns_are_bounded_by_counted_steps() {
+    let compile = |pattern: &str| Validator::compile(&json!({"pattern": pattern})).unwrap();
+    let text = |letters: usize, end: &str| json!(format!("{}{end}", "a".repeat(letters)));
+    let unchecked = |validator: &Validator, value: &Value| {
+        assert!(!validator.is_valid(value), "what cannot be checked does not fit");
+        validator.violations(value).iter().any(|v| v.rule == "cannot be checked")
+    };
+    // Without look-around and references the engine is linear: a verdict for any length.
+    for (pattern, last) in [
+        ("^(a+)+$", "b"),
+        ("^(a|aa)+$", "b"),
+        ("^([a-z]+)*$", "!"),
+        ("^(a|a?)+$", "b"),
+        ("(.*)*$^x", ""),
+    ] {
+        let validator = compile(pattern);
+        let long = text(1_000_000, last);
+        assert!(!unchecked(&validator, &long), "{pattern} has a verdict");
+    }
+    // With them it may take as many steps as it likes, until they are used up.
+    let validator = compile("^(a|aa)+(?!x)$");
+    assert!(unchecked(&validator, &text(60, "b")), "it uses up its steps");
+    assert!(unchecked(&validator, &text(100_000, "b")), "and no more than those");
+    assert!(!unchecked(&validator, &text(2, "c")), "it has steps for short texts");
+    assert!(validator.is_valid(&text(10, "")));
+    // Nor do others hang, whichever engine takes them.
+    for pattern in ["^(?=(a|aa)+$)a*c$", "^((a|aa)+)\\1b$", "^(a+)+(?<!x)c$", "(a*)*\\1{9}c"] {
+        assert!(!compile(pattern).is_valid(&text(10_000, "d")), "{pattern}");
+    }
+    // A value with many texts is refused by its number of nodes, before the first is matched.
+    let per_text = u64::try_from(SCHEMA_PATTERN_STEPS_MAX / 2).unwrap();
+    let most = usize::try_from(SCHEMA_WORK_MAX / (per_text + 2)).unwrap();
+    let list = Validator::compile(&json!({"items": {"pattern": "^a(?!b)"}})).unwrap();
+    let rule = |count: usize| {
+        let violations = list.violations(&vec![json!("b"); count].into());
+        violations.into_iter().next().unwrap().rule
+    };
+    assert_eq!(rule(2 * most), "is too large to be checked");
+    assert_ne!(rule(most / 2), "is too large to be checked");
+    // The program of a pattern is bounded when it is compiled.
+    refused(&json!({"pattern": "(?:a{1000}){1000}"}), "no valid schema");
+    refused(&json!({"patternProperties": {"((a{100}){100}){100}": true}}), "no valid schema");
 }
 
 #[test]

@@ -4,10 +4,10 @@ use cedar_policy::{Authorizer, Decision as Verdict, Effect, Policy, PolicySet};
 use serde_json::{Value, json};
 
 use super::super::facts::Facts;
-use super::super::reads::Wanted;
+use super::super::reads::{Reads, Wanted};
 use super::super::review::{Clause, Considered};
 use super::super::weaken::{self, Open};
-use super::{Cedar, Question, Rule, open_part};
+use super::{Answer, Cedar, Question, Rule, Slice, open_part};
 use crate::id::Name;
 use crate::policy::Action;
 
@@ -25,6 +25,22 @@ impl Cedar {
             });
         }
         all
+    }
+
+    /// True when a permit is satisfied, whatever is forbidden. By Cedar alone.
+    pub(in crate::policy) fn permits(&self, question: &Question<'_>) -> bool {
+        let slices: Vec<&Slice> = self.slices(question).into_iter().flatten().collect();
+        let reads: Vec<&Reads> = slices.iter().map(|slice| &slice.reads).collect();
+        let open = open_part(question);
+        let Ok(facts) = Facts::new(question, self.group.as_ref(), Wanted(&reads)) else {
+            return false;
+        };
+        let all = slices.iter().flat_map(|slice| slice.all.pick(open).policies());
+        let permits = all.filter(|policy| policy.effect() == Effect::Permit).cloned();
+        let Ok(permits) = PolicySet::from_policies(permits) else { return false };
+        let mut answer = Answer::default();
+        self.ask(&permits, &facts, open, &mut answer);
+        !answer.permits.is_empty()
     }
 }
 

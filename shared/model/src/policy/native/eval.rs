@@ -121,6 +121,7 @@ impl<'a> Scene<'a> {
             Place::Peer => Val::Net(Net::host(context.peer.ok_or(Failed)?.to_canonical())),
             Place::Client => Val::Text(context.client.as_deref().unwrap_or("")),
             Place::Revision => Val::Text(&context.revision),
+            Place::Era => Val::Text(context.era()),
         })
     }
 

@@ -289,6 +289,7 @@ fn place(name: &str) -> Option<Place> {
         "peer" => Place::Peer,
         "client" => Place::Client,
         "revision" => Place::Revision,
+        "era" => Place::Era,
         _ => return None,
     })
 }

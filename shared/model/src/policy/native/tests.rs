@@ -2,7 +2,7 @@
 //! the oracle.
 
 use crate::policy::native;
-use crate::policy::tests::world::{Ask, Docs};
+use crate::testing::questions::{Ask, Docs};
 
 /// Conditions, and whether they need no Cedar.
 const CONDITIONS: &[(&str, bool)] = &[
@@ -42,6 +42,7 @@ const CONDITIONS: &[(&str, bool)] = &[
     ("context has peer && (context.peer.isLoopback() || context.peer.isMulticast())", true),
     ("ip(\"127.0.0.0/7\").isLoopback() || ip(\"224.0.0.0/4\").isMulticast()", true),
     ("context has region && context.client == \"x\" && context.revision like \"2025*\"", true),
+    ("context.era == \"modern\" || context.era like \"l*\" && context.revision != \"\"", true),
     (
         "if context.arguments.flag.hasTag(\"f\") then context.arguments.flag.getTag(\"f\") else true",
         true,

@@ -18,7 +18,7 @@ pub struct Caller {
     /// Subject of a token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Name of a service account.
+    /// Name of a service account. Without memberships and scopes it has those of its document.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account: Option<String>,
     /// Subject of a client certificate.
@@ -174,7 +174,7 @@ impl Ask {
         (caller, call, place): (&Caller, &Call, &Place),
         now: i64,
     ) -> Result<Self, String> {
-        let principal = caller.principal()?;
+        let principal = as_registered(group, caller.principal()?);
         let (action, server, target) = call.target()?;
         let hints = call.hints.unwrap_or_else(|| pinned_hints(group, &server, &target, action));
         let arguments = match action.has_arguments() {
@@ -219,6 +219,20 @@ impl Ask {
     /// Whether lists show it: the decision with open arguments.
     pub fn listed(&self, rules: &Rules) -> bool {
         self.put(|q| rules.decide(&Question { arguments: None, ..*q })).allowed
+    }
+}
+
+/// A service account of which only the name was told has what the group says it has.
+fn as_registered(group: &GroupView, who: Principal) -> Principal {
+    let bare = who.proof == Proof::ApiToken && who.memberships.is_empty() && who.scopes.is_empty();
+    let mut tokens = group.tokens.values().filter(|_| bare);
+    match tokens.find(|token| token.principal.subject == who.subject) {
+        Some(token) => Principal {
+            memberships: Arc::clone(&token.principal.memberships),
+            scopes: Arc::clone(&token.principal.scopes),
+            ..who
+        },
+        None => who,
     }
 }
 

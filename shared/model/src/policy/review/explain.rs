@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Ask, by_name, told};
-use crate::policy::obligation;
+use crate::policy::{Action, obligation};
+use crate::principal::Proof;
 use crate::snapshot::GroupView;
 
 /// A decision, every rule that had a say, and what would change it.
@@ -29,6 +30,9 @@ pub struct Explanation {
     pub considered: Vec<Considered>,
     /// What it would take for the call to be allowed, in sentences; each way by itself.
     pub needed: Vec<String>,
+    /// What else decides about such a call, whatever the rules say, in sentences.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// One rule.
@@ -62,7 +66,8 @@ pub(in crate::policy) const ROLE_NAMES: &str = "the role names the target";
 pub fn explain(group: &GroupView, ask: &Ask) -> Explanation {
     let decision = ask.decide(&group.rules);
     let considered = ask.put(|question| group.rules.considered(question));
-    let answer = told(&decision);
+    let grants_it = decision.allowed || ask.put(|question| group.rules.grants(question));
+    let answer = told(&decision, || grants_it);
     let mut needed = Vec::new();
     if let Some(why) = &group.quarantined {
         needed.push(format!("the group serves nobody until its documents are mended: {why}"));
@@ -88,7 +93,83 @@ pub fn explain(group: &GroupView, ask: &Ask) -> Explanation {
         errors: decision.errors,
         considered,
         needed,
+        notes: notes(group, ask, grants_it || decision.rules.is_empty()),
     }
+}
+
+/// What refuses a call before any rule is asked, and that it takes more than to lift a `forbid`
+/// where nothing grants.
+fn notes(group: &GroupView, ask: &Ask, granted: bool) -> Vec<String> {
+    let mut notes = Vec::new();
+    let (who, now) = (&ask.principal, ask.context.now);
+    let known = match (who.proof, &who.provider) {
+        (Proof::Anonymous, _) => group.spec.anonymous,
+        (Proof::Jwt, Some(provider)) => group.providers.iter().any(|p| p.name == *provider),
+        (Proof::Jwt, None) => !group.providers.is_empty(),
+        (Proof::ApiToken, _) => {
+            group.tokens.values().any(|token| token.principal.subject == who.subject)
+        }
+        (Proof::Certificate, _) => group.spec.certificates.is_some(),
+    };
+    if !known {
+        notes.push(match who.proof {
+            Proof::Anonymous => "the group lets nobody in without a token".to_owned(),
+            Proof::Jwt => "the group has no such identity provider".to_owned(),
+            Proof::ApiToken => {
+                format!("no token of a service account {} is in force in the group", who.subject)
+            }
+            Proof::Certificate => "the group takes no client certificates".to_owned(),
+        });
+    }
+    if let Some(name) = group.withdrawn.caller(who, now) {
+        notes.push(format!("the caller is revoked by Revocation {name}"));
+    }
+    let withdrawn = group.withdrawn.target(&ask.server, ask.action, &ask.target, now);
+    if let Some(name) = withdrawn {
+        notes.push(format!("the target is revoked by Revocation {name}"));
+    }
+    notes.extend(missing(group, ask));
+    if !granted {
+        notes.push(format!(
+            "nothing grants it either: it takes a role or a permit for {}",
+            what(ask)
+        ));
+    }
+    notes
+}
+
+/// The target, as people write it.
+fn what(ask: &Ask) -> String {
+    match ask.target.as_str() {
+        "" => ask.server.to_string(),
+        target => format!("{}/{target}", ask.server),
+    }
+}
+
+/// Why nothing would answer.
+fn missing(group: &GroupView, ask: &Ask) -> Option<String> {
+    let (server, target) = (&ask.server, ask.target.as_str());
+    let Some(view) = group.servers.get(server) else {
+        return Some(format!("the group has no server {server}"));
+    };
+    if let Some(why) = &view.quarantined {
+        return Some(format!("the server {server} serves nobody until it is mended: {why}"));
+    }
+    let mut catalogs = view.versions.iter().filter_map(|version| version.catalog.as_ref());
+    let what = match ask.action {
+        Action::CallTool => "tool",
+        Action::GetPrompt => "prompt",
+        // Which template a URI belongs to is for the proxy to say.
+        Action::ReadResource | Action::UseServer => return None,
+    };
+    if view.versions.iter().all(|version| version.catalog.is_none()) {
+        return Some(format!("nothing is pinned of the server {server} yet"));
+    }
+    let there = catalogs.any(|catalog| match ask.action {
+        Action::CallTool => catalog.tool(target).is_some(),
+        _ => catalog.prompt(target).is_some(),
+    });
+    (!there).then(|| format!("no version of the server {server} has a {what} {target}"))
 }
 
 /// Nothing grants: what would.
@@ -102,11 +183,7 @@ fn grants(ask: &Ask, considered: &[Considered], needed: &mut Vec<String>) {
         needed.push(format!("for {}: {}", rule.rule, unmet(rule)));
     }
     if needed.is_empty() {
-        let what = match ask.target.as_str() {
-            "" => ask.server.to_string(),
-            target => format!("{}/{target}", ask.server),
-        };
-        needed.push(format!("a role or a permit that names {what}: none does"));
+        needed.push(format!("a role or a permit that names {}: none does", what(ask)));
     }
 }
 

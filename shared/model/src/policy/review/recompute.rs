@@ -47,10 +47,11 @@ pub fn recompute(group: &GroupView, record: &Recorded, arguments: Option<&str>) 
         }
         ask.arguments = serde_json::from_str(text).ok();
     }
-    if ask.arguments.is_none() && record.arguments_digest.is_none() {
+    let none = Digest::of(b"{}");
+    if ask.arguments.is_none() && record.arguments_digest.is_none_or(|digest| digest == none) {
         ask.arguments = Some(Value::Object(serde_json::Map::new()));
     }
-    let decision = ask.decide(&group.rules);
+    let decision = ask.put(|question| group.rules.decide_in_steps(question));
     let open = ask.arguments.is_none() && ask.action.has_arguments() && decision.reads_arguments;
     if open && decision.allowed {
         doubt("the rules read arguments, and the record holds only their digest: give them");

@@ -97,7 +97,7 @@ fn action(method: &str) -> Option<Action> {
     match method {
         "tools/call" => Some(Action::CallTool),
         "prompts/get" => Some(Action::GetPrompt),
-        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
+        "resources/read" | "resources/subscribe" | "skills/get" | "resources/directory/read" => {
             Some(Action::ReadResource)
         }
         // What it was about is not told by the record.

@@ -1,8 +1,8 @@
 //! What operators get wrong: every source is named, with the place and the remedy.
 
-use super::world::{Docs, name};
 use crate::policy::RuleSource;
 use crate::resource::Subject;
+use crate::testing::questions::{Docs, name};
 
 fn refused(docs: &Docs, source: &RuleSource, parts: &[&str]) {
     let (_, errors) = docs.try_compile();

@@ -1,8 +1,8 @@
 //! Decisions by hand: what grants, what forbids, what is left open, and what the answer says.
 
-use super::world::{Ask, Docs};
 use crate::policy::{Decision, Rules};
 use crate::resource::Subject;
+use crate::testing::questions::{Ask, Docs};
 
 fn check(rules: &Rules, who: &str, what: &str, place: &str, expect: &str) -> Decision {
     let decision = Ask::new(who, what, place).of(rules);

@@ -1,7 +1,7 @@
 //! The reference page: its schema is the schema, and its rules do what its tables say.
 
-use super::world::{Ask, Docs};
-use crate::policy::SCHEMA;
+use crate::policy::{SCHEMA, review};
+use crate::testing::questions::{Ask, Docs};
 
 const PAGE: &str = include_str!("../../../../../docs/reference/policy.md");
 
@@ -56,12 +56,16 @@ fn every_rule_of_the_page_does_what_its_table_says() {
         assert!(cases.len() >= 2, "{title}: too few cases");
         let mut answers = std::collections::BTreeSet::new();
         for [who, what, place, answer] in cases {
-            let decision = Ask::new(&who, &what, &place).of(&rules);
-            let got = if decision.allowed { "allowed" } else { "denied" };
+            let ask = Ask::new(&who, &what, &place);
+            let decision = ask.of(&rules);
+            let told = review::told(&decision, || ask.put(|question| rules.grants(question)));
+            let kept = decision.obligations.iter().any(|(name, _)| name == "audit");
+            let got = format!("{told}{}", if kept { ", kept" } else { "" });
             assert_eq!(got, answer, "{title}: {who} | {what} | {place}: {decision:?}");
             assert!(decision.errors.is_empty(), "{title}: {:?}", decision.errors);
             answers.insert(answer);
         }
-        assert_eq!(answers.len(), 2, "{title}: show both answers");
+        let served = answers.iter().filter(|answer| answer.starts_with("allowed")).count();
+        assert!(served > 0 && served < answers.len(), "{title}: show both answers");
     }
 }

@@ -1,4 +1,6 @@
-//! A small language for rules and questions.
+//! A small language for rules and questions, for tests: what it cannot read is a mistake in a test,
+//! and panics.
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,7 +13,8 @@ use crate::principal::{Principal, Proof};
 use crate::resource::{Policy, Role, RoleBinding, Rule, Subject};
 use crate::snapshot::Hints;
 
-pub(in crate::policy) fn name(text: &str) -> Name {
+/// A name.
+pub fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
@@ -27,20 +30,20 @@ fn sorted(list: &str) -> Arc<[Arc<str>]> {
 
 /// Documents of one group.
 #[derive(Debug, Clone, Default)]
-pub(in crate::policy) struct Docs {
+pub struct Docs {
+    /// By name.
     pub roles: Vec<(Name, Role)>,
+    /// By name.
     pub bindings: Vec<(Name, RoleBinding)>,
+    /// By name.
     pub policies: Vec<(Name, Policy)>,
+    /// Policies that were revoked.
+    pub powerless: Vec<Name>,
 }
 
 impl Docs {
     /// `rule("billing", "refund*", "", "")`: comma-separated patterns.
-    pub(in crate::policy) fn rule(
-        servers: &str,
-        tools: &str,
-        resources: &str,
-        prompts: &str,
-    ) -> Rule {
+    pub fn rule(servers: &str, tools: &str, resources: &str, prompts: &str) -> Rule {
         Rule {
             servers: words(servers),
             tools: words(tools),
@@ -48,42 +51,52 @@ impl Docs {
             prompts: words(prompts),
         }
     }
-    pub(in crate::policy) fn role(mut self, role: &str, rules: Vec<Rule>) -> Self {
+    /// Adds a role.
+    #[must_use]
+    pub fn role(mut self, role: &str, rules: Vec<Rule>) -> Self {
         self.roles.push((name(role), Role { rules }));
         self
     }
-    pub(in crate::policy) fn bind(
-        mut self,
-        binding: &str,
-        role: &str,
-        subjects: Vec<Subject>,
-    ) -> Self {
+    /// Binds a role.
+    #[must_use]
+    pub fn bind(mut self, binding: &str, role: &str, subjects: Vec<Subject>) -> Self {
         self.bindings.push((name(binding), RoleBinding { role: name(role), subjects }));
         self
     }
-    pub(in crate::policy) fn policy(mut self, policy: &str, cedar: &str) -> Self {
+    /// Adds Cedar text.
+    #[must_use]
+    pub fn policy(mut self, policy: &str, cedar: &str) -> Self {
         self.policies.push((name(policy), Policy { cedar: cedar.to_owned() }));
         self
     }
+    /// Revokes a policy.
+    #[must_use]
+    pub fn revoke(mut self, policy: &str) -> Self {
+        self.powerless.push(name(policy));
+        self
+    }
     /// A role that grants everything to everybody who proved who they are.
-    pub(in crate::policy) fn open(self) -> Self {
+    #[must_use]
+    pub fn open(self) -> Self {
         self.role("all", vec![Self::rule("*", "*", "*", "*")]).bind(
             "everyone",
             "all",
             vec![Subject::Authenticated(true)],
         )
     }
-    pub(in crate::policy) fn try_compile(&self) -> (Rules, Vec<(RuleSource, String)>) {
+    /// The rules, and what is wrong with the documents.
+    pub fn try_compile(&self) -> (Rules, Vec<(RuleSource, String)>) {
         let group = name("acme");
         Rules::compile(&RuleSources {
-            powerless: std::collections::BTreeSet::default(),
+            powerless: self.powerless.iter().collect(),
             group: Some(&group),
             roles: self.roles.iter().map(|(n, r)| (n, r)).collect(),
             bindings: self.bindings.iter().map(|(n, r)| (n, r)).collect(),
             policies: self.policies.iter().map(|(n, r)| (n, r)).collect(),
         })
     }
-    pub(in crate::policy) fn compile(&self) -> Rules {
+    /// The rules of documents without a fault.
+    pub fn compile(&self) -> Rules {
         let (rules, errors) = self.try_compile();
         assert!(errors.is_empty(), "{errors:?}");
         rules
@@ -92,20 +105,27 @@ impl Docs {
 
 /// An owned question.
 #[derive(Debug, Clone)]
-pub(in crate::policy) struct Ask {
+pub struct Ask {
+    /// Who.
     pub principal: Principal,
+    /// What.
     pub action: Action,
+    /// Where.
     pub server: Name,
+    /// On what.
     pub target: String,
+    /// Of a tool.
     pub hints: Hints,
+    /// None leaves them open.
     pub arguments: Option<Value>,
+    /// Where from and when.
     pub context: Context,
 }
 
 impl Ask {
     /// `ask("user:alice groups=a,b", "call billing/refund {...}", "hour=9 peer=10.0.0.1")`.
     /// Without arguments the call carries `{}`; `?` instead of them leaves them open.
-    pub(in crate::policy) fn new(who: &str, what: &str, place: &str) -> Self {
+    pub fn new(who: &str, what: &str, place: &str) -> Self {
         let mut parts = what.splitn(3, ' ');
         let (verb, target) = (parts.next().unwrap(), parts.next().unwrap());
         let action = match verb {
@@ -135,10 +155,12 @@ impl Ask {
             context: context(place),
         }
     }
-    pub(in crate::policy) fn of(&self, rules: &Rules) -> Decision {
+    /// The decision.
+    pub fn of(&self, rules: &Rules) -> Decision {
         self.put(|question| rules.decide(question))
     }
-    pub(in crate::policy) fn put<T>(&self, to: impl FnOnce(&Question<'_>) -> T) -> T {
+    /// Puts the question.
+    pub fn put<T>(&self, to: impl FnOnce(&Question<'_>) -> T) -> T {
         to(&Question {
             principal: &self.principal,
             action: self.action,
@@ -152,7 +174,7 @@ impl Ask {
 }
 
 /// `user:alice groups=a,b scopes=x provider=okta client=cli`, `account:ci`, `anonymous`.
-pub(in crate::policy) fn caller(text: &str) -> Principal {
+pub fn caller(text: &str) -> Principal {
     let mut parts = text.split(' ');
     let who = parts.next().unwrap();
     let mut principal = Principal::anonymous();
@@ -179,7 +201,7 @@ pub(in crate::policy) fn caller(text: &str) -> Principal {
 }
 
 /// `region=eu hour=9 weekday=1 date=2026-11-23 peer=10.0.0.1 client=cursor`.
-pub(in crate::policy) fn context(text: &str) -> Context {
+pub fn context(text: &str) -> Context {
     // Monday, 2026-11-23, 00:00 UTC.
     let (mut day, mut hour) = (1_795_392_000_i64, 12_i64);
     let mut context = Context { revision: "2025-11-25".to_owned(), ..Context::default() };
