@@ -136,7 +136,7 @@ where
     let sealing = Sealing { sealer: sealer.as_deref(), ended: &gateway.ended, now };
     if let (Wants::Posted { token, .. }, Some(sealer)) = (&call.wants, sealing.sealer) {
         let bond = client::bond(endpoint, &who.id()).bytes();
-        return http_sse::post(gateway, head, (token, &call.body), (&bond, sealer)).await;
+        return http_sse::post(gateway, (conn, head), (token, &call.body), (&bond, sealer)).await;
     }
     let client = client::identify(&call, &who, endpoint, sealing)?;
     reply.modern = Some(client.modern());

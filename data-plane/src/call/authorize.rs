@@ -130,7 +130,7 @@ pub fn decide(
             obligations: decision.obligations.clone(),
         });
     }
-    Err(deny(question, &decision))
+    Err(deny(rules, question, &decision))
 }
 
 /// True when a list may show the target: when it might be allowed, whatever the arguments.
@@ -143,8 +143,9 @@ pub fn may_see(
     decisions.decide(rules, &Question { arguments: None, ..*question }, who).allowed
 }
 
-fn deny(question: &Question<'_>, decision: &Decision) -> Denial {
-    let scope = missing_scope(decision);
+fn deny(rules: &Rules, question: &Question<'_>, decision: &Decision) -> Denial {
+    // Whom nothing would grant it is not led on, and not told that it is there.
+    let scope = missing_scope(decision).filter(|_| rules.grants(question));
     let reason = match (&scope, question.action) {
         (Some(_), _) => Reason::InsufficientScope,
         (None, Action::UseServer) => Reason::UnknownEndpoint,

@@ -13,7 +13,7 @@ use weir_model::id::Name;
 use weir_model::policy::Action;
 use weir_model::reason::{Reason, Refusal};
 use weir_model::resource::Extension;
-use weir_model::snapshot::ToolView;
+use weir_model::snapshot::{Hints, ToolView};
 
 use super::Gateway;
 use super::bridge::notices::{Notices, too_quiet};
@@ -57,12 +57,30 @@ pub struct Scope<'a> {
     pub sealing: Sealing<'a>,
 }
 
+/// Which list of a server is shown in part.
+#[derive(Debug, Clone, Copy)]
+enum Filter {
+    List(List),
+    /// Of the skills extension.
+    Skills,
+}
+
+impl Filter {
+    fn of(method: &Method) -> Option<Self> {
+        match method.kind {
+            Kind::List(kind) => Some(Self::List(kind)),
+            Kind::Relay if method.name == "skills/list" => Some(Self::Skills),
+            _ => None,
+        }
+    }
+}
+
 /// What is done to the final message before the client gets it.
 #[derive(Debug)]
 pub struct Finish {
     adapt: Adapt,
     tool: Option<Arc<ToolView>>,
-    filter: Option<(List, Sight, Name)>,
+    filter: Option<(Filter, Sight, Name)>,
     /// Of the group, where the result tells what the server can do.
     extensions: Option<Vec<Extension>>,
     /// For the state of a stateless server, where there may be some.
@@ -86,8 +104,13 @@ impl Finish {
             outcome = Outcome::ToolError;
         }
         let raw = match &self.filter {
-            Some((kind, sight, server)) => list::filter(&raw, *kind, |name, hints| {
-                sight.may(server, action_of(*kind), name, hints)
+            Some((Filter::List(kind), sight, server)) => {
+                list::filter(&raw, *kind, |name, hints| {
+                    sight.may(server, action_of(*kind), name, hints)
+                })?
+            }
+            Some((Filter::Skills, sight, server)) => list::filter_skills(&raw, |uri| {
+                sight.may(server, Action::ReadResource, uri, Hints::default())
             })?,
             None => raw,
         };
@@ -212,12 +235,8 @@ async fn request(
     let finish = Finish {
         adapt: Adapt { front_modern: scope.client.modern(), back_modern: false, method },
         tool: outgoing.target().tool.clone(),
-        filter: match method.kind {
-            Kind::List(kind) => {
-                Some((kind, scope.sight.clone(), outgoing.target().server.name.clone()))
-            }
-            _ => None,
-        },
+        filter: Filter::of(method)
+            .map(|filter| (filter, scope.sight.clone(), outgoing.target().server.name.clone())),
         extensions: (method.kind == Kind::Discover)
             .then(|| scope.endpoint.group.spec.extensions.clone()),
         seal: None,

@@ -8,6 +8,7 @@
 //! its own and tells the answer on the stream. The session of such a client lives and ends with
 //! its stream: calls in flight are cancelled, the server's session is ended.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -42,6 +43,8 @@ const VERB: &str = "message";
 /// Headers of a POST that its call needs.
 const CARRIED: [&str; 5] =
     ["authorization", "mcp-protocol-version", "traceparent", "tracestate", "baggage"];
+/// Beside them: who sent the POST, which rules may ask about. No header has this name.
+const PEER: &str = "(peer)";
 /// All of them together.
 const CARRIED_BYTES_MAX: usize = bounds::TOKEN_BYTES_MAX + bounds::HEADER_BYTES_MAX;
 
@@ -94,7 +97,7 @@ pub fn open(
 /// [`Reason::ConcurrencyLimited`] when too many calls of it are running.
 pub async fn post(
     gateway: &Gateway,
-    head: &Parts,
+    (conn, head): (&Conn, &Parts),
     (token, message): (&str, &Bytes),
     (bond, sealer): (&[u8], &weir_model::seal::Sealer),
 ) -> Result<Answer, Stop> {
@@ -103,9 +106,11 @@ pub async fn post(
         .ok()
         .and_then(|plain| serde_json::from_slice(&plain).ok())
         .ok_or_else(|| session::unknown("no stream of this caller"))?;
+    let peer = conn.peer.to_string();
     let carried: Vec<(&str, &str)> = CARRIED
         .iter()
         .filter_map(|name| Some((*name, head.headers.get(*name)?.to_str().ok()?)))
+        .chain([(PEER, peer.as_str())])
         .collect();
     let mut body = BytesMut::from(&*serde_json::to_vec(&carried).unwrap_or_default());
     body.put_u8(b'\n');
@@ -174,7 +179,7 @@ impl Drop for Open {
             let pair = Arc::clone(&self.pair);
             *pair.session.lock() = Some(session);
             runtime.spawn(async move {
-                pair.call(Method::DELETE, &HeaderMap::new(), Bytes::new()).await;
+                pair.call(Method::DELETE, (pair.conn.peer, &HeaderMap::new()), Bytes::new()).await;
             });
         }
     }
@@ -202,7 +207,9 @@ impl Holding for Held {
                 headers.insert(name, value);
             }
         }
-        self.0.take(headers, body.slice(end + 1..)).await?;
+        let peer = carried.iter().find(|(name, _)| name == PEER);
+        let peer = peer.and_then(|(_, peer)| peer.parse().ok()).ok_or_else(unreadable)?;
+        self.0.take((peer, headers), body.slice(end + 1..)).await?;
         Ok(whole(Bytes::new()))
     }
 }
@@ -210,14 +217,20 @@ impl Holding for Held {
 impl Pair {
     /// Runs a message. What has no answer is done when this returns, so that what the client
     /// says next comes after it.
-    async fn take(self: &Arc<Self>, headers: HeaderMap, message: Bytes) -> Result<(), Refusal> {
+    async fn take(
+        self: &Arc<Self>,
+        (peer, headers): (SocketAddr, HeaderMap),
+        message: Bytes,
+    ) -> Result<(), Refusal> {
         let read = envelope::read(&message).map_err(|unreadable| unreadable.refusal)?;
         let begins = read.method() == Some("notifications/initialized");
         if read.id().is_none() {
-            self.call(Method::POST, &headers, message).await;
+            self.call(Method::POST, (peer, &headers), message).await;
             if begins && !self.pushing.swap(true, Ordering::AcqRel) {
                 let pair = Arc::clone(self);
-                tokio::spawn(async move { pair.run(Method::GET, headers, Bytes::new()).await });
+                tokio::spawn(async move {
+                    pair.run(Method::GET, (peer, headers), Bytes::new()).await;
+                });
             }
             return Ok(());
         }
@@ -226,16 +239,16 @@ impl Pair {
         })?;
         let pair = Arc::clone(self);
         tokio::spawn(async move {
-            pair.run(Method::POST, headers, message).await;
+            pair.run(Method::POST, (peer, headers), message).await;
             drop(room);
         });
         Ok(())
     }
 
     /// Runs a call until its end or that of the stream, and tells what comes of it.
-    async fn run(&self, method: Method, headers: HeaderMap, body: Bytes) {
+    async fn run(&self, method: Method, (peer, headers): (SocketAddr, HeaderMap), body: Bytes) {
         let work = async {
-            match self.call(method, &headers, body).await.into_body() {
+            match self.call(method, (peer, &headers), body).await.into_body() {
                 Body::Whole(Some(raw)) if !raw.is_empty() => {
                     let _ = self.frames.send(sse::message(&[&raw])).await;
                 }
@@ -256,8 +269,14 @@ impl Pair {
         }
     }
 
-    /// One request of Streamable HTTP in the client's session, which `initialize` begins.
-    async fn call(&self, method: Method, headers: &HeaderMap, body: Bytes) -> Response<Body> {
+    /// One request of Streamable HTTP in the client's session, which `initialize` begins. It comes
+    /// from whoever posted it, not from where the stream was opened.
+    async fn call(
+        &self,
+        method: Method,
+        (peer, headers): (SocketAddr, &HeaderMap),
+        body: Bytes,
+    ) -> Response<Body> {
         let push = method == Method::GET;
         let mut head = self.head.clone();
         head.method = method;
@@ -268,7 +287,8 @@ impl Pair {
             head.headers.insert(session::HEADER, session);
         }
         let request = Request::from_parts(head, Full::new(body));
-        let mut response = Box::pin(super::serve(&self.gateway, &self.conn, request)).await;
+        let conn = Conn { peer, ..self.conn.clone() };
+        let mut response = Box::pin(super::serve(&self.gateway, &conn, request)).await;
         if let Some(session) = response.headers_mut().remove(session::HEADER) {
             *self.session.lock() = Some(session);
         }

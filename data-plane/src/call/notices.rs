@@ -188,7 +188,7 @@ struct Watcher {
 enum Event {
     Configuration,
     Subscriptions,
-    Updated(String),
+    Updated(follow::Update),
     Gone,
 }
 
@@ -211,7 +211,7 @@ impl Watcher {
                 () = self.sender.closed() => Event::Gone,
                 changed = revisions.changed() => changed.map_or(Event::Gone, |()| Event::Configuration),
                 () = moved(&mut resources) => Event::Subscriptions,
-                uri = follower.updated() => Event::Updated(uri),
+                update = follower.updated() => Event::Updated(update),
             };
             let going = match event {
                 Event::Gone => false,
@@ -226,7 +226,7 @@ impl Watcher {
                     self.follow(&mut follower, &config);
                     true
                 }
-                Event::Updated(uri) => self.updated(&uri).await,
+                Event::Updated(update) => self.updated(&update).await,
             };
             if !going {
                 return;
@@ -255,21 +255,14 @@ impl Watcher {
     }
 
     /// Tells of a resource, if the caller may read it; false when nobody listens any more.
-    async fn updated(&self, uri: &str) -> bool {
-        if !self.may_read(uri) {
+    async fn updated(&self, (server, uri): &follow::Update) -> bool {
+        // What a server names may be a part of what was asked for, which no catalog lists. It is
+        // held against the rules for that server's resources and no other's.
+        if !self.sight.may(server, Action::ReadResource, uri, Hints::default()) {
             return true;
         }
         let message = Message::Notification(self.wanted.updated(uri));
         self.sender.send(Ok(message)).await.is_ok()
-    }
-
-    /// What servers name may be a part of what was asked for, which no catalog lists.
-    fn may_read(&self, uri: &str) -> bool {
-        let may = |server| self.sight.may(server, Action::ReadResource, uri, Hints::default());
-        match &self.endpoint.server {
-            Some(server) => may(server),
-            None => self.endpoint.group.servers.keys().any(may),
-        }
     }
 
     /// Follows what is wanted now at the servers that have it now.

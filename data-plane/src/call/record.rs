@@ -24,7 +24,7 @@ use super::resolve::Upstream;
 use super::sight::Sight;
 use super::validate::Arguments;
 use super::{Gateway, Stop};
-use crate::mcp::envelope::utf8;
+use crate::mcp::envelope::{Reference, utf8};
 use crate::mcp::members::Members;
 use crate::metrics::CallMetrics;
 use crate::traces::{Mark, Trace};
@@ -40,6 +40,8 @@ pub struct Record {
     trace: Option<Box<Trace>>,
     /// What the server is shown once the call is allowed.
     presents: Option<Name>,
+    /// The server that the path names, and whether there is one.
+    asked: Option<(Name, bool)>,
     streamed: bool,
 }
 
@@ -82,6 +84,11 @@ impl Record {
             metrics,
             trace,
             presents: None,
+            asked: endpoint.and_then(|e| {
+                let name = e.server.clone()?;
+                let there = e.group.servers.contains_key(&name);
+                Some((name, there))
+            }),
             streamed: false,
         })
     }
@@ -103,11 +110,21 @@ impl Record {
             });
             // As the caller spells it: what it may not see or does not exist is told as well.
             // Once there is a target, [`Self::on`] knows it better.
-            let asked = message.params().and_then(|p| p.name.as_ref().or(p.uri.as_ref()));
+            let asked = message.params().and_then(|p| match &p.reference {
+                Some(Reference::Prompt(name) | Reference::Resource(name)) => Some(name),
+                None => p.name.as_ref().or(p.uri.as_ref()),
+            });
             self.facts.target =
                 asked.map(|name| name.chars().take(bounds::URI_BYTES_MAX).collect());
-            let digested = message.params().and_then(|p| p.arguments.as_ref().or(p.raw.as_ref()));
-            self.facts.arguments = digested.map(|raw| Digest::of(raw));
+            let params = message.params();
+            let digested = params.and_then(|p| p.arguments.as_ref().or(p.raw.as_ref()));
+            self.facts.arguments = match (message.method(), params) {
+                // Left out they are none.
+                (Some("tools/call" | "prompts/get"), Some(p)) if p.arguments.is_none() => {
+                    Some(Digest::of(b"{}"))
+                }
+                _ => digested.map(|raw| Digest::of(raw)),
+            };
         } else {
             self.facts.method = Some("stream".to_owned());
         }
@@ -138,7 +155,9 @@ impl Record {
     pub fn on(&mut self, target: &Upstream) {
         self.facts.server = Some(target.server.name.clone());
         self.facts.version = Some(target.version.name.clone());
-        self.facts.target = target.name.clone();
+        if target.name.is_some() {
+            self.facts.target.clone_from(&target.name);
+        }
         self.facts.definition = target.tool.as_ref().map(|tool| tool.digest);
         self.presents.clone_from(&target.version.spec.credential);
         if let Some(judged) = &mut self.facts.judged {
@@ -215,12 +234,30 @@ impl Record {
             self.facts.rules = stop.rules.iter().map(ToString::to_string).collect();
         }
         self.facts.kept = stop.kept.as_deref().cloned();
+        if matches!(reason, Reason::UnknownTarget | Reason::UnknownEndpoint) {
+            self.unknown();
+        }
         if let Some(about) = &stop.about {
             self.facts.server = Some(about.server.clone());
             self.facts.target = (!about.target.is_empty()).then(|| about.target.clone());
             if let Some(judged) = &mut self.facts.judged {
                 judged.hints = about.hints;
             }
+        }
+    }
+
+    /// What does not exist is told as it was asked for: of a server that is not there, the
+    /// server's name first.
+    fn unknown(&mut self) {
+        match self.asked.take() {
+            Some((server, true)) => self.facts.server = Some(server),
+            Some((server, false)) => {
+                self.facts.target = Some(match &self.facts.target {
+                    Some(target) => format!("{server}/{target}"),
+                    None => server.to_string(),
+                });
+            }
+            None => {}
         }
     }
 

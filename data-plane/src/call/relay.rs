@@ -169,7 +169,7 @@ impl Flow {
     /// Ends when its call would not be allowed any more.
     #[must_use]
     pub fn watching(mut self, watch: Watched) -> Self {
-        self.watch.get_or_insert(watch);
+        self.watch.get_or_insert(watch.lasting());
         self
     }
 
@@ -299,6 +299,9 @@ impl Flow {
     fn message(&mut self, message: Message) -> Option<Step> {
         Some(match message {
             Message::Notification(raw) => {
+                if self.watch.as_ref().is_some_and(|watch| !watch.may_hear(&raw)) {
+                    return None;
+                }
                 let raw = match &self.finish {
                     Some(finish) => finish.notice(raw)?,
                     None => raw,

@@ -1,23 +1,29 @@
 //! Phase 3: what the call is about: one server, or something that the gateway answers itself.
 //!
 //! What a caller may not see is resolved like what does not exist: the same words, the same code.
-//! The truth goes into the audit record ([`Stop::truth`]).
+//! The truth goes into the audit record ([`Stop::truth`]). The rules are asked about what does not
+//! exist as well, so that neither the words nor the way there tell one from the other.
+
+mod listen;
+mod shown;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::json;
-use weir_model::id::{Digest, Name};
+use weir_model::id::Name;
 use weir_model::policy::Action;
 use weir_model::principal::Principal;
 use weir_model::reason::{Reason, Refusal};
 use weir_model::resource::PinRule;
 use weir_model::snapshot::{CatalogView, Hints, ServerView, ToolView, VersionView};
 
+use shown::{draw, has_reference, has_resource, lists_no_resources};
+pub use shown::{home_of, shortfalls, sources};
+
 use super::Stop;
 use super::client::Client;
 use super::endpoint::Endpoint;
-use super::forward::Scope;
 use super::inbound::{Call, Wants};
 use super::resume::Rest;
 use super::sight::Sight;
@@ -25,12 +31,10 @@ use crate::mcp::adapt;
 use crate::mcp::envelope::{Message, Params, Reference, utf8};
 use crate::mcp::extensions;
 use crate::mcp::headers;
-use crate::mcp::list::Source;
 use crate::mcp::members::Members;
 use crate::mcp::methods::{self, Kind, List, Method};
 use crate::mcp::template;
 use crate::mcp::verbs::Verb;
-use crate::upstream::Upstreams;
 
 /// What a call is about.
 #[derive(Debug)]
@@ -234,47 +238,27 @@ impl<'a> Scene<'a> {
         let catalog = version.catalog.as_deref();
         // Until a definition is pinned, a group that wants to be asked first serves none.
         let closed = catalog.is_none() && self.endpoint.group.spec.pin == PinRule::Ask;
-        let mut found = Found { action: Action::UseServer, name: None, tool: None };
+        let mut raw = params.raw.clone();
         match method.kind {
             Kind::Ping => return Ok(Target::Here(Here::Pong)),
             Kind::LogLevel if !self.sees_through() => return Ok(Target::Here(Here::LogLevel)),
             Kind::List(list) if catalog.is_some() || closed => {
                 return Ok(Target::Here(Here::List(list)));
             }
-            Kind::CallTool => {
-                let name = params.name.as_deref().unwrap_or_default();
-                found = Found { action: Action::CallTool, ..Found::named(name) };
-                found.tool = catalog.and_then(|c| c.tool(name)).cloned();
-                if closed || (catalog.is_some() && found.tool.is_none()) {
-                    return Err(unknown_tool(name).into());
-                }
-            }
-            Kind::GetPrompt => {
-                let name = params.name.as_deref().unwrap_or_default();
-                found = Found { action: Action::GetPrompt, ..Found::named(name) };
-                if closed || catalog.is_some_and(|c| c.prompt(name).is_none()) {
-                    return Err(unknown_prompt(name).into());
-                }
-            }
-            Kind::Resource => {
-                let uri = params.uri.as_deref().unwrap_or_default();
-                found = Found { action: Action::ReadResource, ..Found::named(uri) };
-                if closed {
-                    return Err(unknown_resource(uri).into());
-                }
-            }
-            Kind::Complete => match &params.reference {
-                Some(Reference::Prompt(name)) => {
-                    found = Found { action: Action::GetPrompt, ..Found::named(name) };
-                }
-                Some(Reference::Resource(uri)) => {
-                    found = Found { action: Action::ReadResource, ..Found::named(uri) };
-                }
-                None => {}
-            },
+            Kind::Listen => raw = listen::heard(self, &server.name, (catalog, closed), params)?,
             _ => {}
         }
-        self.visible(&server.name, &found, || found.unknown())?;
+        let found = Found::of(method, params, catalog);
+        found.plain()?;
+        let there = match catalog {
+            Some(catalog) => found.is_in(catalog, method),
+            None => !closed || found.action == Action::UseServer,
+        };
+        let visible = self.visible(&server.name, &found, || self.unknown(&found));
+        if !there {
+            return Err(self.unknown(&found).into());
+        }
+        visible?;
         Ok(Target::Upstream(Box::new(Upstream {
             server,
             version,
@@ -282,7 +266,7 @@ impl<'a> Scene<'a> {
             action: found.action,
             name: found.name,
             tool: found.tool,
-            params: params.raw.clone(),
+            params: raw,
         })))
     }
 
@@ -351,9 +335,15 @@ impl<'a> Scene<'a> {
             Kind::Listen => Ok(Target::Here(Here::Notices)),
             Kind::CallTool => {
                 let told = || unknown_tool(name);
-                let (server, version) = self.exposing(name).ok_or_else(told)?;
-                let catalog = version.catalog.as_deref();
-                let tool = catalog.and_then(|c| c.exposed_tool(name)).cloned().ok_or_else(told)?;
+                let place = self.exposing(name);
+                let exposed = |version: &VersionView| {
+                    version.catalog.as_deref().and_then(|c| c.exposed_tool(name)).cloned()
+                };
+                let Some((server, version, tool)) =
+                    place.and_then(|(s, v)| exposed(&v).map(|tool| (s, v, tool)))
+                else {
+                    return Err(self.nobody_has(Action::CallTool, name, told()));
+                };
                 let params = renamed(params, &["name"], &tool.name)?;
                 let found = Found {
                     action: Action::CallTool,
@@ -390,9 +380,14 @@ impl<'a> Scene<'a> {
         rename: impl FnOnce(&str) -> Result<Option<Bytes>, Refusal>,
     ) -> Result<Target, Stop> {
         let unknown = || unknown_prompt(name);
-        let (server, version) = self.exposing(name).ok_or_else(unknown)?;
-        let prompt = version.catalog.as_deref().and_then(|c| c.exposed_prompt(name)).cloned();
-        let own = prompt.ok_or_else(unknown)?.name.clone();
+        let exposed = |version: &VersionView| {
+            Some(version.catalog.as_deref()?.exposed_prompt(name)?.name.clone())
+        };
+        let Some((server, version, own)) =
+            self.exposing(name).and_then(|(s, v)| exposed(&v).map(|own| (s, v, own)))
+        else {
+            return Err(self.nobody_has(Action::GetPrompt, name, unknown()));
+        };
         let params = rename(&own)?;
         let found = Found { action: Action::GetPrompt, ..Found::named(&own) };
         self.joined((server, version), method, (found, params), unknown)
@@ -410,18 +405,24 @@ impl<'a> Scene<'a> {
             // What is gone can be unsubscribed from too.
             return Ok(Target::Here(Here::Subscription { on: false }));
         }
+        let found = Found { action: Action::ReadResource, ..Found::named(uri) };
+        found.plain()?;
+        let known = match method.kind {
+            Kind::Complete => has_reference,
+            _ => has_resource,
+        };
         let mut hidden = None;
         for server in self.endpoint.group.servers.values() {
             let version = self.version(server);
             if server.quarantined.is_some()
-                || !version.catalog.as_deref().is_some_and(|catalog| has_resource(catalog, uri))
+                || !version.catalog.as_deref().is_some_and(|catalog| known(catalog, uri))
             {
                 continue;
             }
             let found = Found { action: Action::ReadResource, ..Found::named(uri) };
             let place = (Arc::clone(server), version);
             let params = params.raw.clone();
-            match self.joined(place, method, (found, params), || unknown_resource(uri)) {
+            match self.joined(place, method, (found, params), || self.unknown_resource(uri)) {
                 Ok(_) if method.name == "resources/subscribe" => {
                     return Ok(Target::Here(Here::Subscription { on: true }));
                 }
@@ -429,7 +430,40 @@ impl<'a> Scene<'a> {
                 Err(stop) => hidden = hidden.or(Some(stop)),
             }
         }
-        Err(hidden.unwrap_or_else(|| unknown_resource(uri).into()))
+        Err(hidden.unwrap_or_else(|| {
+            self.nobody_has(Action::ReadResource, uri, self.unknown_resource(uri))
+        }))
+    }
+
+    /// The refusal of what no server of the joined endpoint has. The rules are asked all the same.
+    fn nobody_has(&self, action: Action, name: &str, told: Refusal) -> Stop {
+        let (server, name) = weir_model::naming::split(name).unwrap_or(("unknown", name));
+        let nobody = "unknown".parse::<Name>();
+        if let Ok(server) = server.parse::<Name>().or(nobody) {
+            self.sight.may(&server, action, name, Hints::default());
+        }
+        told.into()
+    }
+
+    /// As if it did not exist.
+    fn unknown(&self, found: &Found) -> Refusal {
+        let name = found.name.as_deref().unwrap_or_default();
+        match found.action {
+            Action::CallTool => unknown_tool(name),
+            Action::GetPrompt => unknown_prompt(name),
+            Action::ReadResource => self.unknown_resource(name),
+            Action::UseServer => Reason::UnknownEndpoint.into(),
+        }
+    }
+
+    fn unknown_resource(&self, uri: &str) -> Refusal {
+        let shown: String = uri.chars().take(weir_model::bounds::URI_BYTES_MAX).collect();
+        let mut text = String::from("Resource not found");
+        for (at, rule) in shown::near(self.endpoint, self.sight, uri).iter().enumerate() {
+            text.push_str(if at == 0 { ". Templates that begin like it: " } else { " | " });
+            text.push_str(rule);
+        }
+        Refusal::new(Reason::UnknownTarget, "resource").hint(text).data(json!({ "uri": shown }))
     }
 
     fn joined(
@@ -464,15 +498,55 @@ impl Found {
         Self { action: Action::UseServer, name: Some(name.to_owned()), tool: None }
     }
 
-    /// As if it did not exist.
-    fn unknown(&self) -> Refusal {
-        let name = self.name.as_deref().unwrap_or_default();
-        match self.action {
-            Action::CallTool => unknown_tool(name),
-            Action::GetPrompt => unknown_prompt(name),
-            Action::ReadResource => unknown_resource(name),
-            Action::UseServer => Reason::UnknownEndpoint.into(),
+    /// What a request to one server is about.
+    fn of(method: &Method, params: &Params, catalog: Option<&CatalogView>) -> Self {
+        let named =
+            |action, name: Option<&str>| Self { action, ..Self::named(name.unwrap_or_default()) };
+        match (method.kind, &params.reference) {
+            (Kind::CallTool, _) => {
+                let name = params.name.as_deref();
+                let tool = catalog.zip(name).and_then(|(c, name)| c.tool(name)).cloned();
+                Self { tool, ..named(Action::CallTool, name) }
+            }
+            (Kind::GetPrompt, _) => named(Action::GetPrompt, params.name.as_deref()),
+            // What is gone, or may no longer be read, can be unsubscribed from too.
+            (Kind::Resource, _) if method.name != "resources/unsubscribe" => {
+                named(Action::ReadResource, params.uri.as_deref())
+            }
+            (Kind::Complete, Some(Reference::Prompt(name))) => named(Action::GetPrompt, Some(name)),
+            (Kind::Complete, Some(Reference::Resource(uri))) => {
+                named(Action::ReadResource, Some(uri))
+            }
+            (Kind::Relay, _) if method.reads_resource() => {
+                named(Action::ReadResource, params.uri.as_deref())
+            }
+            _ => Self { action: Action::UseServer, name: None, tool: None },
         }
+    }
+
+    /// Whether what is pinned has it.
+    fn is_in(&self, catalog: &CatalogView, method: &Method) -> bool {
+        let name = self.name.as_deref().unwrap_or_default();
+        match (self.action, method.kind) {
+            (Action::CallTool, _) => self.tool.is_some(),
+            (Action::GetPrompt, _) => catalog.prompt(name).is_some(),
+            (Action::ReadResource, Kind::Complete) => has_reference(catalog, name),
+            // Skills have lists of their own.
+            (Action::ReadResource, Kind::Relay) | (Action::UseServer, _) => true,
+            (Action::ReadResource, _) => lists_no_resources(catalog) || has_resource(catalog, name),
+        }
+    }
+
+    /// # Errors
+    /// [`Reason::InvalidParams`] for a URI that stands for another one.
+    fn plain(&self) -> Result<(), Refusal> {
+        let name = self.name.as_deref().unwrap_or_default();
+        if self.action != Action::ReadResource || template::is_plain(name) {
+            return Ok(());
+        }
+        Err(Refusal::new(Reason::InvalidParams, "a URI with dot segments").hint(
+            "The parameter uri has a segment \".\" or \"..\": write the URI that it leads to.",
+        ))
     }
 }
 
@@ -481,87 +555,6 @@ fn usable(server: &ServerView) -> Result<(), Refusal> {
         Some(why) => Err(Refusal::new(Reason::Quarantined, format!("{}: {why}", server.name))),
         None => Ok(()),
     }
-}
-
-fn has_resource(catalog: &CatalogView, uri: &str) -> bool {
-    catalog.resource(uri).is_some()
-        || catalog.templates.iter().any(|t| t.name == uri || template::matches(&t.name, uri))
-}
-
-/// A number spread evenly over `0..100` that stays the same for one principal.
-fn draw(who: &Principal) -> u8 {
-    let Digest(bytes) = Digest::of(who.id().as_bytes());
-    let number = u16::from_be_bytes([bytes[0], bytes[1]]) % 100;
-    u8::try_from(number).unwrap_or_default()
-}
-
-/// The catalogs of the servers that an endpoint shows this caller, in the order of names; for
-/// `lasting` see [`Sight::sees`].
-pub fn sources<'a>(endpoint: &'a Endpoint, sight: &Sight, lasting: &mut bool) -> Vec<Source<'a>> {
-    let draw = draw(&sight.who);
-    endpoint
-        .group
-        .servers
-        .values()
-        .filter(|s| endpoint.server.as_ref().is_none_or(|only| *only == s.name))
-        .filter(|s| s.quarantined.is_none())
-        .filter(|s| sight.sees((&s.name, Action::UseServer), ("", Hints::default()), lasting))
-        .filter_map(|s| {
-            let catalog = s.version(draw).catalog.as_deref()?;
-            Some(Source { server: &s.name, catalog })
-        })
-        .collect()
-}
-
-/// The server version that a resource is read from on an endpoint; none when there is none that
-/// the caller may read it from.
-pub fn home_of(
-    endpoint: &Endpoint,
-    who: &Principal,
-    sight: &Sight,
-    uri: &str,
-) -> Option<Arc<VersionView>> {
-    let may = |server: &ServerView| {
-        server.quarantined.is_none()
-            && sight.may(&server.name, Action::ReadResource, uri, Hints::default())
-    };
-    let servers = &endpoint.group.servers;
-    let draw = draw(who);
-    match &endpoint.server {
-        Some(name) => {
-            let server = servers.get(name).filter(|server| may(server))?;
-            Some(Arc::clone(server.version(draw)))
-        }
-        None => servers.values().find_map(|server| {
-            let version = server.version(draw);
-            let has = version.catalog.as_deref().is_some_and(|c| has_resource(c, uri));
-            (has && may(server)).then(|| Arc::clone(version))
-        }),
-    }
-}
-
-/// The servers of the joined endpoint whose part is missing or does not work at the moment, with
-/// the reason, as far as the caller may know of them.
-pub fn shortfalls(scope: Scope<'_>, upstreams: &Upstreams) -> Vec<(Name, &'static str)> {
-    if scope.endpoint.server.is_some() {
-        return Vec::new();
-    }
-    let draw = draw(&scope.sight.who);
-    let why = |server: &ServerView| {
-        let version = server.version(draw);
-        if server.quarantined.is_some() {
-            Some("quarantined")
-        } else if version.catalog.is_none() {
-            Some("unobserved")
-        } else {
-            upstreams.held(&version.key).then_some("unreachable")
-        }
-    };
-    let servers = scope.endpoint.group.servers.values();
-    let short = servers.filter_map(|server| Some((server.name.clone(), why(server)?)));
-    short
-        .filter(|(name, _)| scope.sight.may(name, Action::UseServer, "", Hints::default()))
-        .collect()
 }
 
 /// `params` with the member at `path` naming what the server calls it; all else as it was.
@@ -592,13 +585,6 @@ fn unknown_tool(name: &str) -> Refusal {
 
 fn unknown_prompt(name: &str) -> Refusal {
     Refusal::new(Reason::UnknownTarget, "prompt").hint(format!("Unknown prompt: {}", shown(name)))
-}
-
-fn unknown_resource(uri: &str) -> Refusal {
-    let uri: String = uri.chars().take(weir_model::bounds::URI_BYTES_MAX).collect();
-    Refusal::new(Reason::UnknownTarget, "resource")
-        .hint("Resource not found")
-        .data(json!({ "uri": uri }))
 }
 
 #[cfg(test)]

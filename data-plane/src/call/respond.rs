@@ -234,7 +234,10 @@ pub fn refused(refusal: &Refusal, reply: &Reply) -> Response<Body> {
     if let (Reason::InvalidArguments, Some(id)) = (refusal.reason, &reply.id) {
         return json(StatusCode::OK, tool_error(refusal, id, reply.modern == Some(true)));
     }
-    let error = error_object(refusal);
+    let mut error = error_object(refusal);
+    if reply.modern == Some(false) && is_missing_resource(refusal) {
+        error = error.replacen("\"code\":-32602", "\"code\":-32002", 1);
+    }
     let body = match &reply.id {
         Some(id) => enveloped(id, "error", error.as_bytes()),
         None => format!(r#"{{"jsonrpc":"2.0","error":{error}}}"#).into(),
@@ -251,6 +254,12 @@ pub fn refused(refusal: &Refusal, reply: &Reply) -> Response<Body> {
         put(&mut response, "www-authenticate", reply.challenge.clone());
     }
     response
+}
+
+/// Revisions up to 2025-11-25 have a code of their own for it.
+fn is_missing_resource(refusal: &Refusal) -> bool {
+    let about_uri = refusal.data.as_ref().is_some_and(|data| data.get("uri").is_some());
+    refusal.reason == Reason::UnknownTarget && about_uri
 }
 
 /// The status of a refusal.

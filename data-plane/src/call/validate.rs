@@ -1,10 +1,11 @@
-//! Phase 4: the arguments of a tool against its registered schema, before the call leaves, and
-//! its result before it comes back.
+//! Phase 4: the arguments of a tool against its registered schema, those of a prompt against what
+//! it declares, before the call leaves; and a tool's result before it comes back.
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 use weir_model::reason::{Reason, Refusal};
-use weir_model::snapshot::ToolView;
+use weir_model::schema::{VIOLATIONS_MAX, Violation};
+use weir_model::snapshot::{PlainView, PromptArgument, ToolView};
 
 use super::inbound::Call;
 use super::resolve::{Errand, Upstream};
@@ -17,21 +18,32 @@ use crate::mcp::methods::Kind;
 #[derive(Debug)]
 pub struct Arguments(pub Option<Value>);
 
-/// Checks the arguments of a tool call; other calls have none that a schema describes.
+/// Checks the arguments of a tool call or a prompt; other calls have none.
 ///
 /// # Errors
-/// [`Reason::InvalidArguments`] with every path and rule that is broken, [`Reason::DuplicateKey`],
-/// [`Reason::HeaderMismatch`], [`Reason::Quarantined`] when the schema itself cannot be used.
+/// [`Reason::InvalidArguments`] (of a prompt [`Reason::InvalidParams`]) with every path and rule that is
+/// broken, [`Reason::DuplicateKey`], [`Reason::HeaderMismatch`], [`Reason::Quarantined`] when the
+/// schema itself cannot be used.
 pub fn arguments(call: &Call<'_>, target: &Upstream, modern: bool) -> Result<Arguments, Refusal> {
     let Some(params) = call.message().and_then(|message| message.params()) else {
         return Ok(Arguments(None));
     };
-    if !matches!(&target.errand, Errand::Request(method) if method.kind == Kind::CallTool) {
-        let prompt = params.arguments.as_ref().map(|raw| members::strict_value(utf8(raw)));
-        return Ok(Arguments(prompt.transpose().map_err(Refusal::from)?));
+    let kind = match &target.errand {
+        Errand::Request(method) => method.kind,
+        _ => return Ok(Arguments(None)),
+    };
+    // Left out they are none, which rules can read; only what has no arguments leaves them open.
+    if !matches!(kind, Kind::CallTool | Kind::GetPrompt) {
+        return Ok(Arguments(None));
     }
     let raw = params.arguments.as_deref().map_or("{}", utf8);
     let value = members::strict_value(raw).map_err(Refusal::from)?;
+    if kind == Kind::GetPrompt {
+        let catalog = target.version.catalog.as_deref();
+        let prompt = catalog.zip(target.name.as_deref()).and_then(|(c, name)| c.prompt(name));
+        check_prompt(target.name.as_deref().unwrap_or_default(), prompt, &value)?;
+        return Ok(Arguments(Some(value)));
+    }
     if let Some(tool) = &target.tool {
         let validator = tool.input.as_ref().map_err(|why| unusable(tool, why))?;
         if !validator.is_valid(&value) {
@@ -46,18 +58,81 @@ pub fn arguments(call: &Call<'_>, target: &Upstream, modern: bool) -> Result<Arg
     Ok(Arguments(Some(value)))
 }
 
+/// Arguments of a prompt are strings, those that are required are there, and where the definition
+/// names some there are no others.
+fn check_prompt(
+    name: &str,
+    prompt: Option<&std::sync::Arc<PlainView>>,
+    value: &Value,
+) -> Result<(), Refusal> {
+    let Value::Object(given) = value else {
+        return Err(Refusal::new(Reason::InvalidParams, "arguments"));
+    };
+    let declared = prompt.and_then(|prompt| prompt.arguments.as_deref());
+    let found = broken(given, declared);
+    if found.is_empty() {
+        return Ok(());
+    }
+    let text = listed(format!("The arguments do not fit the prompt {name}:"), &found);
+    let told: Vec<Value> =
+        found.iter().map(|one| json!({ "path": one.path, "rule": one.rule })).collect();
+    Err(Refusal::new(Reason::InvalidParams, format!("{} violations of a prompt", found.len()))
+        .hint(text)
+        .data(json!({ "violations": told })))
+}
+
+/// Longest name of an argument that an answer repeats.
+const NAME_CHARS_MAX: usize = 100;
+
+/// At most [`VIOLATIONS_MAX`].
+fn broken(
+    given: &serde_json::Map<String, Value>,
+    declared: Option<&[PromptArgument]>,
+) -> Vec<Violation> {
+    let all = declared.unwrap_or_default();
+    let at = |name: &str, rule: &str| {
+        let name: String = name.chars().take(NAME_CHARS_MAX).collect();
+        let name = name.replace('~', "~0").replace('/', "~1");
+        Violation { path: format!("/{name}"), rule: rule.to_owned() }
+    };
+    let missing = all
+        .iter()
+        .filter(|argument| argument.required && !given.contains_key(&argument.name))
+        .map(|argument| at(&argument.name, "is required"));
+    let knows =
+        |name: &str| all.binary_search_by(|argument| argument.name.as_str().cmp(name)).is_ok();
+    let wrong = given.iter().filter_map(|(name, value)| match value {
+        _ if declared.is_some() && !knows(name) => {
+            let known: Vec<&str> = all.iter().take(20).map(|a| a.name.as_str()).collect();
+            let rule = match known.is_empty() {
+                true => "is not taken: the prompt has no arguments".to_owned(),
+                false => format!("is not taken; the prompt has: {}", known.join(", ")),
+            };
+            Some(at(name, &rule))
+        }
+        Value::String(_) => None,
+        _ => Some(at(name, "must be a string")),
+    });
+    missing.chain(wrong).take(VIOLATIONS_MAX).collect()
+}
+
 fn unusable(tool: &ToolView, why: &str) -> Refusal {
     Refusal::new(Reason::Quarantined, format!("schema of {}: {why}", tool.name))
 }
 
 /// In words by which a model can correct itself.
-fn invalid(tool: &ToolView, violations: &[weir_model::schema::Violation]) -> Refusal {
-    let mut text = format!("The arguments do not fit the input schema of {}:", tool.name);
+fn invalid(tool: &ToolView, violations: &[Violation]) -> Refusal {
+    let head = format!("The arguments do not fit the input schema of {}:", tool.name);
+    let text = listed(head, violations);
+    Refusal::new(Reason::InvalidArguments, format!("{} violations", violations.len())).hint(text)
+}
+
+fn listed(mut text: String, violations: &[Violation]) -> String {
     for violation in violations {
         let path = if violation.path.is_empty() { "/" } else { &violation.path };
         text.push_str(&format!("\n- {path}: {}", violation.rule));
     }
-    Refusal::new(Reason::InvalidArguments, format!("{} violations", violations.len())).hint(text)
+    text
 }
 
 /// What the result of a call says, as far as we have to know.
@@ -97,4 +172,51 @@ pub fn result(tool: Option<&ToolView>, raw: &Bytes) -> Result<Verdict, Refusal> 
         }
     }
     Ok(Verdict { tool_error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn declared(list: &[(&str, bool)]) -> Vec<PromptArgument> {
+        let one = |(name, required): &(&str, bool)| PromptArgument {
+            name: (*name).to_owned(),
+            required: *required,
+        };
+        let mut all: Vec<_> = list.iter().map(one).collect();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn a_prompt_gets_the_strings_that_it_declares() {
+        let two = declared(&[("topic", true), ("a/b", false)]);
+        let all = "is not taken; the prompt has: a/b, topic";
+        // what is declared, what is given, which paths break which rules
+        type Row<'a> = (Option<&'a [PromptArgument]>, Value, Vec<(&'a str, &'a str)>);
+        let table: Vec<Row<'_>> = vec![
+            (Some(&two), json!({"topic": "x"}), vec![]),
+            (Some(&two), json!({"topic": "x", "a/b": ""}), vec![]),
+            (Some(&two), json!({}), vec![("/topic", "is required")]),
+            (Some(&two), json!({"topic": 1}), vec![("/topic", "must be a string")]),
+            (Some(&two), json!({"topic": null}), vec![("/topic", "must be a string")]),
+            (Some(&two), json!({"topic": "x", "a/b": {}}), vec![("/a~1b", "must be a string")]),
+            (Some(&two), json!({"Topic": "x"}), vec![("/topic", "is required"), ("/Topic", all)]),
+            (
+                Some(&[]),
+                json!({"x": "y"}),
+                vec![("/x", "is not taken: the prompt has no arguments")],
+            ),
+            (Some(&[]), json!({}), vec![]),
+            (None, json!({"x": "y"}), vec![]),
+            (None, json!({"x": true}), vec![("/x", "must be a string")]),
+        ];
+        for (declared, given, expected) in table {
+            let found = broken(given.as_object().unwrap(), declared);
+            let got: Vec<_> = found.iter().map(|v| (v.path.as_str(), v.rule.as_str())).collect();
+            assert_eq!(got, expected, "{given}");
+        }
+        let many = (0..1_000).map(|n| (format!("p{n}"), json!(n))).collect();
+        assert_eq!(broken(&many, Some(&two)).len(), VIOLATIONS_MAX);
+    }
 }

@@ -1,10 +1,12 @@
 //! Streams that outlive the decision that let them be opened: asked about again whenever the
-//! configuration changes. Those that belong to no call are also counted per caller, and end with
-//! the caller's token.
+//! configuration changes, those of calls with the arguments of their call. Those that belong to no
+//! call are also counted per caller, and end with the caller's token. Updates of resources are told
+//! on either only for as long as the caller may read those.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use weir_model::bounds;
@@ -16,9 +18,12 @@ use weir_model::snapshot::{GroupView, Hints};
 
 use super::Gateway;
 use super::forward::Scope;
-use super::resolve::Upstream;
+use super::resolve::{Errand, Upstream};
 use super::sight::Sight;
 use crate::config::State;
+use crate::mcp::envelope::utf8;
+use crate::mcp::members::{self, Members};
+use crate::mcp::methods::Kind;
 use crate::sessions::OpenStream;
 
 /// What a stream is held against while it is open.
@@ -41,6 +46,8 @@ struct Subject {
     action: Action,
     name: String,
     hints: Hints,
+    /// As received, `{}` where a call could have had some; none where there never are any.
+    arguments: Option<Bytes>,
 }
 
 impl Watched {
@@ -68,6 +75,14 @@ impl Watched {
     /// The stream that answers a call on this target.
     pub fn call(scope: Scope<'_>, gateway: &Gateway, target: &Upstream) -> Self {
         let name = target.name.clone().unwrap_or_default();
+        let arguments = match &target.errand {
+            Errand::Request(method) if matches!(method.kind, Kind::CallTool | Kind::GetPrompt) => {
+                let params = scope.call.message().and_then(|message| message.params());
+                let given = params.and_then(|params| params.arguments.clone());
+                Some(given.unwrap_or(Bytes::from_static(b"{}")))
+            }
+            _ => None,
+        };
         let mut revisions = gateway.config.subscribe();
         // What was withdrawn since the call took its snapshot counts too.
         revisions.mark_changed();
@@ -78,9 +93,34 @@ impl Watched {
             sight: scope.sight.clone(),
             server: Some(target.server.name.clone()),
             session: session(scope),
-            target: Some(Subject { action: target.action, name, hints: target.hints() }),
+            target: Some(Subject { action: target.action, name, hints: target.hints(), arguments }),
             _counted: None,
         }
+    }
+
+    /// Lets go of the request that brought the arguments, for a stream that outlasts it.
+    #[must_use]
+    pub fn lasting(mut self) -> Self {
+        if let Some(arguments) = self.target.as_mut().and_then(|target| target.arguments.as_mut()) {
+            *arguments = Bytes::copy_from_slice(arguments);
+        }
+        self
+    }
+
+    /// False for an update of a resource of this server that the caller may not read (any more).
+    pub fn may_hear(&self, notification: &[u8]) -> bool {
+        const UPDATED: &str = "notifications/resources/updated";
+        let text = utf8_or_nothing(notification);
+        let Some(server) = self.server.as_ref().filter(|_| text.contains("updated")) else {
+            return true;
+        };
+        let Ok(members) = Members::parse(text) else { return true };
+        if members.text("method").as_deref() != Some(UPDATED) {
+            return true;
+        }
+        let uri = members.get("params").and_then(|raw| Members::parse(raw.get()).ok());
+        let uri = uri.and_then(|params| params.text("uri").map(|uri| uri.into_owned()));
+        uri.is_some_and(|uri| self.sight.may(server, Action::ReadResource, &uri, Hints::default()))
     }
 
     /// Returns when the stream has to end.
@@ -122,11 +162,27 @@ impl Watched {
             || session.is_some_and(|session| group.withdrawn.session(session, now).is_some())
     }
 
-    /// As far as it can be told without the arguments, which were judged when the call began.
+    /// What would be decided of the call today: nobody has approved it where that is wanted now.
     fn still_granted(&self) -> bool {
         let (Some(server), Some(subject)) = (&self.server, &self.target) else { return true };
-        self.sight.may(server, subject.action, &subject.name, subject.hints)
+        let arguments = match &subject.arguments {
+            None => None,
+            // It was read when the call began.
+            Some(raw) => match members::strict_value(utf8(raw)) {
+                Ok(value) => Some(value),
+                Err(_) => return false,
+            },
+        };
+        let target = (subject.name.as_str(), subject.hints);
+        self.sight
+            .decide(server, subject.action, target, arguments.as_ref())
+            .and_then(|permit| permit.approved(subject.hints))
+            .is_ok()
     }
+}
+
+fn utf8_or_nothing(raw: &[u8]) -> &str {
+    std::str::from_utf8(raw).unwrap_or_default()
 }
 
 fn session(scope: Scope<'_>) -> Option<String> {

@@ -251,12 +251,32 @@ impl Cursors<'_> {
 pub fn filter(
     raw: &Bytes,
     kind: List,
+    may_see: impl FnMut(&str, Hints) -> bool,
+) -> Result<Bytes, Refusal> {
+    filter_of(raw, (kind.member(), kind.item_name()), kind == List::Tools, may_see)
+}
+
+/// The same for the list of skills, each of which is a resource.
+///
+/// # Errors
+/// [`Reason::UpstreamProtocol`] when it is no such list.
+pub fn filter_skills(
+    raw: &Bytes,
+    mut may_read: impl FnMut(&str) -> bool,
+) -> Result<Bytes, Refusal> {
+    filter_of(raw, ("skills", "uri"), false, |uri, _| may_read(uri))
+}
+
+fn filter_of(
+    raw: &Bytes,
+    (member, item_name): (&str, &str),
+    tools: bool,
     mut may_see: impl FnMut(&str, Hints) -> bool,
 ) -> Result<Bytes, Refusal> {
     let broken = || Refusal::new(Reason::UpstreamProtocol, "not a list result");
     let text = std::str::from_utf8(raw).map_err(|_| broken())?;
     let members = Members::parse(text).map_err(|_| broken())?;
-    let array = members.get(kind.member()).ok_or_else(broken)?.get();
+    let array = members.get(member).ok_or_else(broken)?.get();
     let items: Vec<&serde_json::value::RawValue> =
         serde_json::from_str(array).map_err(|_| broken())?;
     let mut kept = String::with_capacity(array.len());
@@ -264,9 +284,9 @@ pub fn filter(
     let mut count = 0;
     for item in items {
         let fields = Members::parse(item.get()).map_err(|_| broken())?;
-        let name = fields.text(kind.item_name()).ok_or_else(broken)?;
+        let name = fields.text(item_name).ok_or_else(broken)?;
         // A tool that asks for impossible headers must not be listed over HTTP.
-        let listed = kind != List::Tools || param_headers(item.get()).is_ok();
+        let listed = !tools || param_headers(item.get()).is_ok();
         if listed && may_see(&name, hints(&fields)) {
             kept.push_str(if count > 0 { "," } else { "" });
             kept.push_str(item.get());
@@ -332,6 +352,7 @@ mod tests {
                 raw: format!(r#"{{"name":"{name}","x":1.10}}"#).into(),
                 raw_exposed: format!(r#"{{"name":"{server}__{name}","x":1.10}}"#).into(),
                 digest: Digest::default(),
+                arguments: None,
             })
         };
         let mut catalog = CatalogView::empty(ObservedEra::Legacy);

@@ -172,6 +172,12 @@ impl Method {
         self.since <= revision && revision <= self.until
     }
 
+    /// True when it is relayed and gives what a resource of its `uri` holds or says of itself:
+    /// whoever may not read the resource may not call it either.
+    pub fn reads_resource(&self) -> bool {
+        matches!(self.name, "skills/get" | "resources/directory/read")
+    }
+
     /// What `Mcp-Name` mirrors: `Err` names the parameter that is missing.
     ///
     /// # Errors

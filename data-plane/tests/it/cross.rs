@@ -34,7 +34,7 @@ async fn a_stateless_client_uses_a_server_with_sessions() {
     let read = proxy.send(modern("resources/read", json!({"uri": "test://a"}))).await;
     let result = read.json()["result"].clone();
     assert_eq!((&result["ttlMs"], &result["cacheScope"]), (&json!(0), &json!("private")));
-    let gone = proxy.send(modern("resources/read", json!({"uri": "test://gone"}))).await;
+    let gone = proxy.send(modern("resources/read", json!({"uri": "test://t/gone"}))).await;
     assert_eq!(gone.code(), -32602, "the older code for it is retired");
     let progress = json!({"name": "progress", "arguments": {}, "_meta": {"progressToken": 7}});
     let events = proxy.send(modern("tools/call", progress)).await.events();

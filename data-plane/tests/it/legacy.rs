@@ -50,7 +50,7 @@ async fn calls_run_in_the_servers_session() {
     assert_eq!(level.json()["result"], json!({}));
     let list = proxy.send(ask(&session, "tools/list", &json!({}))).await;
     assert!(list.json()["result"].get("ttlMs").is_none());
-    let read = proxy.send(ask(&session, "resources/read", &json!({"uri": "test://gone"}))).await;
+    let read = proxy.send(ask(&session, "resources/read", &json!({"uri": "test://t/gone"}))).await;
     assert_eq!((read.status.as_u16(), read.code()), (200, -32002));
 }
 

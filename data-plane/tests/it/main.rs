@@ -11,6 +11,7 @@
 mod batch;
 mod binary;
 mod bridging;
+mod bypass;
 mod certificates;
 mod cross;
 mod http_sse;
@@ -25,6 +26,7 @@ mod records;
 mod refusals;
 mod resume;
 mod revoked;
+mod secret;
 mod sign_in;
 mod sockets;
 mod subscriptions;

@@ -81,7 +81,7 @@ async fn reads_prompts_and_completions_go_through() {
     let mut complete = Ask::modern(PATH, "completion/complete", reference).token(&token());
     complete.headers.retain(|(name, _)| *name != "mcp-name");
     assert_eq!(proxy.send(complete).await.json()["result"]["completion"]["values"][0], "greet");
-    let gone = Ask::modern(PATH, "resources/read", json!({"uri": "test://gone"})).token(&token());
+    let gone = Ask::modern(PATH, "resources/read", json!({"uri": "test://t/gone"})).token(&token());
     let answer = proxy.send(gone).await;
     assert_eq!((answer.status.as_u16(), answer.code()), (200, -32602));
 }

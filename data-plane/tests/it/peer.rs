@@ -209,7 +209,7 @@ async fn call(shared: Arc<Shared>, method: &str, modern: bool, body: &Value) -> 
         ("resources/list", _) => json!({"resources": []}),
         ("resources/templates/list", _) => json!({"resourceTemplates": []}),
         ("prompts/list", _) => json!({"prompts": []}),
-        ("resources/read", _) if params["uri"] == "test://gone" => {
+        ("resources/read", _) if params["uri"] == "test://t/gone" => {
             let code = if modern { -32602 } else { -32002 };
             return error(&id, code, "Resource not found");
         }
@@ -227,14 +227,21 @@ async fn call(shared: Arc<Shared>, method: &str, modern: bool, body: &Value) -> 
                     "resourceSubscriptions": params["notifications"]["resourceSubscriptions"]}}});
             let mut notes = vec![format!("data: {ack}\n\n")];
             let uris = params["notifications"]["resourceSubscriptions"].as_array();
-            for uri in uris.into_iter().flatten() {
+            // It tells of what nobody asked for, too.
+            let stray = Value::from("hidden://x");
+            for uri in uris.map(|_| &stray).into_iter().chain(uris.into_iter().flatten()) {
                 let note = json!({"jsonrpc": "2.0", "method": "notifications/resources/updated",
                     "params": {"_meta": tag, "uri": uri}});
                 notes.push(format!("data: {note}\n\n"));
             }
             return events(notes, None, shared);
         }
-        ("logging/setLevel", false) => json!({}),
+        ("logging/setLevel" | "resources/subscribe" | "resources/unsubscribe", false) => json!({}),
+        ("skills/list", _) => json!({"skills": [
+            {"uri": "test://s/SKILL.md", "frontmatter": {}, "resources": "dynamic"},
+            {"uri": "hidden://s/SKILL.md", "frontmatter": {}, "resources": "dynamic"},
+        ]}),
+        ("skills/get" | "resources/directory/read", _) => json!({"uri": params["uri"]}),
         ("tools/call", _) => return tool(shared, &id, params, modern).await,
         _ => return error(&id, -32601, "Method not found"),
     };
@@ -243,7 +250,9 @@ async fn call(shared: Arc<Shared>, method: &str, modern: bool, body: &Value) -> 
 
 async fn tool(shared: Arc<Shared>, id: &Value, params: &Value, modern: bool) -> Response<Body> {
     let result = match params["name"].as_str().unwrap_or_default() {
-        "echo" => json!({"content": [], "structuredContent": params["arguments"]}),
+        "echo" | "look" | "new" => {
+            json!({"content": [], "structuredContent": params["arguments"]})
+        }
         "fail" => json!({"content": [{"type": "text", "text": "no"}], "isError": true}),
         "broken" => return error(id, -32000, "broken"),
         "liar" => json!({"content": [], "structuredContent": {"n": "not a number"}}),

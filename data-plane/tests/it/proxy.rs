@@ -159,7 +159,11 @@ impl Proxy {
 
     /// Sends and gives the answer when its headers are there.
     pub async fn open(&self, ask: Ask) -> http::Response<Incoming> {
-        let socket = TcpStream::connect(self.address).await.unwrap();
+        self.open_on(TcpStream::connect(self.address).await.unwrap(), ask).await
+    }
+
+    /// The same over a connection that is there.
+    pub async fn open_on(&self, socket: TcpStream, ask: Ask) -> http::Response<Incoming> {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.unwrap();
         tokio::spawn(connection);

@@ -83,7 +83,7 @@ async fn clients_of_older_revisions_hear_of_resources_on_their_stream() {
     let text = read_until(&mut stream, "resources/updated").await;
     assert!(text.contains(r#""params":{"uri":"test://a"}"#), "{text}");
     let answer = proxy.send(ask("resources/subscribe", "test://nowhere")).await;
-    assert_eq!(answer.code(), -32602, "{}", answer.text());
+    assert_eq!(answer.code(), -32002, "{}", answer.text());
     let answer = proxy.send(ask("resources/unsubscribe", "test://a")).await;
     assert_eq!(answer.json()["result"], json!({}));
     peer.dropped().await;

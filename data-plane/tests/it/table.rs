@@ -195,7 +195,7 @@ async fn every_row_of_the_table_of_required_answers() {
         ("unknown tool", call("no"), Told::Error(200, -32602)),
         (
             "resource not found",
-            request("resources/read", json!({"uri": "test://gone"})),
+            request("resources/read", json!({"uri": "test://t/gone"})),
             Told::Error(200, -32602),
         ),
         (

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use weir_model::bounds;
+use weir_model::id::Name;
 use weir_model::snapshot::{GroupView, Snapshot, UpstreamKey, VersionView};
 
 use crate::call::credential::{self, Headers};
@@ -35,9 +36,12 @@ pub(super) struct Follower {
     upstreams: Upstreams,
     front: Front,
     at: HashMap<UpstreamKey, Following>,
-    sender: mpsc::Sender<String>,
-    updates: mpsc::Receiver<String>,
+    sender: mpsc::Sender<Update>,
+    updates: mpsc::Receiver<Update>,
 }
+
+/// Which server says that which resource has changed.
+pub(super) type Update = (Name, String);
 
 /// One server.
 #[derive(Debug)]
@@ -127,9 +131,9 @@ impl Follower {
     }
 
     /// The next resource that has changed.
-    pub(super) async fn updated(&mut self) -> String {
+    pub(super) async fn updated(&mut self) -> Update {
         match self.updates.recv().await {
-            Some(uri) => uri,
+            Some(update) => update,
             None => std::future::pending().await,
         }
     }
@@ -139,8 +143,9 @@ async fn follow(
     upstreams: Upstreams,
     request: Outbound,
     uris: Vec<String>,
-    (updates, accepted): (mpsc::Sender<String>, watch::Sender<Option<Vec<String>>>),
+    (updates, accepted): (mpsc::Sender<Update>, watch::Sender<Option<Vec<String>>>),
 ) {
+    let of = |uri: String| (request.version.key.server.clone(), uri);
     let mut pause = PAUSE;
     loop {
         match upstreams.follow_resources(request.clone(), &uris).await {
@@ -150,13 +155,13 @@ async fn follow(
                 if before.is_some() {
                     // Nobody knows what has changed in between.
                     for uri in followed.accepted() {
-                        if updates.send(uri.clone()).await.is_err() {
+                        if updates.send(of(uri.clone())).await.is_err() {
                             return;
                         }
                     }
                 }
                 while let Some(uri) = followed.next().await {
-                    if updates.send(uri).await.is_err() {
+                    if updates.send(of(uri)).await.is_err() {
                         return;
                     }
                 }
