@@ -29,7 +29,8 @@ pub struct PolicyExplain {
     /// The group.
     #[arg(short, long)]
     pub group: String,
-    /// Who: user:alice, account:ci, certificate:NAME or anonymous.
+    /// Who: user:alice, account:ci, certificate:NAME or anonymous. An account has the memberships and
+    /// scopes of its document unless others are given.
     pub who: String,
     /// What: tool, resource, prompt or server.
     #[arg(value_parser = ["tool", "resource", "prompt", "server"])]
@@ -63,6 +64,9 @@ pub struct PolicyExplain {
     /// What the client calls itself.
     #[arg(long)]
     pub client: Option<String>,
+    /// MCP revision that the client speaks, as 2025-11-25; the newest without this.
+    #[arg(long, value_name = "DATE")]
+    pub speaks: Option<String>,
     /// By the documents of this revision; the newest without this.
     #[arg(long, value_name = "REVISION")]
     pub at: Option<u64>,
@@ -154,6 +158,7 @@ impl PolicyExplain {
         put(&mut place, "time", self.time.as_deref());
         put(&mut place, "peer", self.peer.as_deref());
         put(&mut place, "client", self.client.as_deref());
+        put(&mut place, "revision", self.speaks.as_deref());
         place
     }
 }

@@ -59,6 +59,9 @@ fn told(explanation: &Explanation) -> String {
     if !explanation.rules.is_empty() {
         let _ = writeln!(text, "decided by {}", explanation.rules.join(", "));
     }
+    for note in &explanation.notes {
+        let _ = writeln!(text, "note: {note}");
+    }
     for (name, values) in &explanation.obligations {
         for value in values {
             let _ = writeln!(text, "demands @{name}({value:?})");

@@ -258,9 +258,11 @@ impl Candidate {
         let mut set = set.clone();
         let mut changed = std::collections::HashSet::new();
         for text in &self.delete {
-            let key = ResourceKey::parse(text).filter(|key| set.get(key).is_some());
             let missing = || Problem::new(Kind::NotFound, format!("there is no {text}"));
-            set.remove(&key.ok_or_else(missing)?);
+            let key = ResourceKey::parse(text).ok_or_else(missing)?;
+            operator.demand_document(&key)?;
+            set.get(&key).ok_or_else(missing)?;
+            set.remove(&key);
         }
         if !self.apply.trim().is_empty() {
             let mut new_id = || uuid::Uuid::new_v4().simple().to_string();

@@ -1,5 +1,6 @@
 //! Questions about rules over REST: why, what if, and was it so.
 
+use control_plane::operator::Role;
 use http::StatusCode;
 use serde_json::{Value, json};
 use weir_model::id::Digest;
@@ -168,4 +169,125 @@ async fn a_recorded_decision_is_made_again_at_its_revision() {
         assert_eq!(made["revision"], revision);
     }
     assert_eq!(ask(json!({"record": {}})).await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn questions_that_make_no_sense_are_told_why() {
+    let plane = Plane::alone().await;
+    plane.apply(ACME).await.ok();
+    let alice = json!({"user": "alice"});
+    let explain = |caller: &Value, call: Value| json!({"caller": caller, "call": call});
+    let many = vec![json!({"caller": alice, "call": call(1), "expect": "allowed"}); 2_001];
+    let junk = json!([null, 7, "x", [], {}, {"action_id": 1}, {"metadata": {"uid": 3}}]);
+    let foreign = json!({"record": {"metadata": {"uid": "n/1/1", "tenant_uid": "beta"}}});
+    // what is asked, with what, the status, and a part of the answer
+    let table = [
+        ("explain", explain(&json!({}), call(1)), 400, "say one of user, serviceAccount"),
+        (
+            "explain",
+            explain(&json!({"user": "a", "anonymous": true}), call(1)),
+            400,
+            "say one of user, serviceAccount",
+        ),
+        ("explain", explain(&alice, json!({})), 400, "say one of tool, resource"),
+        ("explain", explain(&alice, json!({"tool": "money"})), 400, "write server/name"),
+        ("explain", explain(&alice, json!({"tool": "Bad Server/x"})), 400, "call.tool: the server"),
+        ("explain", explain(&alice, json!({"server": "a/b"})), 400, "more than the name"),
+        ("explain", explain(&alice, json!({"tol": "a/b"})), 400, "tol"),
+        (
+            "explain",
+            json!({"caller": alice, "call": call(1), "at": {"time": "yesterday"}}),
+            400,
+            "write 2026-11-23T09:30:00Z",
+        ),
+        ("explain", json!({"caller": alice, "call": call(1), "at": {"peer": "here"}}), 400, "peer"),
+        // What is not there is explained all the same, and noted.
+        (
+            "explain",
+            explain(&alice, json!({"tool": "nobody/x"})),
+            200,
+            "the group has no server nobody",
+        ),
+        ("explain", explain(&alice, call(1)), 200, "nothing is pinned of the server billing"),
+        ("explain", explain(&alice, call(1)), 200, "the group has no such identity provider"),
+        (
+            "explain",
+            explain(&json!({"serviceAccount": "nobody"}), call(1)),
+            200,
+            "no token of a service account nobody",
+        ),
+        (
+            "explain",
+            explain(&json!({"anonymous": true}), call(1)),
+            200,
+            "lets nobody in without a token",
+        ),
+        ("test", json!({"cases": many}), 413, "at most 2000"),
+        ("test", json!({"cases": []}), 200, "\"passed\":0"),
+        (
+            "test",
+            json!({"cases": [{"caller": alice, "call": {}, "expect": "denied"}]}),
+            200,
+            "say one of tool",
+        ),
+        ("replay", json!({"records": [], "documents": {}}), 200, "\"records\":0"),
+        ("replay", json!({"records": junk, "documents": {"apply": CAP}}), 200, "\"skipped\":7"),
+        (
+            "replay",
+            json!({"records": [], "documents": {"delete": ["nonsense"]}}),
+            404,
+            "there is no nonsense",
+        ),
+        ("recompute", foreign, 400, "tells of no decision"),
+        ("recompute", json!({"record": null}), 400, "tells of no decision"),
+    ];
+    for (what, body, status, part) in table {
+        let path = format!("/v1/groups/acme/policy/{what}");
+        let answer = plane.ask("POST", &path).json(&body).send().await;
+        assert_eq!(answer.status, status, "{what} {body}: {}", answer.text);
+        assert!(answer.text.contains(part), "{what} {body}: {}", answer.text);
+    }
+    let body = json!({"caller": alice, "call": call(1)});
+    let nowhere = plane.ask("POST", "/v1/groups/nobody/policy/explain").json(&body).send().await;
+    assert_eq!(nowhere.status, 404, "{}", nowhere.text);
+    assert!(nowhere.text.contains("Group/nobody"), "{}", nowhere.text);
+}
+
+#[tokio::test]
+async fn an_account_is_asked_about_as_it_is_registered() {
+    let plane = Plane::alone().await;
+    let member = ACME.replace(
+        "name: ci, group: acme}\nspec: {}",
+        "name: ci, group: acme}\nspec: {memberships: [staff]}",
+    );
+    assert_ne!(member, ACME);
+    plane.apply(&member).await.ok();
+    let tokens = "/v1/groups/acme/service-accounts/ci/tokens";
+    plane.ask("POST", tokens).json(&json!({"days": 1})).send().await.ok();
+    let explain = async |caller: Value| {
+        let body = json!({"caller": caller, "call": call(1)});
+        plane.ask("POST", "/v1/groups/acme/policy/explain").json(&body).send().await.ok()
+    };
+    let known = explain(json!({"serviceAccount": "ci"})).await;
+    assert_eq!(known["answer"], "allowed", "{known}");
+    let other = explain(json!({"serviceAccount": "ci", "memberships": ["none"]})).await;
+    assert_eq!(other["answer"], "denied", "{other}");
+}
+
+#[tokio::test]
+async fn operators_of_a_group_try_out_its_own_documents_only() {
+    let plane = Plane::alone().await;
+    let beta = ACME.replace("acme", "beta");
+    plane.apply(ACME).await.ok();
+    plane.apply(&beta).await.ok();
+    let token = plane.token(Role::Viewer, &["acme"]).await;
+    let replay = async |delete: &str| {
+        let body = json!({"records": [], "documents": {"delete": [delete]}});
+        let ask = plane.ask("POST", "/v1/groups/acme/policy/replay").token(&token);
+        ask.json(&body).send().await.status
+    };
+    assert_eq!(replay("RoleBinding/acme/readers").await, 200);
+    // Whether it is there or not.
+    assert_eq!(replay("RoleBinding/beta/readers").await, 403);
+    assert_eq!(replay("RoleBinding/beta/nobody").await, 403);
 }
