@@ -112,7 +112,7 @@ pub struct PolicyReplay {
 pub struct PolicyRecompute {
     /// Audit records, a line each: a file, a folder of *.jsonl, or - for standard input.
     pub records: PathBuf,
-    /// Which one, as NODE/EPOCH/SEQUENCE; the first without this.
+    /// Which one, as NODE/EPOCH/SEQUENCE; without this the first that tells of a decision.
     #[arg(long)]
     pub uid: Option<String>,
     /// File with the arguments of the call exactly as they were sent, where the record holds only
@@ -126,17 +126,27 @@ pub struct PolicyRecompute {
 
 impl PolicyExplain {
     /// Who asks, as the API has it.
-    pub fn caller(&self) -> Value {
+    ///
+    /// # Errors
+    /// When it says nobody.
+    pub fn caller(&self) -> Result<Value, Ended> {
         let mut caller = json!({ "memberships": self.memberships, "scopes": self.scopes });
         match self.who.split_once(':') {
             Some(("user", name)) => caller["user"] = name.into(),
             Some(("account", name)) => caller["serviceAccount"] = name.into(),
             Some(("certificate", name)) => caller["certificate"] = name.into(),
-            _ => caller["anonymous"] = (self.who == "anonymous").into(),
+            _ if self.who == "anonymous" => caller["anonymous"] = true.into(),
+            _ => {
+                let text = format!(
+                    "WHO: write user:NAME, account:NAME, certificate:NAME or anonymous, not {:?}",
+                    self.who
+                );
+                return Err(Ended::new(Exit::Usage, text));
+            }
         }
         put(&mut caller, "provider", self.provider.as_deref());
         put(&mut caller, "credential", self.credential.as_deref());
-        caller
+        Ok(caller)
     }
 
     /// What is asked for, as the API has it.

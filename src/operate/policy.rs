@@ -8,7 +8,9 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 use weir_model::bounds;
 use weir_model::id::Revision;
-use weir_model::policy::review::{Cases, Explanation, Moved, Recomputed, Replay, Verdict};
+use weir_model::policy::review::{
+    Cases, Explanation, Moved, Recomputed, Recorded, Replay, Verdict,
+};
 use weir_model::resource::{ResourceSet, parse_documents};
 use weir_model::snapshot::{Secrets, Snapshot};
 
@@ -34,7 +36,7 @@ fn path(group: &str, what: &str) -> String {
 }
 
 async fn explain(client: &Client, args: PolicyExplain) -> anyhow::Result<String> {
-    let mut body = json!({ "caller": args.caller(), "call": args.call()?, "at": args.place() });
+    let mut body = json!({ "caller": args.caller()?, "call": args.call()?, "at": args.place() });
     if let Some(revision) = args.at {
         body["revision"] = revision.into();
     }
@@ -180,7 +182,8 @@ async fn replay(client: &Client, args: PolicyReplay) -> anyhow::Result<String> {
             some.push(record);
         }
         let full = some.len() == bounds::REVIEW_RECORDS_MAX || bytes > BATCH_BYTES;
-        if !some.is_empty() && (full || last) {
+        // Without any record the documents are tried all the same.
+        if full || (last && (!some.is_empty() || report.records == 0)) {
             let body = json!({ "records": some, "documents": documents });
             let answer = client.post(&path(&args.group, "replay"), &body).await?;
             report.add(serde_json::from_value(without(answer, "revision"))?);
@@ -194,7 +197,11 @@ async fn replay(client: &Client, args: PolicyReplay) -> anyhow::Result<String> {
     if args.output.output == Format::Json {
         return Ok(format!("{:#}\n", serde_json::to_value(&report)?));
     }
-    Ok(compared(&report))
+    let mut text = compared(&report);
+    if records.unread > 0 {
+        let _ = writeln!(text, "{} lines are no records and were passed over", records.unread);
+    }
+    Ok(text)
 }
 
 /// Bytes of records sent in one request.
@@ -243,12 +250,14 @@ fn compared(report: &Replay) -> String {
 /// Records from a file, the files of a folder by name, or standard input, a line each.
 struct Records {
     open: Vec<Box<dyn BufRead>>,
+    /// Lines that were passed over.
+    unread: u64,
 }
 
 impl Records {
     fn open(from: &Path) -> anyhow::Result<Self> {
         if from.as_os_str() == "-" {
-            return Ok(Self { open: vec![Box::new(BufReader::new(std::io::stdin()))] });
+            return Ok(Self { open: vec![Box::new(BufReader::new(std::io::stdin()))], unread: 0 });
         }
         let place = || format!("read {}", from.display());
         let mut files = vec![from.to_owned()];
@@ -269,7 +278,7 @@ impl Records {
                 std::fs::File::open(&file).with_context(|| format!("read {}", file.display()));
             open.push(Box::new(BufReader::new(opened?)));
         }
-        Ok(Self { open })
+        Ok(Self { open, unread: 0 })
     }
 }
 
@@ -284,9 +293,10 @@ impl Iterator for Records {
             match reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
                 Ok(0) => drop(self.open.pop()),
                 Ok(length) => {
-                    if let Ok(record) = serde_json::from_slice(&line) {
+                    if let Ok(record @ Value::Object(_)) = serde_json::from_slice(&line) {
                         return Some(Ok((length, record)));
                     }
+                    self.unread += u64::from(!line.trim_ascii().is_empty());
                 }
                 Err(error) => return Some(Err(error.into())),
             }
@@ -295,13 +305,7 @@ impl Iterator for Records {
 }
 
 async fn recompute(client: &Client, args: PolicyRecompute) -> anyhow::Result<String> {
-    let found = Records::open(&args.records)?
-        .filter_map(Result::ok)
-        .map(|(_, record)| record)
-        .find(|record| {
-            args.uid.is_none() || record["metadata"]["uid"].as_str() == args.uid.as_deref()
-        });
-    let record = found.ok_or_else(|| Ended::new(Exit::NotFound, "there is no such record"))?;
+    let record = wanted(Records::open(&args.records)?, args.uid.as_deref())?;
     let Some(group) = record["metadata"]["tenant_uid"].as_str() else {
         return Err(Ended::new(Exit::Refused, "the record names no group").into());
     };
@@ -327,6 +331,25 @@ async fn recompute(client: &Client, args: PolicyRecompute) -> anyhow::Result<Str
     }
 }
 
+/// The record of that name; without one, the first that tells of a decision.
+fn wanted(records: Records, uid: Option<&str>) -> anyhow::Result<Value> {
+    for next in records {
+        let (_, record) = next?;
+        let found = match uid {
+            Some(uid) => record["metadata"]["uid"] == uid,
+            None => Recorded::read(&record).is_some(),
+        };
+        if found {
+            return Ok(record);
+        }
+    }
+    let text = match uid {
+        Some(uid) => format!("there is no record {uid}"),
+        None => "no record tells of a decision".to_owned(),
+    };
+    Err(Ended::new(Exit::NotFound, text).into())
+}
+
 fn remade(made: &Recomputed, revision: &Value) -> String {
     let word = |allowed| if allowed { "allowed" } else { "denied" };
     let verdict = match made.same {
@@ -349,6 +372,41 @@ fn remade(made: &Recomputed, revision: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn records_are_read_past_what_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let decision = json!({
+            "metadata": {"uid": "n/1/2", "tenant_uid": "acme"}, "time": 1, "action_id": 1,
+            "actor": {"user": {"uid": "account:ci"}},
+            "api": {"operation": "tools/call", "service": {"name": "crm"}},
+            "resources": [{"name": "get"}],
+            "unmapped": {"revision": 3, "judged": {"at": 1,
+                "rules_sha256": weir_model::id::Digest::of(b"r")}},
+        });
+        let other = json!({"metadata": {"uid": "n/1/1"}});
+        let put = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        put("b.jsonl", &format!("{decision}\n{{\"half"));
+        put("a.jsonl", &format!("nonsense\n\n7\n{other}\n"));
+        put("c.txt", "not a record at all");
+        let open = || Records::open(dir.path()).unwrap();
+        let mut all = open();
+        let uids: Vec<_> =
+            all.by_ref().map(|r| r.unwrap().1["metadata"]["uid"].to_string()).collect();
+        assert_eq!(uids, ["\"n/1/1\"", "\"n/1/2\""], "files by name, lines in order");
+        assert_eq!(all.unread, 3);
+        assert_eq!(wanted(open(), None).unwrap(), decision, "the first decision");
+        assert_eq!(wanted(open(), Some("n/1/1")).unwrap(), other);
+        for (uid, said) in [(Some("n/1/9"), "no record n/1/9"), (None, "tells of a decision")] {
+            let records = match uid {
+                Some(_) => open(),
+                None => Records { open: Vec::new(), unread: 0 },
+            };
+            let error = wanted(records, uid).unwrap_err();
+            assert!(error.to_string().contains(said), "{error}");
+            assert_eq!(crate::exit::code(&error), Exit::NotFound as u8);
+        }
+    }
 
     const DOCUMENTS: &str = "
 apiVersion: weir/v1

@@ -203,7 +203,8 @@ impl Bench {
         };
         let key = ResourceKey::global(Sort::Group, group.as_str());
         if indexed.set.get(&key).is_none() {
-            return Err(Problem::new(Kind::NotFound, format!("there is no {key}")));
+            let then = revision.map_or_else(String::new, |at| format!(" at revision {at}"));
+            return Err(Problem::new(Kind::NotFound, format!("there is no {key}{then}")));
         }
         Ok(Self { indexed, group })
     }
