@@ -2,7 +2,8 @@
 //!
 //! Every request under `/v1` but the API's description needs an operator's token. Every refusal
 //! is a problem document with a remedy ([`problem`]); all field errors come at once. Whatever
-//! changes something, and whatever was not let in, leaves an audit record ([`guard`]).
+//! changes something, whatever was not let in, and where a token begins to be used, leaves an
+//! audit record ([`guard`]).
 
 mod apply;
 mod audit;
@@ -18,6 +19,7 @@ mod read;
 mod revocations;
 pub mod route;
 mod tokens;
+mod uses;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -85,6 +87,7 @@ struct Shared {
     ready: Ready,
     drain: drain::Watch,
     clock: SharedClock,
+    uses: uses::Uses,
     /// Requests at a time.
     room: Semaphore,
 }
@@ -115,6 +118,7 @@ pub fn router(parts: Parts) -> Router {
         ready,
         drain,
         clock,
+        uses: uses::Uses::default(),
         room,
     };
     route::router(&Api { shared: Arc::new(shared) })

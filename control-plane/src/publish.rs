@@ -5,6 +5,7 @@
 
 mod claims;
 mod listen;
+mod records;
 mod regions;
 mod secrets;
 mod stream;
@@ -15,15 +16,15 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use futures_util::Stream;
 use parking_lot::Mutex;
 use tonic::{Request, Response, Status, Streaming};
-use weir_audit::{Pipeline, Slot};
-use weir_model::audit::{Facts, Outcome};
+use weir_audit::Pipeline;
+use weir_audit::merkle::Hash;
+use weir_audit::witness::Answer;
 use weir_model::bounds;
-use weir_model::reason::Reason;
-use weir_model::resource::AuditClass;
-use weir_model::sync::identity::{NodeId, split_join_token};
+use weir_model::sync::identity::NodeId;
 use weir_model::sync::statement::Signer;
 use weir_model::sync::{Now, Timing};
 use weir_proto::sync::v1;
@@ -33,12 +34,11 @@ use weir_runtime::drain::Watch;
 
 use crate::budget::{self, Budget, Settler};
 use crate::ca::{Ca, CaError};
-use crate::enrol::{self, EnrolError, Enrolled, Enrolment};
+use crate::enrol::{EnrolError, Enrolled, Enrolment};
 use crate::fleet::Fleet;
 use crate::index::Newest;
 use crate::observe::intake::Intake;
 use crate::store::Store;
-use crate::token;
 use crate::vault::Vault;
 use crate::witness::{Shown, Witness, WitnessError};
 
@@ -171,58 +171,6 @@ pub enum ServeError {
 }
 
 impl Shared {
-    /// Room for the record of who joins, before anything is done.
-    fn joining(&self, peer: Option<String>) -> Result<Option<(Slot, Facts)>, Status> {
-        let Some(audit) = &self.parts.audit else { return Ok(None) };
-        let full = |_| Status::unavailable("the audit log takes no more at the moment");
-        let slot = audit.reserve(AuditClass::Durable).map_err(full)?;
-        let facts = Facts {
-            request_id: uuid::Uuid::now_v7().to_string(),
-            time_ms: self.parts.clock.now_ms(),
-            peer,
-            method: Some("node.enrol".to_owned()),
-            class: AuditClass::Durable,
-            ..Facts::default()
-        };
-        Ok(Some((slot, facts)))
-    }
-
-    /// Records who joined, or who was not let in and what it called itself.
-    async fn joined(
-        &self,
-        joining: Option<(Slot, Facts)>,
-        (token, wanted): (&str, &str),
-        enrolled: Result<&Enrolled, &EnrolError>,
-    ) {
-        let Some((slot, mut facts)) = joining else { return };
-        // The public part of the token, as operators know it.
-        let token = split_join_token(token).and_then(|(token, _)| token::id(enrol::PREFIX, token));
-        facts.credential = token.map(str::to_owned);
-        facts.duration_us =
-            self.parts.clock.now_ms().saturating_sub(facts.time_ms).saturating_mul(1_000);
-        match enrolled {
-            Ok(Enrolled { id, .. }) => {
-                facts.principal = Some(format!("node:{}", id.node));
-                facts.target = Some(id.to_string());
-                facts.allowed = Some(true);
-                facts.outcome = Outcome::Success;
-            }
-            Err(error) => {
-                facts.target = Some(wanted.chars().take(100).collect());
-                let token = matches!(error, EnrolError::Token);
-                facts.allowed = token.then_some(false);
-                facts.outcome = Outcome::Refused(match error {
-                    EnrolError::Token => Reason::Unauthenticated,
-                    EnrolError::Node(_) | EnrolError::Lifetime => Reason::InvalidParams,
-                    _ => Reason::Internal,
-                });
-            }
-        }
-        if let Err(reason) = slot.finish(facts).await {
-            tracing::error!(%reason, "the record of a node that joined is late or lost");
-        }
-    }
-
     fn unix(&self) -> i64 {
         i64::try_from(self.parts.clock.now_secs()).unwrap_or(i64::MAX)
     }
@@ -291,7 +239,7 @@ impl SyncService for Service {
         let shared = self.shared()?;
         let peer = request.remote_addr().map(|address| address.to_string());
         let v1::EnrolRequest { token, node, certificate_request } = request.into_inner();
-        let joining = shared.joining(peer)?;
+        let joining = shared.begins("node.enrol", peer)?;
         let enrolment = &shared.parts.enrolment;
         let enrolled = enrolment.enrol(&token, &node, &certificate_request).await;
         shared.joined(joining, (&token, &node), enrolled.as_ref()).await;
@@ -314,8 +262,11 @@ impl SyncService for Service {
         let shared = self.shared()?;
         let peer = peer(&request)?;
         self.not_cut_off(&peer)?;
+        let from = request.remote_addr().map(|address| address.to_string());
+        let renewing = shared.begins("node.renew", from)?;
         let v1::RenewRequest { certificate_request } = request.into_inner();
         let renewed = shared.parts.enrolment.renew(&peer.id, &certificate_request);
+        shared.renewed(renewing, &peer.id, renewed.as_ref().err()).await;
         let Enrolled { id, certificate } = renewed.map_err(|e| refused(&e))?;
         tracing::info!(node = %id, "a node's certificate was renewed");
         Ok(Response::new(v1::RenewResponse {
@@ -330,13 +281,19 @@ impl SyncService for Service {
     ) -> Result<Response<v1::WitnessResponse>, Status> {
         let shared = self.shared()?;
         let peer = peer(&request)?;
-        let v1::WitnessRequest { note, key, certificate } = request.into_inner();
+        let request = request.into_inner();
+        let v1::WitnessRequest { note, key, certificate, from, past_gone, .. } = &request;
         let key = key.as_ref().try_into();
         let key = key.map_err(|_| Status::invalid_argument("the key must be 32 bytes"))?;
         let (node, region) = (peer.id.node.as_str(), peer.id.region.as_str());
-        let shown = Shown { node, region, key, note: &note, certificate: &certificate };
-        let certificate = shared.parts.witness.see(shown).await;
-        let certificate = certificate.map_err(|error| match &error {
+        let hash = |bytes: &Bytes| Some(Hash(bytes.as_ref().try_into().ok()?));
+        let proof = request.proof.iter().map(hash).collect::<Option<Vec<_>>>();
+        let proof = proof.ok_or_else(|| Status::invalid_argument("a hash must be 32 bytes"))?;
+        let (from, past_gone) = (*from, *past_gone);
+        let shown =
+            Shown { node, region, key, note, certificate, from, proof: &proof, past_gone };
+        let answer = shared.parts.witness.see(shown).await;
+        let answer = answer.map_err(|error| match &error {
             WitnessError::Contradiction { .. } => {
                 tracing::error!(%error, "an audit log is not what it was");
                 Status::failed_precondition(error.to_string())
@@ -346,7 +303,11 @@ impl SyncService for Service {
                 Status::unavailable("the control plane cannot witness at the moment")
             }
         })?;
-        Ok(Response::new(v1::WitnessResponse { certificate }))
+        let (certificate, wants_epoch, wants_from) = match answer {
+            Answer::Kept(certificate) => (certificate, 0, 0),
+            Answer::Wants { epoch, from } => (String::new(), epoch, from),
+        };
+        Ok(Response::new(v1::WitnessResponse { certificate, wants_epoch, wants_from }))
     }
 
     async fn budget(

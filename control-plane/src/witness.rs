@@ -2,18 +2,20 @@
 //! checkpoint of each of their epochs in the store, out of reach of whoever owns the node.
 //!
 //! A checkpoint must be signed by the key that the node shows, under the name that its certificate
-//! proves, and must not contradict what was witnessed before: a log never gets shorter, never
-//! differs at the same size, and a new epoch never begins before the end of the one before. What
-//! passes is cosigned (C2SP `tlog-cosignature`). Some older checkpoints of an epoch are kept
+//! proves, and must be proved to continue what was witnessed before (RFC 6962, 2.1.2): a log only
+//! grows, and a new epoch never begins before the end of the one before. What passes is cosigned (C2SP `tlog-cosignature`). Some older checkpoints of an epoch are kept
 //! beside the newest, so that a rewritten past shows even when the node's key was stolen.
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use weir_audit::certificate::{AUTHORITY, Certificate};
 use weir_audit::checkpoint::{Checkpoint, Head};
+use weir_audit::merkle::{self, Hash};
 use weir_audit::note::{Algorithm, Note, NoteError, Signer, Verifier};
 use weir_audit::spool::Handle;
+use weir_audit::witness::{self, Answer, PROOF_HASHES_MAX, Showing};
 use weir_model::id::Revision;
 use weir_runtime::clock::SharedClock;
 
@@ -76,6 +78,12 @@ pub struct Shown<'a> {
     pub note: &'a str,
     /// The certificate that it has of that key; empty for none.
     pub certificate: &'a str,
+    /// Records of the epoch from which on it is proved.
+    pub from: u64,
+    /// The proof.
+    pub proof: &'a [Hash],
+    /// How the epoch before ended cannot be proved any more.
+    pub past_gone: bool,
 }
 
 /// What is kept of an epoch.
@@ -140,30 +148,33 @@ impl Witness {
         self.signer.verifier(AUTHORITY)
     }
 
-    /// Witnesses a checkpoint; gives the certificate of its key.
+    /// Witnesses a checkpoint and gives the certificate of its key, or says what has to be proved
+    /// first.
     ///
     /// # Errors
     /// See [`WitnessError`]. A contradiction is logged, and what was witnessed stays.
-    pub async fn see(&self, shown: Shown<'_>) -> Result<String, WitnessError> {
+    pub async fn see(&self, shown: Shown<'_>) -> Result<Answer, WitnessError> {
         let (mut note, checkpoint) = checked(&shown)?;
         let now = self.clock.now_secs();
         self.signer.cosign(AUTHORITY, &mut note, now)?;
         for _ in 0..TRIES_MAX {
-            match self.keep(&note, &checkpoint, now).await {
+            match self.keep((&note, &checkpoint), &shown, now).await {
                 Err(WitnessError::Store(StoreError::Conflict)) => {}
-                Ok(()) => return self.certificate(&shown, now),
+                Ok(None) => return self.certificate(&shown, now).map(Answer::Kept),
+                Ok(Some((epoch, from))) => return Ok(Answer::Wants { epoch, from }),
                 Err(error) => return Err(error),
             }
         }
         Err(StoreError::Conflict.into())
     }
 
+    /// Keeps it, or tells from which state of which epoch it has to be proved.
     async fn keep(
         &self,
-        note: &Note,
-        checkpoint: &Checkpoint,
+        (note, checkpoint): (&Note, &Checkpoint),
+        shown: &Shown<'_>,
         now: u64,
-    ) -> Result<(), WitnessError> {
+    ) -> Result<Option<(u64, u64)>, WitnessError> {
         let (node, epoch) = (&checkpoint.node, checkpoint.head.epoch);
         let path = format!("{SEEN}{node}/{epoch:020}");
         let before = self.store.get(&path).await?;
@@ -173,14 +184,27 @@ impl Witness {
                 let seen = read(entry)?;
                 let known = parse(&seen.note)?;
                 if known.head == checkpoint.head && known.end == checkpoint.end {
-                    return Ok(());
+                    return Ok(None);
                 }
                 follows(&known, checkpoint)?;
+                if shown.from != known.head.size {
+                    return Ok(Some((epoch, known.head.size)));
+                }
+                proved(&known, checkpoint, shown.proof)?;
                 seen.with(note.to_string(), now)
             }
             None => {
                 let known = self.store.list(&format!("{SEEN}{node}/")).await?.entries;
-                self.begins(&known, checkpoint)?;
+                if let Some(unproved) = self.begins(&known, checkpoint)? {
+                    if !shown.past_gone {
+                        return Ok(Some(unproved));
+                    }
+                    let (before, records) = unproved;
+                    tracing::error!(
+                        %node, epoch = before, records,
+                        "how an epoch of an audit log ended could not be proved to its witness"
+                    );
+                }
                 let excess = (known.len() + 1).saturating_sub(EPOCHS_MAX);
                 ops.extend(known.into_iter().take(excess).map(|entry| Op::Delete(entry.key)));
                 let (note, milestones) = (note.to_string(), Vec::new());
@@ -191,21 +215,28 @@ impl Witness {
         let revision = before.map_or(Revision(0), |entry| entry.revision);
         ops.push(Op::Put(path.clone(), value.into()));
         self.store.commit(vec![Guard { key: path, revision }], ops).await?;
-        Ok(())
+        Ok(None)
     }
 
-    /// A new epoch continues the newest that is known.
-    fn begins(&self, known: &[Entry], checkpoint: &Checkpoint) -> Result<(), WitnessError> {
-        let Some(newest) = known.last() else { return Ok(()) };
+    /// A new epoch continues the newest that is known. Gives the state from which the end of that
+    /// one has to be proved first.
+    fn begins(
+        &self,
+        known: &[Entry],
+        checkpoint: &Checkpoint,
+    ) -> Result<Option<(u64, u64)>, WitnessError> {
+        let Some(newest) = known.last() else { return Ok(None) };
         let newest = parse(&read(newest)?.note)?;
         let contradiction =
             |what: String| WitnessError::Contradiction { node: checkpoint.node.clone(), what };
         let Head { epoch, size, .. } = newest.head;
         match checkpoint.previous {
             // An epoch of which nobody heard may lie in between.
-            Some(previous) if previous.epoch > epoch => Ok(()),
-            Some(previous) if previous.epoch == epoch && previous.size > size => Ok(()),
-            Some(previous) if previous == newest.head => Ok(()),
+            Some(previous) if previous.epoch > epoch => Ok(None),
+            Some(previous) if previous.epoch == epoch && previous.size > size => {
+                Ok(Some((epoch, size)))
+            }
+            Some(previous) if previous == newest.head => Ok(None),
             Some(previous) => Err(contradiction(format!(
                 "epoch {} continues record {} of epoch {}, where {size} of {epoch} were seen",
                 checkpoint.head.epoch, previous.size, previous.epoch
@@ -251,11 +282,12 @@ impl Witness {
         checkpoints.mark_changed();
         while checkpoints.changed().await.is_ok() {
             let Some(sealed) = checkpoints.borrow_and_update().clone() else { continue };
-            let (note, certificate) = (sealed.note.to_string(), spool.certificate());
-            let certificate = certificate.as_deref().unwrap_or_default();
-            let (region, key) = ("", sealed.key);
-            match self.see(Shown { node: &node, region, key, note: &note, certificate }).await {
-                Ok(certificate) => spool.certify(&certificate),
+            let mut own = Own { witness: &self, node: &node };
+            match witness::show(&mut own, &spool, &sealed).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::error!("the records that the own audit log's witness asks for are gone");
+                }
                 Err(WitnessError::Store(error)) => {
                     tracing::warn!(%error, "the own audit log waits for its witness");
                     tokio::time::sleep(AGAIN).await;
@@ -264,6 +296,25 @@ impl Witness {
                 Err(error) => tracing::error!(%error, "the own audit log is not witnessed"),
             }
         }
+    }
+}
+
+/// The witness of the process that it runs in.
+struct Own<'a> {
+    witness: &'a Witness,
+    node: &'a str,
+}
+
+#[async_trait]
+impl witness::Witness for Own<'_> {
+    type Error = WitnessError;
+
+    async fn see(&mut self, showing: Showing<'_>) -> Result<Answer, WitnessError> {
+        let Showing { sealed, certificate, from, proof, past_gone } = showing;
+        let (node, note) = (self.node, sealed.note.to_string());
+        let (region, key) = ("", sealed.key);
+        let shown = Shown { node, region, key, note: &note, certificate, from, proof, past_gone };
+        self.witness.see(shown).await
     }
 }
 
@@ -305,6 +356,20 @@ fn checked(shown: &Shown<'_>) -> Result<(Note, Checkpoint), WitnessError> {
     let verifier = Verifier::new(&checkpoint.origin(), Algorithm::Ed25519, shown.key);
     verifier.ok_or_else(|| WitnessError::Bad("its name".to_owned()))?.verify(&note)?;
     Ok((note, checkpoint))
+}
+
+/// The new state has the records of the known one in front.
+fn proved(known: &Checkpoint, new: &Checkpoint, proof: &[Hash]) -> Result<(), WitnessError> {
+    let (was, is) = (&known.head, &new.head);
+    let fits = proof.len() <= PROOF_HASHES_MAX;
+    if fits && merkle::continues((was.size, was.root), (is.size, is.root), proof) {
+        return Ok(());
+    }
+    let what = format!(
+        "{} records of epoch {} are not proved to continue the {} that were seen",
+        is.size, is.epoch, was.size
+    );
+    Err(WitnessError::Contradiction { node: new.node.clone(), what })
 }
 
 fn follows(known: &Checkpoint, new: &Checkpoint) -> Result<(), WitnessError> {

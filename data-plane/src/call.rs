@@ -34,6 +34,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
+use tracing::Instrument as _;
 use weir_model::snapshot::Snapshot;
 
 use crate::authorization;
@@ -64,12 +65,16 @@ where
         Ok(record) => record,
         Err(reason) => return respond::unrecorded(reason),
     };
+    let span = record.span();
     match endpoint {
         Ok(endpoint) => {
             let arrived = Arrived { conn, head: &head, snapshot: &snapshot, endpoint: &endpoint };
-            Box::pin(answer(gateway, arrived, body, record)).await
+            Box::pin(answer(gateway, arrived, body, record)).instrument(span).await
         }
-        Err(refusal) => respond::finish(Err(refusal.into()), Reply::default(), record).await,
+        Err(refusal) => {
+            let refused = respond::finish(Err(refusal.into()), Reply::default(), record);
+            refused.instrument(span).await
+        }
     }
 }
 

@@ -33,6 +33,7 @@ mod tests;
 mod told;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -436,6 +437,8 @@ pub struct Outbound {
     pub deadline: Instant,
     /// W3C `traceparent` to send on.
     pub traceparent: Option<String>,
+    /// Times that it was sent again, for whoever asks afterwards.
+    pub retries: Arc<AtomicU32>,
 }
 
 impl Outbound {

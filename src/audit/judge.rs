@@ -64,7 +64,7 @@ pub(super) fn verify(args: &AuditVerify, ask: Ask<'_>, out: &mut impl Write) -> 
     let input = Input::open(&args.source)?;
     let mut verification = Verification::new(input.order(), trust);
     input.each(&mut |bytes, place| {
-        verification.line(bytes, place);
+        verification.line_of(place.cut(), bytes, &place);
         Ok(())
     })?;
     let report = verification.finish();
@@ -136,7 +136,7 @@ pub(super) fn prove(args: &AuditProve, out: &mut impl Write) -> anyhow::Result<(
     let mut verification = Verification::new(input.order(), trust);
     verification.want(id);
     input.each(&mut |bytes, place| {
-        verification.line(bytes, place);
+        verification.line_of(place.cut(), bytes, &place);
         Ok(())
     })?;
     let proof = verification.prove();

@@ -12,7 +12,24 @@ use weir_model::bounds;
 use crate::cli::Source;
 
 /// Gets one line and where it was read.
-pub(super) type Each<'a> = &'a mut dyn FnMut(&[u8], &dyn Display) -> anyhow::Result<()>;
+pub(super) type Each<'a> = &'a mut dyn FnMut(&[u8], &dyn Place) -> anyhow::Result<()>;
+
+/// Where a line was read.
+pub(super) trait Place: Display {
+    /// The part of the data, when it has lost its beginning apart from others.
+    fn cut(&self) -> Option<i32> {
+        None
+    }
+}
+
+impl Place for String {}
+
+#[cfg(feature = "kafka")]
+impl Place for weir_audit::consume::Seen<'_> {
+    fn cut(&self) -> Option<i32> {
+        self.cut.then_some(self.partition)
+    }
+}
 
 /// Where lines come from.
 #[derive(Debug)]
@@ -115,7 +132,7 @@ fn lines(mut reader: impl BufRead, path: &Path, each: Each<'_>) -> anyhow::Resul
     let (mut line, mut number) = (Vec::new(), 0u64);
     loop {
         line.clear();
-        let limit = bounds::AUDIT_RECORD_BYTES_MAX as u64 + 1;
+        let limit = bounds::AUDIT_LINE_BYTES_MAX as u64 + 1;
         let read = reader.by_ref().take(limit).read_until(b'\n', &mut line);
         if read.with_context(|| format!("read {}", path.display()))? == 0 {
             return Ok(());

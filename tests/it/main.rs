@@ -15,3 +15,4 @@ mod story;
 mod sync;
 mod telemetry;
 mod way;
+mod witnessed;

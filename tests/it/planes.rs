@@ -121,7 +121,25 @@ impl Control {
         last
     }
 
-    fn log(&self) -> String {
+    /// Runs the command line once; what it prints, and the code that it ends with.
+    pub(crate) fn once(&self, token: &str, args: &[&str]) -> (String, Option<i32>) {
+        let output = Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args(args)
+            .env("WEIR_URL", format!("http://{}", self.rest))
+            .env("WEIR_TOKEN", token)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (String::from_utf8_lossy(&said).into_owned(), output.status.code())
+    }
+
+    /// Its audit log.
+    pub(crate) fn audit(&self) -> PathBuf {
+        self.folder.join("audit")
+    }
+
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 }
@@ -158,6 +176,11 @@ impl Proxy {
             .stderr(log)
             .stdin(Stdio::null());
         Process(command.spawn().unwrap())
+    }
+
+    /// Its audit log.
+    pub(crate) fn audit(&self) -> PathBuf {
+        self.folder.join("data/audit")
     }
 
     /// One call on a new session.

@@ -1,7 +1,8 @@
 //! What happens around every request: who asks, whether it may, the audit record, the time limit.
 //!
 //! Room for the record is reserved before anything else; the answer leaves after the record was
-//! kept. Reads are not recorded unless they are refused.
+//! kept. Reads are recorded when they are refused, and where a token begins to be used
+//! ([`super::uses`]).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tracing::Instrument as _;
 use http::{HeaderMap, HeaderValue, header};
 use weir_audit::Slot;
 use weir_model::audit::{Facts, Outcome};
@@ -17,6 +19,7 @@ use weir_model::bounds;
 use weir_model::id::{Name, Revision};
 use weir_model::principal::Proof;
 use weir_model::resource::AuditClass;
+use weir_runtime::traceparent::TraceParent;
 
 use super::problem::{Kind, Problem};
 use super::route::{Access, Route};
@@ -49,17 +52,29 @@ pub(super) struct Guarded {
 
 pub(super) async fn guard(
     State(Guarded { api, route }): State<Guarded>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
-    let begun = Instant::now();
     if route.access == Access::Open {
         return next.run(request).await;
     }
     let Ok(_room) = api.shared.room.try_acquire() else {
         return Problem::from(Kind::Overloaded).into_response();
     };
-    let mut facts = begin(&api, route, &request);
+    let facts = begin(&api, route, &request);
+    let (request_id, trace_id) = (&facts.request_id, facts.trace_id.as_deref());
+    let span = tracing::info_span!(parent: None, "request", %request_id, trace_id);
+    guarded(&api, route, (facts, request), next).instrument(span).await
+}
+
+/// A request that somebody has to be let in for.
+async fn guarded(
+    api: &Api,
+    route: &Route,
+    (mut facts, mut request): (Facts, Request),
+    next: Next,
+) -> Response {
+    let begun = Instant::now();
     let request_id = facts.request_id.clone();
     let mut slot = None;
     if route.recorded {
@@ -69,7 +84,7 @@ pub(super) async fn guard(
         slot = Some(reserved);
     }
     note(&mut slot, &facts);
-    let checked = check(&api, route, request.headers()).await;
+    let checked = check(api, route, request.headers()).await;
     let mut response = match checked {
         Err(problem) => problem.into_response(),
         Ok(operator) => {
@@ -87,7 +102,7 @@ pub(super) async fn guard(
         }
     };
     facts.duration_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-    finish(&api, slot, facts, &mut response).await;
+    finish(api, slot, facts, &mut response).await;
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Ok(id) = HeaderValue::from_str(&request_id) {
@@ -111,6 +126,7 @@ fn begin(api: &Api, route: &Route, request: &Request) -> Facts {
         time_ms: api.shared.clock.now_ms(),
         peer: request.extensions().get::<Peer>().map(|Peer(at): &Peer| SocketAddr::to_string(at)),
         client: client.map(|client| client.chars().take(200).collect()),
+        trace_id: text("traceparent").and_then(TraceParent::parse).map(|p| p.trace.to_string()),
         method: Some(route.action.to_owned()),
         target: Some(request.uri().path().chars().take(TARGET_CHARS_MAX).collect()),
         class: AuditClass::Durable,
@@ -138,12 +154,19 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     fits.then_some(token.trim()).ok_or_else(|| Kind::Unauthenticated.into())
 }
 
+/// A token begins to be used from an address.
+fn begins(api: &Api, facts: &Facts) -> bool {
+    let from = facts.peer.as_deref().and_then(|peer| peer.parse::<SocketAddr>().ok());
+    let now = api.shared.clock.now_secs();
+    let token = facts.credential.as_deref();
+    token.is_some_and(|token| api.shared.uses.begins(token, from.map(|from| from.ip()), now))
+}
+
 /// Writes the record. What was done stays done when the record cannot be kept in time: it is
 /// written when the sink is well again, and nothing new is begun before.
 async fn finish(api: &Api, slot: Option<Slot>, mut facts: Facts, response: &mut Response) {
     let refused = response.extensions().get::<Kind>().copied();
     tracing::info!(
-        request_id = facts.request_id,
         action = facts.method,
         who = facts.principal,
         status = response.status().as_u16(),
@@ -167,8 +190,9 @@ async fn finish(api: &Api, slot: Option<Slot>, mut facts: Facts, response: &mut 
     if not_let_in {
         facts.allowed = Some(false);
     }
+    let begins = begins(api, &facts);
     let slot = match slot {
-        None if not_let_in => api.shared.audit.reserve(AuditClass::Durable).map(Some),
+        None if not_let_in || begins => api.shared.audit.reserve(AuditClass::Durable).map(Some),
         slot => Ok(slot),
     };
     let kept = match slot {

@@ -1,4 +1,5 @@
-use weir_audit::merkle::leaf;
+use weir_audit::merkle::span::Span;
+use weir_audit::merkle::{Tree, leaf};
 use weir_runtime::clock::ManualClock;
 
 use super::*;
@@ -22,20 +23,61 @@ async fn bench() -> Bench {
     Bench { store, vault, clock, witness, node: Signer::generate().unwrap() }
 }
 
+/// A log's records.
+fn tree(epoch: u64, size: u64) -> Tree {
+    let mut tree = Tree::default();
+    (1..=size).for_each(|n| tree.push(leaf(format!("{epoch}/{n}").as_bytes())));
+    tree
+}
+
 fn head(epoch: u64, size: u64) -> Head {
-    Head { epoch, size, root: leaf(format!("{epoch}/{size}").as_bytes()) }
+    Head { epoch, size, root: tree(epoch, size).root() }
 }
 
 fn checkpoint(head: Head, previous: Option<Head>) -> Checkpoint {
-    Checkpoint { node: "eu-1".into(), head, previous, end: false }
+    Checkpoint { node: "eu-1".into(), head, previous, leaves: None, end: false }
+}
+
+/// What was proved from `from` on.
+fn proof(epoch: u64, from: u64, size: u64) -> Vec<Hash> {
+    let mut grown = Span::behind(from);
+    (from + 1..=size).for_each(|n| grown.push(leaf(format!("{epoch}/{n}").as_bytes())));
+    grown.proof(&tree(epoch, from)).unwrap_or_default()
+}
+
+fn kept(answer: Answer) -> String {
+    match answer {
+        Answer::Kept(certificate) => certificate,
+        Answer::Wants { epoch, from } => panic!("wants {epoch} from {from}"),
+    }
 }
 
 impl Bench {
+    /// Shows it as a node does that tells the truth about its own past.
     async fn see(&self, checkpoint: &Checkpoint) -> Result<String, WitnessError> {
+        let Head { epoch, size, .. } = checkpoint.head;
+        match self.see_from(checkpoint, 0, &[]).await? {
+            Answer::Wants { epoch: wanted, from } if wanted == epoch => {
+                self.see_from(checkpoint, from, &proof(epoch, from, size)).await.map(kept)
+            }
+            answer => Ok(kept(answer)),
+        }
+    }
+
+    async fn see_from(
+        &self,
+        checkpoint: &Checkpoint,
+        from: u64,
+        proof: &[Hash],
+    ) -> Result<Answer, WitnessError> {
         let note = checkpoint.sign(&self.node).unwrap().to_string();
-        let (key, certificate) = (self.node.public(), "");
-        let shown = Shown { node: "eu-1", region: "eu", key, note: &note, certificate };
-        self.witness.see(shown).await
+        self.witness.see(Shown { from, proof, ..self.shown(&note, "") }).await
+    }
+
+    fn shown<'a>(&self, note: &'a str, certificate: &'a str) -> Shown<'a> {
+        let (key, from, past_gone) = (self.node.public(), 0, false);
+        let (node, region) = ("eu-1", "eu");
+        Shown { node, region, key, note, certificate, from, proof: &[], past_gone }
     }
 }
 
@@ -61,9 +103,9 @@ async fn a_key_is_certified_and_the_newest_checkpoint_kept_and_cosigned() {
     let note = checkpoint(head(7, 6), None).sign(&bench.node).unwrap().to_string();
     let first = bench.see(&checkpoint(head(7, 5), None)).await.unwrap();
     bench.clock.advance(std::time::Duration::from_secs(60));
-    let (key, certificate) = (bench.node.public(), first.as_str());
-    let shown = Shown { node: "eu-1", region: "eu", key, note: &note, certificate };
-    assert_eq!(bench.witness.see(shown).await.unwrap(), first);
+    let proof = proof(7, 5, 6);
+    let shown = Shown { from: 5, proof: &proof, ..bench.shown(&note, &first) };
+    assert_eq!(kept(bench.witness.see(shown).await.unwrap()), first);
     // The private key is in the store under the vault's seal alone.
     let entry = bench.store.get(KEY).await.unwrap().unwrap();
     let plain = bench.witness.signer.to_pkcs8().unwrap();
@@ -87,13 +129,57 @@ async fn what_contradicts_is_refused_and_what_was_seen_stays() {
         let error = bench.see(&bad).await.unwrap_err();
         assert!(matches!(error, WitnessError::Contradiction { .. }), "{what}: {error}");
     }
-    // What came after the last checkpoint that was seen may be more.
-    bench.see(&checkpoint(head(8, 1), Some(head(7, 6)))).await.unwrap();
-    let end = Checkpoint { end: true, ..checkpoint(head(8, 1), Some(head(7, 6))) };
+    // What came after the last checkpoint that was seen may be more, once it is proved.
+    let next = checkpoint(head(8, 1), Some(head(7, 6)));
+    let unproved = bench.see_from(&next, 0, &[]).await.unwrap();
+    assert_eq!(unproved, Answer::Wants { epoch: 7, from: 5 });
+    bench.see(&Checkpoint { end: true, ..checkpoint(head(7, 6), None) }).await.unwrap();
+    bench.see(&next).await.unwrap();
+    let end = Checkpoint { end: true, ..next };
     bench.see(&end).await.unwrap();
     let error = bench.see(&checkpoint(head(8, 2), Some(head(7, 6)))).await.unwrap_err();
     assert!(error.to_string().contains("after its end"), "{error}");
     assert_eq!(bench.witness.list().await.unwrap().len(), 3);
+}
+
+/// Whoever has the node's key can sign another history, and cannot prove that it continues this.
+#[tokio::test]
+async fn a_longer_log_must_be_proved_to_continue_what_was_seen() {
+    let bench = bench().await;
+    bench.see(&checkpoint(head(7, 5), None)).await.unwrap();
+    let longer = checkpoint(head(7, 9), None);
+    let wants = Answer::Wants { epoch: 7, from: 5 };
+    for from in [0, 4, 6, 9] {
+        assert_eq!(bench.see_from(&longer, from, &proof(7, from, 9)).await.unwrap(), wants);
+    }
+    let rewritten = Head { root: leaf(b"rewritten"), ..longer.head };
+    let short = &proof(7, 5, 9)[1..];
+    for (what, shown, proof) in [
+        ("rewritten", checkpoint(rewritten, None), proof(7, 5, 9)),
+        ("no proof", longer.clone(), Vec::new()),
+        ("half a proof", longer.clone(), short.to_vec()),
+        ("a proof of other records", longer.clone(), proof(6, 5, 9)),
+        ("a proof without end", longer.clone(), vec![leaf(b"x"); PROOF_HASHES_MAX + 1]),
+    ] {
+        let error = bench.see_from(&shown, 5, &proof).await.unwrap_err();
+        assert!(error.to_string().contains("not proved to continue the 5"), "{what}: {error}");
+    }
+    let newest = bench.witness.list().await.unwrap().pop().unwrap();
+    assert_eq!(parse(&newest).unwrap().head, head(7, 5), "what was seen stays");
+    bench.see(&longer).await.unwrap();
+}
+
+/// Records of the epoch before that nobody has any more are told, and hold nobody up for ever.
+#[tokio::test]
+async fn an_end_that_cannot_be_proved_any_more_is_taken_with_an_error() {
+    let bench = bench().await;
+    bench.see(&checkpoint(head(7, 5), None)).await.unwrap();
+    let next = checkpoint(head(8, 1), Some(head(7, 9)));
+    let note = next.sign(&bench.node).unwrap().to_string();
+    let shown = Shown { past_gone: true, ..bench.shown(&note, "") };
+    kept(bench.witness.see(shown).await.unwrap());
+    // Both states stay: whoever has the records finds out whether one continues the other.
+    assert_eq!(bench.witness.list().await.unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -101,8 +187,7 @@ async fn only_the_nodes_own_signed_checkpoints_count() {
     let bench = bench().await;
     let good = checkpoint(head(7, 5), None);
     let note = good.sign(&bench.node).unwrap().to_string();
-    let (key, certificate) = (bench.node.public(), "");
-    let shown = Shown { node: "eu-1", region: "eu", key, note: &note, certificate };
+    let shown = bench.shown(&note, "");
     let other = Signer::generate().unwrap().public();
     let foreign = bench.node.sign("x", "something else\n".to_owned()).unwrap().to_string();
     for bad in [

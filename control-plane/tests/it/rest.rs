@@ -493,6 +493,21 @@ async fn what_operators_change_is_recorded_and_so_is_who_was_not_let_in() {
 }
 
 #[tokio::test]
+async fn where_a_token_begins_to_be_used_a_read_is_recorded_too() {
+    let plane = Plane::alone().await;
+    for _ in 0..3 {
+        plane.get("/v1/resources").await.ok();
+    }
+    let [record] = &plane.records()[..] else { panic!("{:#?}", plane.records()) };
+    assert_eq!(record["api"]["operation"], "admin.list");
+    assert!(record["actor"]["user"]["credential_uid"].is_string(), "{record:#}");
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    plane.ask("POST", "/v1/apply").header("traceparent", parent).yaml(ACME).send().await.ok();
+    let record = plane.records().pop().unwrap();
+    assert_eq!(record["trace"]["uid"], "4bf92f3577b34da6a3ce929d0e0e4736", "{record:#}");
+}
+
+#[tokio::test]
 async fn without_room_for_a_record_nothing_is_changed() {
     let plane = Plane::alone().await;
     plane.audit.set(Faults { write: true, ..Faults::default() });

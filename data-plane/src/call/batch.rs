@@ -12,6 +12,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::request::Parts;
 use http::{Response, StatusCode};
 use http_body_util::Full;
+use tracing::Instrument as _;
 use weir_model::snapshot::Snapshot;
 
 use super::client::Client;
@@ -83,7 +84,8 @@ impl Shared {
                 snapshot: &self.snapshot,
                 endpoint: &self.endpoint,
             };
-            super::answer(&self.gateway, arrived, Full::new(body), record).await
+            let span = record.span();
+            super::answer(&self.gateway, arrived, Full::new(body), record).instrument(span).await
         })
     }
 }

@@ -4,6 +4,7 @@
 //! sent twice here; dropping an exchange (the client left, or cancelled) cancels it at the server.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -260,8 +261,11 @@ async fn request(
     outbound.traceparent = record.sends(super::credential::traceparent(scope.call));
     let outbound = bridge::brought(outbound, brought)?;
     let again = bridge::may_be_called_again(scope, method).then(|| outbound.clone());
+    let retries = Arc::clone(&outbound.retries);
     let exchange = exchange(gateway, outbound, (place.patience, cancellable.as_ref(), &mut watch));
-    let exchange = exchange.await?;
+    let exchange = exchange.await;
+    record.facts.retries = retries.load(Ordering::Relaxed);
+    let exchange = exchange?;
     record.facts.back_revision = Some(exchange.back_revision.clone());
     let mut finish = finish.back(&exchange.back_revision);
     if method.kind == Kind::Initialize {
@@ -551,6 +555,7 @@ impl Outgoing {
             session: client.session.as_ref().and_then(|s| s.upstream.clone()),
             deadline,
             traceparent: None,
+            retries: Arc::default(),
             version: target.version,
         };
         (outbound, held)

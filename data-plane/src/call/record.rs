@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tracing::Span;
+use tracing::field::Empty;
 use weir_audit::Slot;
 use weir_model::audit::{Facts, Judged, Outcome};
 use weir_model::bounds;
@@ -43,6 +45,8 @@ pub struct Record {
     /// The server that the path names, and whether there is one.
     asked: Option<(Name, bool)>,
     streamed: bool,
+    /// Names the request in the log while its call is worked on.
+    span: Span,
 }
 
 /// Longest self-reported name that is kept.
@@ -77,6 +81,8 @@ impl Record {
         let metrics = gateway.metrics.clone();
         metrics.begun();
         let trace = gateway.traces.begin(*random.as_bytes());
+        let request_id = &facts.request_id;
+        let span = tracing::info_span!(parent: None, "call", %request_id, trace_id = Empty);
         Ok(Self {
             slot: Some(slot),
             facts,
@@ -90,6 +96,7 @@ impl Record {
                 Some((name, there))
             }),
             streamed: false,
+            span,
         })
     }
 
@@ -101,6 +108,9 @@ impl Record {
         if let Some(trace) = &mut self.trace {
             trace.under(parent);
             self.facts.trace_id = Some(trace.id().to_string());
+        }
+        if let Some(trace) = &self.facts.trace_id {
+            self.span.record("trace_id", trace.as_str());
         }
         self.mark(Mark::Read);
         if let Some(message) = call.message() {
@@ -127,6 +137,19 @@ impl Record {
             };
         } else {
             self.facts.method = Some("stream".to_owned());
+        }
+    }
+
+    /// What the lines that are logged for this request stand in.
+    pub fn span(&self) -> Span {
+        self.span.clone()
+    }
+
+    /// What a server's answer came to: the `result` or `error` as the client gets it. Answers that
+    /// the gateway makes itself, such as lists, are told by their revision.
+    pub fn answered(&mut self, raw: &[u8]) {
+        if self.facts.allowed == Some(true) {
+            self.facts.result = Some(Digest::of(raw));
         }
     }
 
@@ -158,7 +181,11 @@ impl Record {
         if target.name.is_some() {
             self.facts.target.clone_from(&target.name);
         }
-        self.facts.definition = target.tool.as_ref().map(|tool| tool.digest);
+        if let Some(tool) = &target.tool {
+            self.facts.definition = Some(tool.digest);
+            self.facts.input_schema = tool.input_digest;
+            self.facts.output_schema = tool.output_digest;
+        }
         self.presents.clone_from(&target.version.spec.credential);
         if let Some(judged) = &mut self.facts.judged {
             judged.hints = target.hints();
@@ -240,6 +267,8 @@ impl Record {
         if let Some(about) = &stop.about {
             self.facts.server = Some(about.server.clone());
             self.facts.target = (!about.target.is_empty()).then(|| about.target.clone());
+            let approvers = obligation::approvers(&about.obligations);
+            self.facts.approvers = approvers.into_iter().map(str::to_owned).collect();
             if let Some(judged) = &mut self.facts.judged {
                 judged.hints = about.hints;
             }

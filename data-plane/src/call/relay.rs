@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc::Receiver;
+use tracing::Instrument as _;
 use weir_model::audit::Outcome;
 use weir_model::bounds;
 use weir_model::reason::{Reason, Refusal};
@@ -221,10 +222,14 @@ impl Flow {
         id: Bytes,
         record: Record,
     ) -> impl futures_util::Stream<Item = Frame> + Send {
+        let span = record.span();
         self.reply = Some((id, record));
-        futures_util::stream::unfold(self, |mut flow| async move {
-            let frame = flow.next().await?;
-            Some((frame, flow))
+        futures_util::stream::unfold(self, move |mut flow| {
+            let next = async move {
+                let frame = flow.next().await?;
+                Some((frame, flow))
+            };
+            next.instrument(span.clone())
         })
     }
 
@@ -322,12 +327,16 @@ impl Flow {
                 Step::Send(Frame::Prime { id, retry_ms })
             }
             Message::Result(raw) => match self.finish.as_ref().map(|f| f.result(raw)) {
-                Some(Ok((raw, outcome))) => Step::Last(self.envelope("result", &raw), outcome),
+                Some(Ok((raw, outcome))) => {
+                    self.told(&raw);
+                    Step::Last(self.envelope("result", &raw), outcome)
+                }
                 Some(Err(refusal)) => self.refused(&refusal),
                 None => Step::End(Outcome::Success),
             },
             Message::Error(raw) => match self.finish.as_ref().map(|f| f.error(raw)) {
                 Some((raw, code)) => {
+                    self.told(&raw);
                     Step::Last(self.envelope("error", &raw), Outcome::ProtocolError(code))
                 }
                 None => Step::End(Outcome::Success),
@@ -343,6 +352,13 @@ impl Flow {
         }
         tracing::info!(%refusal, "stream refused");
         Step::Last(self.envelope("error", respond::error_object(refusal).as_bytes()), outcome)
+    }
+
+    /// What the record says of the answer.
+    fn told(&mut self, raw: &[u8]) {
+        if let Some((_, record)) = &mut self.reply {
+            record.answered(raw);
+        }
     }
 
     fn envelope(&self, member: &str, raw: &[u8]) -> Bytes {

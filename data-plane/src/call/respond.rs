@@ -145,10 +145,14 @@ pub async fn finish(
             put(&mut response, "x-request-id", request_id);
             return response;
         }
-        Ok(answer) => answered(answer, &reply),
+        Ok(answer) => {
+            if let Answer::Result { raw, .. } | Answer::Error { raw, .. } = &answer {
+                record.answered(raw);
+            }
+            answered(answer, &reply)
+        }
         Err(stop) => {
             tracing::info!(
-                request_id = %record.facts.request_id,
                 reason = %stop.truth.unwrap_or(stop.refusal.reason),
                 detail = %stop.refusal.detail,
                 "refused"

@@ -1,16 +1,17 @@
 //! Shows the audit log's checkpoints to the control plane, which keeps the newest out of this
 //! machine's reach and certifies the key that signs them.
 //!
-//! Over the sync service, with the node's certificate. Only the newest checkpoint counts: those
+//! Over the sync service, with the node's certificate and the proof that the log only grew. Only the newest checkpoint counts: those
 //! that were made while nobody could be reached are covered by it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use tonic::Code;
-use weir_audit::line::Sealed;
 use weir_audit::spool::Handle;
+use weir_audit::witness::{self, Answer, Showing, Witness};
 use weir_model::bounds;
 use weir_proto::sync::v1;
 use weir_runtime::backoff::Backoff;
@@ -46,13 +47,20 @@ pub(super) async fn run(options: Options, identity: Arc<ArcSwap<Identity>>, spoo
             }
         };
         let shown = match connected {
-            Ok(mut connected) => show(&mut connected, &sealed, &spool).await.map(|()| connected),
+            Ok(client) => {
+                let mut plane = Plane { client };
+                let seen = witness::show(&mut plane, &spool, &sealed).await;
+                seen.map(|seen| (plane.client, seen))
+            }
             Err(error) => Err(NotSeen::Passing(error)),
         };
         match shown {
-            Ok(connected) => {
+            Ok((connected, seen)) => {
                 client = Some(connected);
                 backoff.reset();
+                if !seen {
+                    tracing::error!("the records that the audit log's witness asks for are gone");
+                }
             }
             Err(NotSeen::Refused(error)) => {
                 tracing::error!(error, "the control plane does not witness the audit log");
@@ -74,23 +82,35 @@ async fn connect(
     link::connect(endpoint, tls).await
 }
 
-async fn show(client: &mut link::Client, sealed: &Sealed, spool: &Handle) -> Result<(), NotSeen> {
-    let mut call = tonic::Request::new(v1::WitnessRequest {
-        note: sealed.note.to_string(),
-        key: sealed.key.to_vec().into(),
-        certificate: spool.certificate().as_deref().unwrap_or_default().to_owned(),
-    });
-    call.set_timeout(Duration::from_millis(bounds::ENROL_CALL_MS));
-    match client.witness(call).await {
-        Ok(answer) => {
-            spool.certify(&answer.into_inner().certificate);
-            Ok(())
-        }
-        Err(status) => Err(match status.code() {
+/// A replica of the control plane.
+struct Plane {
+    client: link::Client,
+}
+
+#[async_trait]
+impl Witness for Plane {
+    type Error = NotSeen;
+
+    async fn see(&mut self, showing: Showing<'_>) -> Result<Answer, NotSeen> {
+        let mut call = tonic::Request::new(v1::WitnessRequest {
+            note: showing.sealed.note.to_string(),
+            key: showing.sealed.key.to_vec().into(),
+            certificate: showing.certificate.to_owned(),
+            from: showing.from,
+            proof: showing.proof.iter().map(|hash| hash.0.to_vec().into()).collect(),
+            past_gone: showing.past_gone,
+        });
+        call.set_timeout(Duration::from_millis(bounds::ENROL_CALL_MS));
+        let answer = self.client.witness(call).await.map_err(|status| match status.code() {
             Code::InvalidArgument | Code::FailedPrecondition | Code::Unimplemented => {
                 NotSeen::Refused(status.message().to_owned())
             }
             _ => NotSeen::Passing(link::chain(&status)),
-        }),
+        })?;
+        let v1::WitnessResponse { certificate, wants_epoch, wants_from } = answer.into_inner();
+        Ok(match wants_epoch {
+            0 => Answer::Kept(certificate),
+            epoch => Answer::Wants { epoch, from: wants_from },
+        })
     }
 }

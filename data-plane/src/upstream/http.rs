@@ -167,6 +167,7 @@ impl Remote {
                 }
                 let refusal = failure.into_refusal();
                 tracing::debug!(server = %self.key, %refusal, "a call is sent once more");
+                outbound.retries.fetch_add(1, Ordering::Relaxed);
                 self.attempt(outbound).await.map_err(Failure::into_refusal)
             }
         }

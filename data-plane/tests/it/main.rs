@@ -27,6 +27,7 @@ mod refusals;
 mod resume;
 mod revoked;
 mod secret;
+mod secrets;
 mod sign_in;
 mod sockets;
 mod subscriptions;
@@ -44,8 +45,10 @@ pub fn token() -> String {
 }
 
 /// The tools that `ci` may call.
-const TOOLS: [&str; 17] = [
+const TOOLS: [&str; 19] = [
     "echo",
+    "mirror",
+    "mirror-error",
     "talk",
     "strict",
     "fail",
@@ -105,6 +108,8 @@ pub fn world(url: &str) -> World {
         );
     for tool in [
         "echo",
+        "mirror",
+        "mirror-error",
         "talk",
         "fail",
         "broken",

@@ -248,6 +248,12 @@ async fn call(shared: Arc<Shared>, method: &str, modern: bool, body: &Value) -> 
     result_of(&id, result, modern)
 }
 
+/// The headers and the body of the newest request.
+fn told(shared: &Shared) -> String {
+    let seen = shared.seen.lock();
+    seen.last().map_or_else(String::new, |seen| format!("{:?} {}", seen.headers, seen.body))
+}
+
 async fn tool(shared: Arc<Shared>, id: &Value, params: &Value, modern: bool) -> Response<Body> {
     let result = match params["name"].as_str().unwrap_or_default() {
         "echo" | "look" | "new" => {
@@ -255,6 +261,12 @@ async fn tool(shared: Arc<Shared>, id: &Value, params: &Value, modern: bool) -> 
         }
         "fail" => json!({"content": [{"type": "text", "text": "no"}], "isError": true}),
         "broken" => return error(id, -32000, "broken"),
+        // Tells everything that it was told, as servers in a debugging mode do.
+        "mirror" => {
+            let told = told(&shared);
+            json!({"content": [{"type": "text", "text": told}], "structuredContent": params})
+        }
+        "mirror-error" => return error(id, -32000, &told(&shared)),
         "liar" => json!({"content": [], "structuredContent": {"n": "not a number"}}),
         "ask-modern" if params.get("inputResponses").is_some() => json!({
             "content": [],

@@ -2,6 +2,7 @@
 //! each other, with every way in which it must not work.
 
 mod refused;
+mod secret;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;

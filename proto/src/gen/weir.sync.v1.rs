@@ -48,12 +48,28 @@ pub struct WitnessRequest {
     /// The certificate that the node has of this key; empty for none.
     #[prost(string, tag = "3")]
     pub certificate: ::prost::alloc::string::String,
+    /// Records of this epoch that the witness is thought to have seen.
+    #[prost(uint64, tag = "4")]
+    pub from: u64,
+    /// Hashes of 32 bytes: the proof that the note's state continues the one with that many records
+    /// (RFC 6962, 2.1.2).
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    pub proof: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// How the epoch before ended cannot be proved any more: its records are gone.
+    #[prost(bool, tag = "6")]
+    pub past_gone: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WitnessResponse {
-    /// A signed note that says that the key is this node's.
+    /// A signed note that says that the key is this node's. Empty when the note was not witnessed.
     #[prost(string, tag = "1")]
     pub certificate: ::prost::alloc::string::String,
+    /// Set when a proof is wanted first: of this epoch,
+    #[prost(uint64, tag = "2")]
+    pub wants_epoch: u64,
+    /// from this many records on.
+    #[prost(uint64, tag = "3")]
+    pub wants_from: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct BudgetRequest {

@@ -5,6 +5,7 @@
 //! SIZE
 //! BASE64(ROOT)
 //! previous EPOCH SIZE BASE64(ROOT)      or: previous none
+//! leaves FIRST BASE64(DIGEST)           of the list beside it, see [`crate::leaves`]
 //! end                                   in the last checkpoint of an epoch alone
 //! ```
 //!
@@ -17,6 +18,7 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use crate::leaves::Listed;
 use crate::merkle::Hash;
 use crate::note::{Note, NoteError, Signer};
 
@@ -43,6 +45,8 @@ pub struct Checkpoint {
     pub head: Head,
     /// The last state of the epoch before; none for a node's first.
     pub previous: Option<Head>,
+    /// The list of the leaves that it adds; none when it adds none.
+    pub leaves: Option<Listed>,
     /// True when no record follows in this epoch.
     pub end: bool,
 }
@@ -82,6 +86,9 @@ impl fmt::Display for Checkpoint {
             }
             None => writeln!(f, "previous none")?,
         }
+        if let Some(Listed { first, digest }) = &self.leaves {
+            writeln!(f, "leaves {first} {}", BASE64.encode(digest.0))?;
+        }
         if self.end { writeln!(f, "end") } else { Ok(()) }
     }
 }
@@ -109,8 +116,17 @@ fn parse(text: &str) -> Option<Checkpoint> {
         }
     };
     let head = Head { epoch: epoch.parse().ok()?, size, root };
-    let end = lines.next() == Some("end");
-    Some(Checkpoint { node: node.to_owned(), head, previous, end })
+    let mut line = lines.next();
+    let leaves = match line.and_then(|line| line.strip_prefix("leaves ")) {
+        Some(listed) => {
+            line = lines.next();
+            let (first, digest) = listed.split_once(' ')?;
+            Some(Listed { first: first.parse().ok()?, digest: hash(digest)? })
+        }
+        None => None,
+    };
+    let end = line == Some("end");
+    Some(Checkpoint { node: node.to_owned(), head, previous, leaves, end })
 }
 
 fn hash(text: &str) -> Option<Hash> {
@@ -124,7 +140,9 @@ mod tests {
 
     fn checkpoint() -> Checkpoint {
         let head = |epoch, size| Head { epoch, size, root: leaf(b"x") };
-        Checkpoint { node: "eu-1".into(), head: head(9, 7), previous: Some(head(8, 3)), end: true }
+        let leaves = Some(Listed { first: 4, digest: leaf(b"y") });
+        let previous = Some(head(8, 3));
+        Checkpoint { node: "eu-1".into(), head: head(9, 7), previous, leaves, end: true }
     }
 
     #[test]
@@ -132,8 +150,10 @@ mod tests {
         let whole = checkpoint();
         for end in [true, false] {
             for previous in [whole.previous, None] {
-                let one = Checkpoint { previous, end, ..whole.clone() };
-                assert_eq!(one.to_string().parse(), Ok(one));
+                for leaves in [whole.leaves, None] {
+                    let one = Checkpoint { previous, leaves, end, ..whole.clone() };
+                    assert_eq!(one.to_string().parse(), Ok(one));
+                }
             }
         }
         let text = whole.to_string();
@@ -146,6 +166,8 @@ mod tests {
             ("end\n", "END\n"),
             ("previous 8", "previous  8"),
             ("previous", "next"),
+            ("leaves 4", "leaves 04"),
+            ("leaves", "leafs"),
             ("=", ""),
         ] {
             assert_eq!(

@@ -56,6 +56,8 @@ pub struct Seen<'a> {
     pub partition: i32,
     /// Its offset there.
     pub offset: i64,
+    /// The partition has lost its beginning: retention does that to each by itself.
+    pub cut: bool,
 }
 
 impl std::fmt::Display for Seen<'_> {
@@ -70,6 +72,8 @@ pub struct Consumer {
     topic: String,
     /// Per partition: the next offset, and the end at the time of opening.
     left: Vec<(i32, i64, i64)>,
+    /// Partitions of which the oldest messages are gone.
+    cut: Vec<i32>,
 }
 
 impl std::fmt::Debug for Consumer {
@@ -95,10 +99,13 @@ impl Consumer {
         if partitions.is_empty() {
             return Err(ConsumeError::NoTopic(topic));
         }
-        let mut left = Vec::new();
+        let (mut left, mut cut) = (Vec::new(), Vec::new());
         for partition in partitions {
             let (low, high) =
                 consumer.fetch_watermarks(&topic, partition, PATIENCE).map_err(failed)?;
+            if low > 0 || from != From::Beginning {
+                cut.push(partition);
+            }
             let begin = match from {
                 From::Beginning | From::Time(_) => low,
                 From::Newest(count) => {
@@ -128,7 +135,7 @@ impl Consumer {
             assigned.add_partition_offset(&topic, *partition, at).map_err(failed)?;
         }
         consumer.assign(&assigned).map_err(failed)?;
-        Ok(Self { consumer, topic, left })
+        Ok(Self { consumer, topic, left, cut })
     }
 
     fn is_done(&self) -> bool {
@@ -172,7 +179,8 @@ impl Consumer {
         if let Some((_, next, _)) = self.left.iter_mut().find(|(p, ..)| *p == partition) {
             *next = offset + 1;
         }
-        each(Seen { bytes: message.payload().unwrap_or_default(), partition, offset })?;
+        let cut = self.cut.contains(&partition);
+        each(Seen { bytes: message.payload().unwrap_or_default(), partition, offset, cut })?;
         Ok(true)
     }
 }

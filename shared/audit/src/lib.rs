@@ -28,6 +28,7 @@ pub mod consume;
 pub mod contract;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod leaves;
 pub mod line;
 pub mod memory;
 pub mod merkle;
@@ -40,6 +41,7 @@ pub mod record;
 pub mod sink;
 pub mod spool;
 pub mod verify;
+pub mod witness;
 
 pub use pipeline::{Builder, Left, Origin, Pipeline, Slot};
 pub use record::Record;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use weir_model::audit::EventId;
 
 use crate::checkpoint::{Checkpoint, Head};
+use crate::leaves::Leaves;
 use crate::merkle::{Hash, Tree};
 use crate::note::Note;
 use crate::record::{LOG_VERSION, OCSF_VERSION, product};
@@ -76,6 +77,8 @@ pub struct Sealed {
     pub note: Note,
     /// The perfect subtrees under the root: whoever lost what is before can go on from here.
     pub peaks: Option<Vec<Hash>>,
+    /// The leaves that it adds, where the note speaks of them.
+    pub leaves: Option<Leaves>,
     /// The node's public key.
     pub key: [u8; 32],
     /// The control plane's word that this is the node's key; none before the node has heard it.
@@ -126,6 +129,9 @@ impl Sealed {
         if let Some(peaks) = &self.peaks {
             event["unmapped"]["peaks"] = peaks.iter().map(|peak| BASE64.encode(peak.0)).collect();
         }
+        if let Some(leaves) = &self.leaves {
+            event["unmapped"]["leaves"] = Value::from(leaves.encode());
+        }
         if let Some(certificate) = &self.certificate {
             event["unmapped"]["certificate"] = Value::from(&**certificate);
         }
@@ -144,10 +150,16 @@ impl Sealed {
             }
             None => None,
         };
+        let checkpoint: Checkpoint = note.text().parse().ok()?;
+        // A list that is not the one that was signed for tells nothing.
+        let leaves = checkpoint.leaves.and_then(|listed| {
+            Leaves::decode(text("leaves")?, listed, checkpoint.head.size)
+        });
         Some(Self {
-            checkpoint: note.text().parse().ok()?,
+            checkpoint,
             note,
             peaks,
+            leaves,
             key: BASE64.decode(text("key")?).ok()?.try_into().ok()?,
             certificate: text("certificate").map(Arc::from),
             region: text("region")?.to_owned(),
@@ -300,12 +312,15 @@ mod tests {
             assert!(error.contains("format 2"), "{error}");
         }
         let signer = Signer::generate().unwrap();
-        let checkpoint = Checkpoint { node, head, previous: None, end: true };
+        let leaves = Leaves::of(3, (3..=7u8).map(|n| leaf(&[n])).collect::<Vec<_>>().into_iter());
+        let listed = leaves.as_ref().map(Leaves::listed);
+        let checkpoint = Checkpoint { node, head, previous: None, leaves: listed, end: true };
         for certificate in [None, Some(Arc::from("a\n\nb\n"))] {
             let sealed = Sealed {
                 note: checkpoint.sign(&signer).unwrap(),
                 checkpoint: checkpoint.clone(),
                 peaks: certificate.is_some().then(|| tree.peaks().to_vec()),
+                leaves: leaves.clone(),
                 key: signer.public(),
                 certificate,
                 region: "eu".to_owned(),

@@ -5,6 +5,8 @@
 //! of, and [`Ranges`] hashes those in one pass over the leaves. So a log of any length is
 //! verified and proved in memory that grows with its logarithm.
 
+pub mod span;
+
 use std::fmt;
 use std::ops::Range;
 

@@ -169,7 +169,7 @@ pub fn tail(path: &Path, count: usize) -> Result<Vec<Entry>, ReadError> {
 
 /// False for the heads of segments and for checkpoints, which no reader of records asks for.
 /// Both say so near their beginning, where no peer has a word.
-fn is_record(line: &[u8]) -> bool {
+pub(crate) fn is_record(line: &[u8]) -> bool {
     let checkpoint = format!("\"log_name\":\"{CHECKPOINT_LOG}\"");
     let begin = &line[..line.len().min(512)];
     !line.starts_with(b"{\"weir_audit_segment\"")
@@ -305,7 +305,7 @@ pub(crate) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Re
         }
         let at = chunk.iter().position(|byte| *byte == b'\n');
         let taken = at.unwrap_or(chunk.len());
-        let room = bounds::AUDIT_RECORD_BYTES_MAX.saturating_sub(line.len());
+        let room = bounds::AUDIT_LINE_BYTES_MAX.saturating_sub(line.len());
         line.extend_from_slice(&chunk[..taken.min(room)]);
         let used = taken + usize::from(at.is_some());
         reader.consume(used);

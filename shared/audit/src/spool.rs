@@ -10,7 +10,9 @@
 //! - Opening checks the format and repairs: what a crash tore off is set aside, and told.
 //! - One process at a time: the folder is locked.
 
+pub mod disk;
 pub mod drain;
+mod growth;
 mod journal;
 mod recover;
 mod segment;
@@ -34,6 +36,7 @@ use crate::line::Sealed;
 use crate::note::{NoteError, Signer};
 use crate::record::Record;
 use crate::sink::{Sink, SinkError};
+use disk::{Disk, RealDisk};
 use journal::{Journal, Synced, Unkept};
 use segment::failed;
 
@@ -139,6 +142,9 @@ struct Shared {
     /// Everything before is delivered; none without a drain.
     drained: Mutex<Option<Position>>,
     checkpoints: AtomicU64,
+    /// The epoch that is written; 0 before the first record.
+    epoch: AtomicU64,
+    growth: Mutex<growth::Growth>,
 }
 
 impl Shared {
@@ -221,6 +227,18 @@ impl Spool {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_at(settings: SpoolSettings, clock: SharedClock) -> Result<Self, SpoolError> {
+        Self::open_on(Arc::new(RealDisk), settings, clock)
+    }
+
+    /// On another disk, for tests.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        settings: SpoolSettings,
+        clock: SharedClock,
+    ) -> Result<Self, SpoolError> {
         let lock = lock(&settings)?;
         let signer = Signer::load_or_make(&settings.key_file)?;
         let recovered = recover::recover(&settings.dir)?;
@@ -237,11 +255,13 @@ impl Spool {
             full: Arc::default(),
             drained: Mutex::default(),
             checkpoints: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+            growth: Mutex::default(),
         });
         let newest_epoch = recovered.as_ref().map(|r| r.log.epoch);
         let previous: Option<Head> =
             recovered.as_ref().map(|r| r.ended.unwrap_or_else(|| r.log.state()));
-        let parts = (settings, signer, lock);
+        let parts = (settings, signer, lock, disk);
         let mut journal = Journal::new(parts, Arc::clone(&shared), previous)?;
         if let Some(recovered) = recovered {
             // The control plane may not have seen the last word of the run before.
@@ -249,7 +269,7 @@ impl Spool {
             let place = (recovered.number, recovered.length);
             shared.synced.send_replace(Position { segment: place.0, offset: place.1 });
             if recovered.ended.is_none() && recovered.log.tree.size() > 0 {
-                journal.end_epoch(&recovered.log, place, clock.now_ms())?;
+                journal.end_epoch(&recovered.log, recovered.unlisted, place, clock.now_ms())?;
             }
         }
         Ok(Self { journal: Arc::new(Mutex::new(journal)), shared, clock, newest_epoch })
@@ -363,8 +383,8 @@ impl Sink for Spool {
         let target = self.journal.lock().sync_target();
         let journal = Arc::clone(&self.journal);
         async move {
-            let Some((file, state)) = target else { return Ok(()) };
-            let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
+            let Some((segment, state)) = target else { return Ok(()) };
+            let synced = tokio::task::spawn_blocking(move || segment.sync()).await;
             let error = match synced {
                 Ok(Ok(())) => return finish(&journal, state),
                 Ok(Err(error)) => error.to_string(),

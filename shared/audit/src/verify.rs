@@ -1,10 +1,11 @@
 //! Whether records are complete and unaltered, and where not.
 //!
 //! Lines come from files, from a topic or from a pipe; each is a record or a checkpoint. All
-//! leaves are kept (some 40 bytes a record) and judged at the end, against everything that was
+//! leaves are kept (some 50 bytes a record) and judged at the end, against everything that was
 //! signed: the checkpoints among the lines, the link from each epoch to the one before, and what
-//! the control plane has witnessed. A changed record is known as one of those between two
-//! checkpoints; what is missing, twice or out of place is named itself.
+//! the control plane has witnessed. What is missing, twice or out of place is named itself; the
+//! first changed record is named by the list of leaves that its checkpoint signs for, and without
+//! one as one of those between two checkpoints.
 
 mod log;
 
@@ -122,6 +123,13 @@ impl Verification {
 
     /// One line, without its break, and where it was read.
     pub fn line(&mut self, bytes: &[u8], place: &dyn fmt::Display) {
+        self.line_of(None, bytes, place);
+    }
+
+    /// The same of a part of the data that has lost its beginning, apart from other parts: a
+    /// partition of a topic with retention. What is missing before the first record of each such
+    /// part is nobody's fault.
+    pub fn line_of(&mut self, cut: Option<i32>, bytes: &[u8], place: &dyn fmt::Display) {
         match line::parse(bytes) {
             Ok(Line::Segment(head)) => {
                 let key = (head.node.clone(), head.epoch);
@@ -138,6 +146,9 @@ impl Verification {
                 let EventId { node, epoch, sequence } = head.id;
                 let log = self.logs.entry((node.clone(), epoch));
                 let log = log.or_insert_with(|| Log::new(self.order));
+                if let Some(part) = cut {
+                    log.cut(part, sequence);
+                }
                 if let Err(what) = log.record(sequence, merkle::leaf(bytes)) {
                     let place = Some(place.to_string());
                     self.findings.push(Finding { at: (node, epoch, sequence), what, place });
@@ -179,6 +190,12 @@ impl Verification {
                 report.notes.push(format!(
                     "{node}/{epoch}: records before {first} are not in this data: retention, or \
                      somebody removed them"
+                ));
+            }
+            if let Some(edge) = log.ragged() {
+                report.notes.push(format!(
+                    "{node}/{epoch}: before record {edge} records are missing whose partitions \
+                     have lost their beginning: retention, or somebody removed them"
                 ));
             }
             report.epochs.push(summary);
@@ -292,6 +309,9 @@ fn checked(sealed: &Sealed, authority: Option<&Verifier>) -> Result<(), String> 
     });
     if !known {
         return Err("its peaks do not make its root".to_owned());
+    }
+    if sealed.checkpoint.leaves.is_some() && sealed.leaves.is_none() {
+        return Err("its list of leaves is not the one that was signed for".to_owned());
     }
     vouched(&sealed.note, (node, sealed.key), (sealed.certificate.as_deref(), authority))
 }

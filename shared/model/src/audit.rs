@@ -71,6 +71,10 @@ pub struct Facts {
     pub presented: Option<Name>,
     /// Digest of the definition that the call was checked against.
     pub definition: Option<Digest>,
+    /// Of its input schema, as the definition has it.
+    pub input_schema: Option<Digest>,
+    /// Of its output schema.
+    pub output_schema: Option<Digest>,
     /// Allowed or not, when it came to a decision.
     pub allowed: Option<bool>,
     /// Ids of the deciding rules.
@@ -82,6 +86,12 @@ pub struct Facts {
     pub kept: Option<serde_json::Value>,
     /// Digest of the `arguments` (or `params`) as received.
     pub arguments: Option<Digest>,
+    /// Digest of the `result` or `error` that a server's answer came to, as the client got it.
+    pub result: Option<Digest>,
+    /// Who has to approve such a call, where a deciding rule wants that.
+    pub approvers: Vec<String>,
+    /// Times that the call was sent to the server again.
+    pub retries: u32,
     /// Bytes received.
     pub request_bytes: u64,
     /// Bytes answered.

@@ -229,6 +229,11 @@ pub const SUBJECT_BYTES_MAX: usize = 512;
 /// Body of a JWKS or discovery document.
 pub const JWKS_BYTES_MAX: usize = 256 * 1024;
 
+/// Seconds in which further reads by an operator's token from one address leave no record.
+pub const OPERATOR_USE_SECS: u64 = 900;
+/// Tokens and addresses of operators that one replica remembers for that.
+pub const OPERATOR_USES_MAX: usize = 10_000;
+
 /// Audit records waiting for a sink.
 pub const AUDIT_QUEUE_RECORDS: usize = 10_000;
 /// Bytes that the audit spool of one process may take on its disk, unless its settings say so.
@@ -240,7 +245,7 @@ pub const AUDIT_SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
 /// Milliseconds after which records that are new are covered by a signed checkpoint.
 pub const AUDIT_CHECKPOINT_MS: u64 = 5_000;
 /// Records that may come between two checkpoints.
-pub const AUDIT_CHECKPOINT_RECORDS: u64 = 50_000;
+pub const AUDIT_CHECKPOINT_RECORDS: u64 = 10_000;
 /// Milliseconds that an answer waits for its audit record before it is refused.
 pub const AUDIT_PROMISE_MS: u64 = 10_000;
 /// Arguments that a rule has an audit record keep; longer ones are left out of it.
@@ -249,6 +254,8 @@ pub const AUDIT_ARGUMENTS_BYTES_MAX: usize = 32 * 1024;
 pub const AUDIT_WORDS_MAX: usize = 64;
 /// One audit record in its JSON form.
 pub const AUDIT_RECORD_BYTES_MAX: usize = 64 * 1024;
+/// One line of an audit log: a record, or a checkpoint with the list of its leaves.
+pub const AUDIT_LINE_BYTES_MAX: usize = 512 * 1024;
 
 /// Milliseconds for the headers of a request to arrive.
 pub const HEADER_READ_MS: u64 = 10_000;

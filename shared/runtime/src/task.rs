@@ -18,7 +18,7 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    tokio::spawn(caught(name, future).instrument(tracing::info_span!("task", name)))
+    tokio::spawn(caught(name, future).instrument(tracing::info_span!(parent: None, "task", name)))
 }
 
 /// Runs a task that must not end before the drain has begun. If it does, by returning, by an
@@ -40,7 +40,7 @@ where
             drain.fail(cause);
         }
     };
-    tokio::spawn(supervised.instrument(tracing::info_span!("task", name)))
+    tokio::spawn(supervised.instrument(tracing::info_span!(parent: None, "task", name)))
 }
 
 async fn caught<F: Future>(name: &'static str, future: F) -> Option<F::Output> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::time::{Instant, timeout, timeout_at};
+use tracing::Instrument as _;
 use weir_model::bounds;
 use weir_model::reason::{Reason, Refusal};
 
@@ -42,7 +43,7 @@ impl Bridge {
     pub(super) fn drive(self, messages: Incoming, again: Option<Outbound>) -> Incoming {
         let (sink, out) = mpsc::channel(bounds::STREAM_QUEUE_MESSAGES);
         let modern = self.nonce.is_none();
-        tokio::spawn(async move {
+        let carry = async move {
             if modern {
                 Parker { bridge: self }.run(messages, sink).await;
             } else {
@@ -57,7 +58,8 @@ impl Bridge {
                 };
                 asker.run(messages).await;
             }
-        });
+        };
+        tokio::spawn(carry.in_current_span());
         out
     }
 

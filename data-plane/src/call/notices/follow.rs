@@ -105,6 +105,7 @@ impl Follower {
             // The stream that this is for ends before.
             deadline: Instant::now() + Duration::from_millis(2 * bounds::STREAM_MS),
             traceparent: None,
+            retries: Arc::default(),
         };
         let (tell, accepted) = watch::channel(None);
         let work =

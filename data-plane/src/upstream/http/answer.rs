@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 use weir_model::bounds;
 use weir_model::reason::Refusal;
 
@@ -46,7 +47,7 @@ impl Remote {
     /// Starts to relay a stream.
     pub(super) fn streamed_answer(self: &Arc<Self>, relay: Relay) -> Messages {
         let (sink, messages) = mpsc::channel(bounds::STREAM_QUEUE_MESSAGES);
-        tokio::spawn(relay.run(sink));
+        tokio::spawn(relay.run(sink).in_current_span());
         Messages::Stream(messages)
     }
 }

@@ -1,3 +1,5 @@
+mod in_place;
+
 use std::collections::BTreeSet;
 
 use weir_model::audit::Outcome;

@@ -60,7 +60,7 @@ fn the_tail_crosses_segments() {
 #[test]
 fn broken_lines_are_told_with_their_place_and_passed() {
     let dir = tempfile::tempdir().unwrap();
-    let long = "x".repeat(bounds::AUDIT_RECORD_BYTES_MAX + 1);
+    let long = "x".repeat(bounds::AUDIT_LINE_BYTES_MAX + 1);
     segment(dir.path(), 1, &format!("{}nonsense\n{long}\n{}{{\"torn", line(1), line(2)));
     segment(dir.path(), 2, &format!("{}{{\"being written", line(3)));
     let all: Vec<_> = entries(dir.path()).unwrap().collect();

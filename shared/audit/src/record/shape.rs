@@ -73,11 +73,20 @@ pub(super) struct Unmapped<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     definition_sha256: Option<Digest>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    input_schema_sha256: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_schema_sha256: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     arguments_sha256: Option<Digest>,
     #[serde(skip_serializing_if = "Option::is_none")]
     arguments: Option<serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     judged: Option<super::judged::Shape<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    approvers: Vec<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result_sha256: Option<Digest>,
+    retries: u32,
     request_bytes: u64,
     response_bytes: u64,
     duration_us: u64,
@@ -275,9 +284,14 @@ impl<'a> Unmapped<'a> {
             back_era: facts.back_revision.as_deref().map(era),
             upstream_credential: facts.presented.as_ref(),
             definition_sha256: facts.definition,
+            input_schema_sha256: facts.input_schema,
+            output_schema_sha256: facts.output_schema,
             arguments_sha256: facts.arguments,
             arguments: facts.kept.as_ref().and_then(|kept| cut.kept(kept)),
             judged: facts.judged.as_ref().map(|judged| super::judged::Shape::of(judged, cut)),
+            approvers: facts.approvers.iter().take(RULES_MAX).map(|name| cut.own(name)).collect(),
+            result_sha256: facts.result,
+            retries: facts.retries,
             request_bytes: facts.request_bytes,
             response_bytes: facts.response_bytes,
             duration_us: facts.duration_us,

@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+/// What stands in place of a secret.
+const MASK: &str = "***";
 /// Longest text that is kept of what a peer chose.
 pub(super) const TEXT_CHARS_MAX: usize = 256;
 
@@ -18,24 +20,41 @@ pub(super) fn bounded(text: &str, max: usize) -> (&str, bool) {
     }
 }
 
-/// The text with every word masked that looks like a token: a JWT, what follows `Bearer` or
-/// `Basic`, and anything in the user part or the query of a URI.
+/// Begins tokens that say so: our own, and those of services whose tokens are often pasted.
+const TOKENS: [&str; 17] = [
+    "weir_at_", "weir_en_", "weir_op_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_",
+    "glpat-", "xoxa-", "xoxb-", "xoxp-", "sk-", "sk_live_", "AKIA", "AIza",
+];
+/// Such a token is longer than its beginning by at least this.
+const TOKEN_REST_CHARS_MIN: usize = 12;
+/// Within the name of a member whose value is masked whatever it is. Compared without case, `_`
+/// and `-`.
+const SECRET_NAMES: [&str; 11] = [
+    "password", "passwd", "passphrase", "pwd", "secret", "token", "apikey", "authorization",
+    "cookie", "credential", "privatekey",
+];
+
+/// The text with every word masked that looks like a token: a JWT, one that begins like those of
+/// [`TOKENS`], what follows `Bearer` or `Basic`, and anything in the user part or the query of a
+/// URI.
 pub(super) fn scrubbed(text: &str) -> Cow<'_, str> {
     // Nearly every text is one plain word: a JWT has dots, what follows `Bearer` a space before it.
-    if !text.contains([' ', '.']) && !text.contains("://") {
+    let plain = !text.contains([' ', '.']) && !text.contains("://");
+    if plain && !text.split(is_delimiter).any(is_token) {
         return text.into();
     }
     let text = without_uri_secrets(text);
     let mut masked_next = false;
     let words = text.split(' ').map(|word| {
-        let mask = std::mem::take(&mut masked_next) || word.split(is_delimiter).any(is_jwt);
+        let mask = std::mem::take(&mut masked_next) || word.split(is_delimiter).any(|part| is_jwt(part) || is_token(part));
         masked_next = word.eq_ignore_ascii_case("bearer") || word.eq_ignore_ascii_case("basic");
-        if mask { "***" } else { word }
+        if mask { MASK } else { word }
     });
     words.collect::<Vec<_>>().join(" ").into()
 }
 
-/// [`scrubbed`] for every text within a value, and for the names of its members.
+/// [`scrubbed`] for every text within a value, and for the names of its members. What a member
+/// holds whose name says that it is secret is masked whole.
 pub(super) fn scrub(value: &mut serde_json::Value) {
     match value {
         serde_json::Value::String(text) => *text = scrubbed(text).into_owned(),
@@ -43,7 +62,10 @@ pub(super) fn scrub(value: &mut serde_json::Value) {
         serde_json::Value::Object(members) => {
             let old = std::mem::take(members);
             members.extend(old.into_iter().map(|(name, mut value)| {
-                scrub(&mut value);
+                match is_secret_name(&name) && !value.is_null() && !value.is_boolean() {
+                    true => value = MASK.into(),
+                    false => scrub(&mut value),
+                }
                 (scrubbed(&name).into_owned(), value)
             }));
         }
@@ -53,6 +75,18 @@ pub(super) fn scrub(value: &mut serde_json::Value) {
 
 fn is_delimiter(c: char) -> bool {
     matches!(c, '/' | '=' | ':' | ',' | ';' | '"' | '\'' | '(' | ')' | '&' | '?' | '#')
+}
+
+fn is_token(word: &str) -> bool {
+    TOKENS.iter().any(|begin| {
+        word.strip_prefix(begin).is_some_and(|rest| rest.len() >= TOKEN_REST_CHARS_MIN)
+    })
+}
+
+fn is_secret_name(name: &str) -> bool {
+    let plain: String =
+        name.chars().filter(|c| !matches!(c, '_' | '-')).flat_map(char::to_lowercase).collect();
+    SECRET_NAMES.iter().any(|secret| plain.contains(secret))
 }
 
 /// Three base64url parts of which the first is a JSON object.
@@ -97,6 +131,11 @@ mod tests {
             (&format!("agent token={jwt}"), "agent ***"),
             ("agent Bearer abc123", "agent Bearer ***"),
             ("authorization: basic dTpw", "authorization: basic ***"),
+            ("weir_at_ab12_0123456789abcdef", "***"),
+            ("pay ghp_0123456789abcdef now", "pay *** now"),
+            ("agent/key=AKIA0123456789ABCDEF", "***"),
+            ("sk-learn", "sk-learn"),
+            ("weir_at_", "weir_at_"),
             ("file:///etc/hosts", "file:///etc/hosts"),
             ("https://h.test:8/p", "https://h.test:8/p"),
             ("https://u:pw@h.test/p", "https://h.test/p"),
@@ -113,6 +152,22 @@ mod tests {
         assert!(one.starts_with("https://h.test/p?sha256=") && !one.contains("hunter"), "{one}");
         assert_ne!(one, two);
         assert!(!scrubbed("x://h#hunter2").contains("hunter2"));
+    }
+
+    #[test]
+    fn members_whose_names_say_so_are_masked_whole() {
+        let mut value = serde_json::json!({
+            "user": "a", "Password": "hunter2", "api-key": 17, "x": [{"clientSecret": {"a": ["b"]}}],
+            "access_token": null, "is_token": true, "order": {"note": "ghp_0123456789abcdef"},
+        });
+        scrub(&mut value);
+        assert_eq!(
+            value,
+            serde_json::json!({
+                "user": "a", "Password": "***", "api-key": "***", "x": [{"clientSecret": "***"}],
+                "access_token": null, "is_token": true, "order": {"note": "***"},
+            })
+        );
     }
 
     #[test]

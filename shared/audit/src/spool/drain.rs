@@ -221,6 +221,10 @@ impl Drain {
             state.failed.inc_by(error.failed.len() as u64);
             left = error.failed.iter().filter_map(|at| left.get(*at).cloned()).collect();
             let (sink, tries) = (self.sink.name(), backoff.tries());
+            if tries == 0 {
+                // An outage may outlast this process: what was taken before it does not come twice.
+                self.save();
+            }
             if tries % 10 == 0 {
                 tracing::error!(sink, tries, %error, "audit sink fails; the spool keeps its records");
             }

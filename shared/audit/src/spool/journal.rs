@@ -9,11 +9,13 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::sync::Arc;
 
+use super::disk::Disk;
 use super::segment::{self, Segment, Unwritten, failed};
 use super::{Position, Shared, SpoolError, SpoolSettings};
 use crate::checkpoint::{Checkpoint, Head};
+use crate::leaves::Leaves;
 use crate::line::{Sealed, SegmentHead};
-use crate::merkle;
+use crate::merkle::{self, Hash};
 use crate::note::Signer;
 use crate::record::{Record, Run};
 
@@ -22,6 +24,7 @@ use crate::record::{Record, Run};
 pub(super) struct Journal {
     settings: SpoolSettings,
     signer: Signer,
+    disk: Arc<dyn Disk>,
     shared: Arc<Shared>,
     /// Held for its lock.
     _lock: File,
@@ -31,6 +34,8 @@ pub(super) struct Journal {
     current: Option<Segment>,
     /// The state of the epoch that is written.
     log: Option<Log>,
+    /// The leaves that no synced checkpoint lists.
+    unlisted: Unlisted,
     /// Where the next epoch begins.
     previous: Option<Head>,
     synced: Option<Synced>,
@@ -73,7 +78,7 @@ impl From<SpoolError> for Unkept {
 
 impl Journal {
     pub(super) fn new(
-        (settings, signer, lock): (SpoolSettings, Signer, File),
+        (settings, signer, lock, disk): (SpoolSettings, Signer, File, Arc<dyn Disk>),
         shared: Arc<Shared>,
         previous: Option<Head>,
     ) -> Result<Self, SpoolError> {
@@ -86,11 +91,13 @@ impl Journal {
         let journal = Self {
             settings,
             signer,
+            disk,
             shared,
             _lock: lock,
             segments,
             current: None,
             log: None,
+            unlisted: Unlisted::default(),
             previous,
             synced: None,
             generation: 0,
@@ -105,6 +112,8 @@ impl Journal {
         let Some(first) = batch.first() else { return Ok(()) };
         if self.log.is_none() {
             self.log = Some(Log::begin(first.run(), self.previous));
+            let epoch = first.run().epoch;
+            self.shared.epoch.store(epoch, std::sync::atomic::Ordering::Relaxed);
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
@@ -117,7 +126,9 @@ impl Journal {
         written?;
         if let Some(log) = &mut self.log {
             for record in batch {
-                log.head.tree.push(merkle::leaf(record.bytes()));
+                let leaf = merkle::leaf(record.bytes());
+                log.head.tree.push(leaf);
+                self.unlisted.leaves.push_back(leaf);
             }
         }
         self.shared.appended(batch.len() as u64);
@@ -162,7 +173,7 @@ impl Journal {
         let Some(log) = &self.log else { return Err(SpoolError::Closed) };
         let dir = &self.settings.dir;
         let newest = segment::list(dir).map_err(failed("list", dir))?.last().map_or(0, |(n, _)| *n);
-        let segment = Segment::create(dir, newest + 1, &log.head)?;
+        let segment = Segment::create((dir, &self.disk), newest + 1, &log.head)?;
         self.segments.push_back((segment.number, segment.length));
         self.shared.wrote(segment.length);
         self.prune();
@@ -173,7 +184,7 @@ impl Journal {
     fn finish_segment(&mut self) -> Result<(), Unkept> {
         let Some(current) = &self.current else { return Ok(()) };
         let path = segment::path(&self.settings.dir, current.number);
-        if let Err(source) = current.file.sync_data() {
+        if let Err(source) = current.sync() {
             self.rewind();
             return Err(Unkept { error: failed("sync", &path)(source), rewound: true });
         }
@@ -185,11 +196,11 @@ impl Journal {
     }
 
     /// The file that a sync has to cover, and the state that is safe after it.
-    pub(super) fn sync_target(&self) -> Option<(Arc<File>, Synced)> {
+    pub(super) fn sync_target(&self) -> Option<(Segment, Synced)> {
         let (current, log) = (self.current.as_ref()?, self.log.as_ref()?);
         let position = Position { segment: current.number, offset: current.length };
         let state = Synced { position, log: log.clone(), generation: self.generation };
-        Some((Arc::clone(&current.file), state))
+        Some((current.clone(), state))
     }
 
     /// A sync that covers this state has succeeded. False when the journal went back meanwhile.
@@ -198,6 +209,7 @@ impl Journal {
             return false;
         }
         self.shared.synced.send_replace(state.position);
+        self.unlisted.let_go(state.log.sealed);
         self.synced = Some(state);
         true
     }
@@ -210,7 +222,7 @@ impl Journal {
             let keep = position.filter(|p| p.segment == current.number).map_or(0, |p| p.offset);
             let cut = match keep {
                 0 => fs::remove_file(segment::path(&self.settings.dir, current.number)),
-                keep => current.file.set_len(keep),
+                keep => self.disk.cut(&current.file, keep),
             };
             match cut {
                 Ok(()) if keep == 0 => drop(self.segments.pop_back()),
@@ -231,6 +243,7 @@ impl Journal {
             (None, Some(log)) => *log = Log::begin(&log.run, self.previous),
             (None, None) => {}
         }
+        self.unlisted.cut(self.log.as_ref().map_or(0, |log| log.head.tree.size()));
         self.recount();
     }
 
@@ -244,22 +257,40 @@ impl Journal {
         if log.ended || (size == log.sealed && !end) {
             return Ok(false);
         }
-        let sealed = self.sign(&safe.head, end, time_ms)?;
+        let leaves = self.unlisted.leaves(log.sealed + 1, size);
+        let sealed = self.sign(&safe.head, leaves, (end, time_ms))?;
         self.write(format!("{}\n", sealed.render()).as_bytes())?;
         if let Some(log) = &mut self.log {
             log.sealed = size;
             log.ended = end;
         }
+        self.grew(size);
         self.shared.sealed(sealed);
         Ok(true)
     }
 
-    fn sign(&self, log: &SegmentHead, end: bool, time_ms: u64) -> Result<Sealed, SpoolError> {
-        let checkpoint = log.checkpoint(end);
+    /// Remembers for witnesses how the log grew up to a checkpoint.
+    fn grew(&self, size: u64) {
+        let mut growth = self.shared.growth.lock();
+        let known = growth.end();
+        if size > known {
+            growth.grew(self.unlisted.range(known + 1, size));
+        }
+    }
+
+    fn sign(
+        &self,
+        log: &SegmentHead,
+        leaves: Option<Leaves>,
+        (end, time_ms): (bool, u64),
+    ) -> Result<Sealed, SpoolError> {
+        let listed = leaves.as_ref().map(Leaves::listed);
+        let checkpoint = Checkpoint { leaves: listed, ..log.checkpoint(end) };
         Ok(Sealed {
             note: checkpoint.sign(&self.signer)?,
             checkpoint,
             peaks: Some(log.tree.peaks().to_vec()),
+            leaves,
             key: self.signer.public(),
             certificate: self.shared.certificate.lock().clone(),
             region: log.region.clone(),
@@ -271,16 +302,18 @@ impl Journal {
     pub(super) fn end_epoch(
         &mut self,
         log: &SegmentHead,
+        leaves: Option<Leaves>,
         (number, length): (u64, u64),
         time_ms: u64,
     ) -> Result<(), SpoolError> {
         let path = segment::path(&self.settings.dir, number);
         let file = segment::writable(&path, false).map_err(failed("open", &path))?;
-        let mut segment = Segment { number, file: Arc::new(file), length };
-        let sealed = self.sign(log, true, time_ms)?;
+        let mut segment =
+            Segment { number, file: Arc::new(file), length, disk: Arc::clone(&self.disk) };
+        let sealed = self.sign(log, leaves, (true, time_ms))?;
         let line = format!("{}\n", sealed.render());
         segment.append(&self.settings.dir, line.as_bytes()).map_err(|unwritten| unwritten.error)?;
-        segment.file.sync_data().map_err(failed("sync", &path))?;
+        segment.sync().map_err(failed("sync", &path))?;
         if let Some(last) = self.segments.back_mut() {
             last.1 = segment.length;
         }
@@ -323,6 +356,45 @@ impl Journal {
     }
 }
 
+/// The leaves of the newest records of the epoch, until a checkpoint that lists them is synced.
+#[derive(Debug, Default)]
+struct Unlisted {
+    /// Records before the first of them.
+    before: u64,
+    leaves: VecDeque<Hash>,
+}
+
+impl Unlisted {
+    /// Those of the records `first..=last`, as a list.
+    fn leaves(&self, first: u64, last: u64) -> Option<Leaves> {
+        Leaves::of(first.max(self.before + 1), self.range(first, last))
+    }
+
+    /// Those of the records `first..=last` that are here.
+    fn range(&self, first: u64, last: u64) -> impl ExactSizeIterator<Item = Hash> + '_ {
+        let at = |sequence: u64| {
+            let at = sequence.saturating_sub(self.before + 1);
+            usize::try_from(at).unwrap_or(usize::MAX).min(self.leaves.len())
+        };
+        let (begin, end) = (at(first), at(last + 1));
+        self.leaves.range(begin.min(end)..end).copied()
+    }
+
+    /// The first `size` records are listed for good.
+    fn let_go(&mut self, size: u64) {
+        let gone = usize::try_from(size.saturating_sub(self.before)).unwrap_or(usize::MAX);
+        let gone = gone.min(self.leaves.len());
+        self.leaves.drain(..gone);
+        self.before += gone as u64;
+    }
+
+    /// Only the first `size` records are left.
+    fn cut(&mut self, size: u64) {
+        let left = usize::try_from(size.saturating_sub(self.before)).unwrap_or(usize::MAX);
+        self.leaves.truncate(left);
+    }
+}
+
 impl Log {
     fn begin(run: &Arc<Run>, previous: Option<Head>) -> Self {
         let head = SegmentHead {
@@ -344,6 +416,6 @@ impl SegmentHead {
 
     fn checkpoint(&self, end: bool) -> Checkpoint {
         let (node, head) = (self.node.clone(), self.state());
-        Checkpoint { node, head, previous: self.previous, end }
+        Checkpoint { node, head, previous: self.previous, leaves: None, end }
     }
 }

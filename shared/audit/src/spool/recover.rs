@@ -8,6 +8,7 @@ use std::path::Path;
 use super::SpoolError;
 use super::segment::{self, failed};
 use crate::checkpoint::Head;
+use crate::leaves::Leaves;
 use crate::line::{self, Line, Sealed, SegmentHead};
 use crate::merkle;
 use crate::read::{Read as Lines, read_line};
@@ -25,6 +26,8 @@ pub(super) struct Recovered {
     pub(super) ended: Option<Head>,
     /// The last checkpoint that the log agrees with.
     pub(super) newest: Option<Sealed>,
+    /// The leaves of this segment that no checkpoint lists.
+    pub(super) unlisted: Option<Leaves>,
 }
 
 /// Looks at the newest segment of a folder; none when there is nothing in it.
@@ -50,7 +53,7 @@ fn scan(number: u64, path: &Path, head: SegmentHead) -> Result<Recovered, SpoolE
     let mut reader = BufReader::with_capacity(1 << 18, &file);
     let (mut log, mut line) = (head, Vec::new());
     let (mut end, mut whole, mut sealed, mut ended) = (0, true, None, None);
-    let mut newest = None;
+    let (mut newest, mut unlisted) = (None, Vec::new());
     let mut first = true;
     loop {
         line.clear();
@@ -66,7 +69,9 @@ fn scan(number: u64, path: &Path, head: SegmentHead) -> Result<Recovered, SpoolE
         match known {
             Ok(Line::Segment(_)) if first => {}
             Ok(Line::Record(record)) if whole && continues(&log, &record) => {
-                log.tree.push(merkle::leaf(&line));
+                let leaf = merkle::leaf(&line);
+                log.tree.push(leaf);
+                unlisted.push(leaf);
             }
             Ok(Line::Checkpoint(seal)) if seal.checkpoint.node == log.node => {
                 let checkpoint = &seal.checkpoint;
@@ -76,6 +81,10 @@ fn scan(number: u64, path: &Path, head: SegmentHead) -> Result<Recovered, SpoolE
                     sealed = Some(checkpoint.head);
                 } else {
                     ended = checkpoint.end.then_some(checkpoint.head).or(ended);
+                    // Records that were not synced yet may stand before it.
+                    let beyond = log.tree.size().saturating_sub(checkpoint.head.size);
+                    let listed = (unlisted.len() as u64).saturating_sub(beyond);
+                    unlisted.drain(..usize::try_from(listed).unwrap_or(0));
                     newest = Some(*seal);
                 }
             }
@@ -90,12 +99,15 @@ fn scan(number: u64, path: &Path, head: SegmentHead) -> Result<Recovered, SpoolE
         // Signed and not what the file says: evidence, which stays as it is.
         let path = path.display();
         tracing::error!(%path, "the audit log contradicts its own checkpoint; it is left alone");
-        return Ok(Recovered { number, length, log, ended: Some(head), newest });
+        let ended = Some(head);
+        return Ok(Recovered { number, length, log, ended, newest, unlisted: None });
     }
     if !whole {
         segment::set_aside(&file, path, end).map_err(io("repair"))?;
     }
-    Ok(Recovered { number, length: end.min(length), log, ended, newest })
+    let first = log.tree.size() + 1 - unlisted.len() as u64;
+    let unlisted = Leaves::of(first, unlisted.into_iter());
+    Ok(Recovered { number, length: end.min(length), log, ended, newest, unlisted })
 }
 
 fn continues(log: &SegmentHead, record: &line::RecordHead) -> bool {

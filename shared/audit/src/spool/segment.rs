@@ -1,12 +1,13 @@
 //! The segments of one folder, with plain blocking I/O: names, heads, appends, torn ends.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::SpoolError;
+use super::disk::Disk;
 use crate::line::{self, Line, SegmentHead};
 use crate::read::{Read as Lines, read_line};
 
@@ -69,11 +70,12 @@ pub(crate) fn head(path: &Path) -> Result<Option<SegmentHead>, SpoolError> {
 }
 
 /// The segment that is written.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Segment {
     pub(super) number: u64,
     pub(super) file: Arc<File>,
     pub(super) length: u64,
+    pub(super) disk: Arc<dyn Disk>,
 }
 
 /// A write failed; `kept` says whether the segment ends where it ended before.
@@ -85,30 +87,44 @@ pub(super) struct Unwritten {
 
 impl Segment {
     /// A new segment with its head, whose name outlives the machine.
-    pub(super) fn create(dir: &Path, number: u64, head: &SegmentHead) -> Result<Self, SpoolError> {
+    pub(super) fn create(
+        (dir, disk): (&Path, &Arc<dyn Disk>),
+        number: u64,
+        head: &SegmentHead,
+    ) -> Result<Self, SpoolError> {
         let path = path(dir, number);
-        let file = writable(&path, true).map_err(failed("create", &path))?;
-        let mut segment = Self { number, file: Arc::new(file), length: 0 };
+        let file = disk.create(&path).map_err(failed("create", &path))?;
+        let mut segment = Self { number, file: Arc::new(file), length: 0, disk: Arc::clone(disk) };
         let written = segment.append(dir, format!("{head}\n").as_bytes());
         if let Err(Unwritten { error, .. }) = written {
             // A segment without its head would stand in the way of the next attempt.
             let _ = fs::remove_file(&path);
             return Err(error);
         }
-        segment.file.sync_data().map_err(failed("sync", &path))?;
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir))?;
+        let synced = segment.sync().map_err(failed("sync", &path)).and_then(|()| {
+            File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir))
+        });
+        if let Err(error) = synced {
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
         Ok(segment)
     }
 
     /// Appends whole lines; on failure none of them stays, where that can be had.
     pub(super) fn append(&mut self, dir: &Path, lines: &[u8]) -> Result<(), Unwritten> {
-        if let Err(source) = (&*self.file).write_all(lines) {
+        if let Err(source) = self.disk.append(&self.file, lines) {
             let path = path(dir, self.number);
-            let kept = self.file.set_len(self.length).is_ok();
+            let kept = self.disk.cut(&self.file, self.length).is_ok();
             return Err(Unwritten { error: failed("write", &path)(source), kept });
         }
         self.length += lines.len() as u64;
         Ok(())
+    }
+
+    /// Makes it outlive the machine.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.disk.sync(&self.file)
     }
 }
 

@@ -1,3 +1,5 @@
+mod crash;
+
 use std::path::Path;
 
 use tokio::sync::Semaphore;
@@ -16,10 +18,14 @@ struct World {
 
 impl World {
     fn new(segment_bytes: u64) -> Self {
+        Self::on(Arc::new(RealDisk), segment_bytes)
+    }
+
+    fn on(disk: Arc<dyn Disk>, segment_bytes: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let settings =
             SpoolSettings { segment_bytes, ..SpoolSettings::new(dir.path().join("audit")) };
-        let spool = Spool::open(settings).unwrap();
+        let spool = Spool::open_on(disk, settings, SystemClock::shared()).unwrap();
         let run = Arc::new(Run { node: "n".into(), region: "eu".into(), epoch: 7 });
         Self { dir, spool, run, next: 1 }
     }
@@ -48,6 +54,22 @@ impl World {
     fn break_file(&self) {
         let gone = std::fs::OpenOptions::new().append(true).open("/dev/full").unwrap();
         self.spool.journal.lock().replace_file(gone);
+    }
+
+    /// Records of an epoch in the folder: numbered from 1 without gaps.
+    fn epoch(&self, epoch: u64) -> u64 {
+        let mut last = 0;
+        for (_, path) in segment::list(&self.dir.path().join("audit")).unwrap() {
+            for line in std::fs::read_to_string(path).unwrap().lines() {
+                if let Line::Record(head) = line::parse(line.as_bytes()).unwrap()
+                    && head.id.epoch == epoch
+                {
+                    last += 1;
+                    assert_eq!(head.id.sequence, last);
+                }
+            }
+        }
+        last
     }
 
     /// The numbers in the folder, and whether each head says where its segment begins.

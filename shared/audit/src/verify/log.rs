@@ -1,9 +1,10 @@
 //! The leaves of one epoch, and everything that was signed about them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{Expected, Finding, Order, Summary};
 use crate::checkpoint::Head;
+use crate::leaves::Leaves;
 use crate::line::Sealed;
 use crate::merkle::{self, Hash, Ranges, Tree};
 
@@ -22,10 +23,14 @@ pub(super) struct Log {
     /// Records before the first segment that is left.
     begins: Option<u64>,
     sealed: Vec<Sealed>,
+    /// What checkpoints say about single leaves, by the first of each list.
+    lists: BTreeMap<u64, Leaves>,
     expected: Vec<Expected>,
     /// What the segments say about the epoch before.
     follows: Option<Option<Head>>,
     repeats: u64,
+    /// The first record of each part of the data that has lost its beginning.
+    cut: BTreeMap<i32, u64>,
 }
 
 impl Log {
@@ -37,10 +42,24 @@ impl Log {
             known: Vec::new(),
             begins: None,
             sealed: Vec::new(),
+            lists: BTreeMap::new(),
             expected: Vec::new(),
             follows: None,
             repeats: 0,
+            cut: BTreeMap::new(),
         }
+    }
+
+    /// A record of a part that has lost its beginning.
+    pub(super) fn cut(&mut self, part: i32, sequence: u64) {
+        let first = self.cut.entry(part).or_insert(sequence);
+        *first = sequence.min(*first);
+    }
+
+    /// The record before which some are missing because parts have lost their beginnings.
+    pub(super) fn ragged(&self) -> Option<u64> {
+        let edge = self.cut.values().max().copied()?;
+        (self.first..edge).rev().find(|sequence| self.at(*sequence).is_none()).map(|_| edge)
     }
 
     /// A segment begins behind these leaves.
@@ -57,7 +76,10 @@ impl Log {
         self.expected.push(Expected { head, by, end });
     }
 
-    pub(super) fn seal(&mut self, sealed: Sealed) {
+    pub(super) fn seal(&mut self, mut sealed: Sealed) {
+        if let Some(leaves) = sealed.leaves.take() {
+            self.lists.insert(leaves.first(), leaves);
+        }
         if let Some(peaks) = &sealed.peaks {
             self.known.extend(Tree::from_peaks(sealed.checkpoint.head.size, peaks.clone()));
         }
@@ -82,6 +104,52 @@ impl Log {
     fn at(&self, sequence: u64) -> Option<Hash> {
         let index = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
         *self.leaves.get(index)?
+    }
+
+    /// True when this leaf is the one that was signed for; none when no list speaks of it.
+    fn as_signed(&self, sequence: u64, leaf: Hash) -> Option<bool> {
+        let (_, leaves) = self.lists.range(..=sequence).next_back()?;
+        leaves.fits(sequence, leaf)
+    }
+
+    /// The first of these records that is not as it was signed for, in words; without a list that
+    /// tells, all of them that may be it.
+    fn altered(&self, (first, last): (u64, u64), by: &str) -> (u64, String) {
+        let mut unknown = None;
+        for sequence in first..=last {
+            match self.at(sequence).map(|leaf| self.as_signed(sequence, leaf)) {
+                Some(Some(false)) if unknown.is_none() => {
+                    return (sequence, format!("altered: {by} has signed for another"));
+                }
+                Some(Some(_)) => {}
+                _ => unknown = unknown.or(Some(sequence)),
+            }
+        }
+        match unknown.unwrap_or(first) {
+            only if only >= last => (last, format!("altered: {by} has signed for another")),
+            from => (
+                from,
+                format!("this record or one up to {last} is altered: {by} has signed for others"),
+            ),
+        }
+    }
+
+    /// The records before the state from which the log is followed: only lists speak of them.
+    /// Gives how many nobody can judge.
+    fn judge_before(&self, start: u64, mut say: impl FnMut(u64, String)) -> u64 {
+        let (mut unknown, edge) = (0, self.ragged().unwrap_or(self.first));
+        for sequence in self.first..=start.min(self.last()) {
+            match self.at(sequence).map(|leaf| self.as_signed(sequence, leaf)) {
+                None if sequence < edge => {}
+                None => say(sequence, "missing; records around it are there".to_owned()),
+                Some(Some(false)) => {
+                    say(sequence, "altered: its checkpoint has signed for another".to_owned());
+                }
+                Some(Some(true)) => {}
+                Some(None) => unknown += 1,
+            }
+        }
+        unknown
     }
 
     /// Takes a record.
@@ -129,10 +197,12 @@ impl Log {
     /// Where the log can be followed from: its beginning, or the first known state from which on
     /// nothing that was read is left out.
     fn start(&self) -> Option<Tree> {
-        if self.first <= 1 || self.leaves.is_empty() {
+        let edge = self.ragged();
+        if (self.first <= 1 && edge.is_none()) || self.leaves.is_empty() {
             return Some(Tree::default());
         }
-        let near = self.known.iter().filter(|tree| tree.size() + 1 >= self.first);
+        let from = edge.unwrap_or(self.first);
+        let near = self.known.iter().filter(|tree| tree.size() + 1 >= from);
         near.min_by_key(|tree| tree.size()).cloned()
     }
 
@@ -157,12 +227,11 @@ impl Log {
             say(begins + 1, "missing at the beginning of its segment".to_owned());
         }
         let Some(mut tree) = self.start() else {
-            summary.before = self.leaves.len() as u64;
+            summary.before = self.judge_before(self.last(), &mut say);
             return (summary, findings);
         };
-        summary.before = (tree.size() + 1).saturating_sub(self.first).min(tree.size());
-        if self.first <= 1 {
-            summary.before = 0;
+        if self.first > 1 || self.ragged().is_some() {
+            summary.before = self.judge_before(tree.size(), &mut say);
         }
         summary.signed = tree.size();
         let end = expected.iter().filter(|e| e.end).map(|e| e.head.size).max();
@@ -179,12 +248,9 @@ impl Log {
             }
             // States before the start cannot be judged any more.
             if tree.size() == head.size && tree.root() != head.root {
-                let first = summary.signed + 1;
-                let range = match first >= head.size {
-                    true => "altered".to_owned(),
-                    false => format!("this record or one up to {} is altered", head.size),
-                };
-                say(first.min(head.size), format!("{range}: {by} has signed for others"));
+                let first = (summary.signed + 1).min(head.size);
+                let (record, what) = self.altered((first, head.size), by);
+                say(record, what);
                 return (summary, findings);
             }
             summary.signed = tree.size();

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::certificate::AUTHORITY;
+use crate::leaves::Leaves;
+use crate::merkle::Hash;
 use crate::note::Signer;
 use crate::proof::Proof;
 
@@ -29,6 +31,11 @@ fn record(epoch: u64, sequence: u64) -> String {
 
 /// Two epochs of node `eu-1`: 100, which ended, and 200, which goes on.
 fn world() -> World {
+    world_with(true)
+}
+
+/// The same, with or without lists of leaves in its checkpoints.
+fn world_with(lists: bool) -> World {
     let [authority, node, witness] = [(); 3].map(|()| Signer::generate().unwrap());
     let certificate =
         Certificate { node: "eu-1".into(), region: "eu".into(), key: node.public(), since: 1 };
@@ -40,14 +47,19 @@ fn world() -> World {
         let begin =
             line::SegmentHead { node: node_name, region, epoch, tree: tree.clone(), previous };
         lines.push(begin.to_string());
-        let mut sealed = Vec::new();
-        let mut seal = |tree: &Tree, end| {
+        let (mut sealed, mut unlisted) = (Vec::new(), Vec::new());
+        let mut seal = |tree: &Tree, new: &mut Vec<Hash>, end| {
             let head = Head { epoch, size: tree.size(), root: tree.root() };
-            let checkpoint = Checkpoint { node: "eu-1".into(), head, previous, end };
+            let first = head.size + 1 - new.len() as u64;
+            let leaves = Leaves::of(first, std::mem::take(new).into_iter()).filter(|_| lists);
+            let listed = leaves.as_ref().map(Leaves::listed);
+            let checkpoint =
+                Checkpoint { node: "eu-1".into(), head, previous, leaves: listed, end };
             sealed.push(Sealed {
                 note: checkpoint.sign(&node).unwrap(),
                 checkpoint,
                 peaks: Some(tree.peaks().to_vec()),
+                leaves,
                 key: node.public(),
                 certificate: Some(Arc::clone(&certificate)),
                 region: "eu".into(),
@@ -57,14 +69,16 @@ fn world() -> World {
         };
         for sequence in 1..=size {
             let line = record(epoch, sequence);
-            tree.push(merkle::leaf(line.as_bytes()));
+            let leaf = merkle::leaf(line.as_bytes());
+            tree.push(leaf);
+            unlisted.push(leaf);
             lines.push(line);
             if sequence % EVERY == 0 {
-                lines.push(seal(&tree, false));
+                lines.push(seal(&tree, &mut unlisted, false));
             }
         }
         if epoch == 100 {
-            lines.push(seal(&tree, true));
+            lines.push(seal(&tree, &mut unlisted, true));
         }
         let last = sealed.pop().unwrap();
         previous = Some(last.checkpoint.head);
@@ -127,16 +141,15 @@ type Tamper = fn(&World, &mut Vec<String>);
 fn every_tampering_is_found_and_named() {
     // What is done, what the first finding names in files, and in a topic.
     type Case = (&'static str, Tamper, (u64, u64), Option<(u64, u64)>);
-    let cases: [Case; 13] = [
+    let cases: [Case; 16] = [
         ("removed", |w, l| drop(l.remove(w.at(100, 5))), (100, 5), Some((100, 5))),
         // In a topic that is what retention does: it is told, and nobody can say more.
         ("first removed", |w, l| drop(l.remove(w.at(100, 1))), (100, 1), None),
         (
-            // Between the checkpoints over 3 and 6.
             "changed",
             |w, l| l[w.at(100, 5)] = record(100, 5).replace("said", "SAID"),
-            (100, 4),
-            Some((100, 4)),
+            (100, 5),
+            Some((100, 5)),
         ),
         (
             "swapped places",
@@ -155,8 +168,43 @@ fn every_tampering_is_found_and_named() {
             Some((100, 4)),
         ),
         (
+            "several changed",
+            |w, l| {
+                l[w.at(200, 6)] = record(200, 6).replace("said", "SAID");
+                l[w.at(200, 5)] = record(200, 5).replace("said", "SAID");
+            },
+            (200, 5),
+            Some((200, 5)),
+        ),
+        (
             "inserted",
             |w, l| l.insert(w.at(100, 5), record(100, 5).replace("said", "never said")),
+            (100, 5),
+            Some((100, 5)),
+        ),
+        (
+            "inserted, and what follows numbered anew",
+            |w, l| {
+                l[w.at(100, 6)] = record(100, 6).replace("said 6", "said 5");
+                l[w.at(100, 5)] = record(100, 5).replace("said 5", "never said");
+            },
+            (100, 5),
+            Some((100, 5)),
+        ),
+        (
+            "its list changed with the record",
+            |w, l| {
+                l[w.at(100, 5)] = record(100, 5).replace("said", "SAID");
+                let at = w.at(100, 6) + 1;
+                let Ok(Line::Checkpoint(mut sealed)) = line::parse(l[at].as_bytes()) else {
+                    panic!("a checkpoint")
+                };
+                let hashes: Vec<Hash> =
+                    (3..6).map(|n| merkle::leaf(l[w.at(100, 4) + n - 3].as_bytes())).collect();
+                sealed.leaves = Leaves::of(4, hashes.into_iter());
+                l[at] = sealed.render();
+            },
+            // The checkpoint that was tampered with; its records are judged by the next.
             (100, 4),
             Some((100, 4)),
         ),
@@ -196,6 +244,43 @@ fn every_tampering_is_found_and_named() {
     }
 }
 
+/// Partitions lose their beginnings one by one: what is missing before the first record of each is
+/// told, and what is missing behind it is found.
+#[test]
+fn uneven_retention_is_told_and_hides_nothing_behind_it() {
+    let world = world();
+    let alone = Trust { witnessed: Vec::new(), ..world.trust() };
+    // Records go to two partitions by turns, checkpoints to a third; the second has lost more.
+    let judged = |gone: &[(u64, u64)]| {
+        let mut verification = Verification::new(Order::Any, alone.clone());
+        for text in &world.lines {
+            match line::parse(text.as_bytes()) {
+                Ok(Line::Record(head)) => {
+                    let (epoch, sequence) = (head.id.epoch, head.id.sequence);
+                    let part = i32::from(sequence % 2 == 0);
+                    if !gone.contains(&(epoch, sequence)) {
+                        verification.line_of(Some(part), text.as_bytes(), &part);
+                    }
+                }
+                Ok(Line::Checkpoint(_)) => verification.line_of(None, text.as_bytes(), &"third"),
+                _ => {}
+            }
+        }
+        verification.finish()
+    };
+    let report = judged(&[(100, 2), (100, 4)]);
+    assert!(report.is_good(), "{report:#?}");
+    assert!(report.notes.iter().any(|note| note.contains("before record 6")), "{report:#?}");
+    assert_eq!((report.epochs[0].signed, report.epochs[0].ended), (9, true));
+    let report = judged(&[(100, 1), (100, 2), (100, 4)]);
+    assert!(report.is_good() && report.epochs[0].records == (3, 9), "{report:#?}");
+    // Behind the first that is left of its partition, a hole is a hole.
+    let report = judged(&[(100, 2), (100, 4), (100, 8)]);
+    assert_eq!(first(&report), Some((100, 8)), "{report:#?}");
+    let report = judged(&[(200, 3)]);
+    assert_eq!(first(&report), Some((200, 3)), "{report:#?}");
+}
+
 #[test]
 fn an_end_that_is_missing_everywhere_is_seen_by_the_witness_alone() {
     let world = world();
@@ -231,12 +316,37 @@ fn what_is_left_of_a_log_is_judged_from_the_first_checkpoint_on() {
         let report = world.report(lines, order);
         assert!(report.is_good(), "{report:#?}");
         let first = &report.epochs[0];
-        assert_eq!((first.records, first.signed, first.before), ((5, 9), 9, 2));
-        let mut lines = lines.to_vec();
-        let at = lines.iter().position(|line| *line == record(100, 8)).unwrap();
-        lines[at] = lines[at].replace("said", "SAID");
+        assert_eq!((first.records, first.signed, first.before), ((5, 9), 9, 0));
+        // Lists of leaves speak of those too that stand before the first checkpoint.
+        for changed in [5, 6, 8] {
+            let mut lines = lines.to_vec();
+            let at = lines.iter().position(|line| *line == record(100, changed)).unwrap();
+            lines[at] = lines[at].replace("said", "SAID");
+            let report = world.report(&lines, order);
+            assert_eq!(self::first(&report), Some((100, changed)), "{report:#?}");
+            lines.remove(at);
+            let report = world.report(&lines, order);
+            // Where the data begins, that is what retention does.
+            let named = (changed > 5).then_some((100, changed));
+            assert_eq!(self::first(&report), named, "{report:#?}");
+        }
+    }
+}
+
+/// Logs of builds that signed for no lists.
+#[test]
+fn without_a_list_the_checkpoints_around_a_changed_record_are_named() {
+    let world = world_with(false);
+    for order in [Order::Written, Order::Any] {
+        assert!(world.report(&world.lines, order).is_good());
+        let mut lines = world.lines.clone();
+        lines[world.at(100, 5)] = record(100, 5).replace("said", "SAID");
         let report = world.report(&lines, order);
-        assert_eq!(self::first(&report), Some((100, 7)), "{report:#?}");
+        assert_eq!(first(&report), Some((100, 4)), "{report:#?}");
+        assert!(report.findings[0].what.contains("or one up to 6"), "{report:#?}");
+        // Nobody can judge what stands before the first checkpoint of what is left.
+        let left = &world.lines[world.at(100, 5)..];
+        assert_eq!(world.report(left, order).epochs[0].before, 2);
     }
 }
 

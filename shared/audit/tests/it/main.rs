@@ -5,6 +5,7 @@
 
 mod contract;
 mod disk;
+mod faults;
 mod foreign;
 #[cfg(feature = "kafka")]
 mod kafka;

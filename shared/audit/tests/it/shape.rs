@@ -51,6 +51,10 @@ fn allowed() -> Facts {
         version: Some("v2".parse().unwrap()),
         target: Some("refund".into()),
         definition: Some(Digest::of(b"definition")),
+        input_schema: Some(Digest::of(b"input schema")),
+        output_schema: Some(Digest::of(b"output schema")),
+        result: Some(Digest::of(b"result")),
+        retries: 1,
         allowed: Some(true),
         presented: Some("billing-key".parse().unwrap()),
         rules: vec!["role/ops#0".into(), "policy/small-refunds#1".into()],
@@ -65,9 +69,12 @@ fn allowed() -> Facts {
 fn denied() -> Facts {
     Facts {
         allowed: Some(false),
-        rules: vec!["policy/no-refunds-at-night#0".into()],
-        outcome: Outcome::Refused(Reason::Denied),
+        rules: vec!["policy/refunds#0".into()],
+        approvers: vec!["payments-approvers".into()],
+        outcome: Outcome::Refused(Reason::ApprovalRequired),
         back_revision: None,
+        result: None,
+        retries: 0,
         upstream_us: 0,
         proof: Some(Proof::ApiToken),
         principal: Some("account:ci".into()),
@@ -143,6 +150,63 @@ async fn every_record_fits_the_published_schema() {
     assert!(!schema.is_valid(&unknown));
 }
 
+/// What OCSF 1.8.0 has in an API Activity with the profiles `security_control` and `trace`, as far
+/// as records use it: per object the members that it knows, those that it demands marked by `!`,
+/// and the closed lists of numbers.
+const OCSF: &[(&str, &[&str])] = &[
+    ("", &[
+        "metadata!", "unmapped", "time!", "category_uid!", "category_name", "class_uid!",
+        "class_name", "activity_id!", "activity_name", "type_uid!", "severity_id!", "status_id",
+        "status", "status_code", "status_detail", "action_id", "disposition_id", "authorizations",
+        "actor!", "api!", "resources", "src_endpoint!", "trace",
+    ]),
+    ("/metadata", &[
+        "uid", "sequence", "version!", "product!", "log_name", "log_version", "profiles",
+        "tenant_uid", "is_truncated",
+    ]),
+    ("/metadata/product", &["name", "vendor_name", "version"]),
+    // One of these at least, says OCSF; `app_name` is always there.
+    ("/actor", &["user", "session", "app_name!"]),
+    ("/actor/user", &["uid!", "type_id", "credential_uid"]),
+    ("/actor/session", &["uid", "credential_uid"]),
+    ("/api", &["operation!", "request", "service", "version"]),
+    ("/api/request", &["uid!"]),
+    ("/api/service", &["name", "version"]),
+    ("/authorizations/0", &["decision", "policy"]),
+    ("/authorizations/0/policy", &["uid!"]),
+    ("/resources/0", &["name", "type"]),
+    // Of these too.
+    ("/src_endpoint", &["ip", "port", "name"]),
+    ("/trace", &["uid!"]),
+];
+
+#[tokio::test]
+async fn records_are_api_activities_of_ocsf() {
+    let all = vec![allowed(), denied(), nothing_known(), Facts::default(), hostile()];
+    for record in rendered(all).await {
+        let json: Value = serde_json::from_slice(&record).unwrap();
+        for (at, members) in OCSF {
+            let Some(object) = json.pointer(at).and_then(Value::as_object) else { continue };
+            for name in object.keys() {
+                let known = members.iter().any(|member| member.trim_end_matches('!') == name);
+                assert!(known, "OCSF knows no {name} in {at:?}");
+            }
+            for member in members.iter().filter_map(|member| member.strip_suffix('!')) {
+                assert!(object.contains_key(member), "OCSF demands {member} in {at:?}: {json:#}");
+            }
+        }
+        let number = |name: &str| json[name].as_u64().unwrap();
+        assert_eq!(number("class_uid"), number("category_uid") * 1_000 + 3);
+        assert_eq!(number("type_uid"), number("class_uid") * 100 + number("activity_id"));
+        // 99 is "other", whose name the text beside it gives.
+        assert!(number("activity_id") < 5 || number("activity_id") == 99);
+        assert!(number("status_id") <= 2 || number("status_id") == 99);
+        assert!(number("severity_id") <= 6 && number("action_id") <= 2);
+        let endpoint = json["src_endpoint"].as_object().unwrap();
+        assert!(endpoint.contains_key("ip") || endpoint.contains_key("name"), "{json:#}");
+    }
+}
+
 /// As long and as odd as a peer can make it.
 fn hostile() -> Facts {
     let long = "\u{1}\"\\ä".repeat(2_000);
@@ -157,6 +221,7 @@ fn hostile() -> Facts {
         back_revision: Some(long.clone()),
         method: Some(long.clone()),
         target: Some(long.clone()),
+        approvers: vec![long.clone(); 300],
         rules: vec![long; 300],
         ..allowed()
     }

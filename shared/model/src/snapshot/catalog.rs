@@ -202,8 +202,14 @@ fn tool(
         cost: cost(tool.meta),
         input,
         output,
+        input_digest: tool.input_schema.map(digest),
+        output_digest: tool.output_schema.map(digest),
         param_headers,
     })
+}
+
+fn digest(schema: &RawValue) -> Digest {
+    Digest::of(schema.get().as_bytes())
 }
 
 type Input = (Result<Arc<Validator>, String>, Result<Vec<ParamHeader>, String>);

@@ -29,6 +29,10 @@ pub struct ToolView {
     pub input: Result<Arc<Validator>, String>,
     /// Compiled `outputSchema`.
     pub output: Option<Result<Arc<Validator>, String>>,
+    /// Of the text of `inputSchema`; none when there is none.
+    pub input_digest: Option<Digest>,
+    /// Of the text of `outputSchema`.
+    pub output_digest: Option<Digest>,
     /// `x-mcp-header` annotations, or why they are invalid (then the tool is not listed).
     pub param_headers: Result<Vec<ParamHeader>, String>,
 }
