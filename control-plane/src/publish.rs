@@ -290,8 +290,7 @@ impl SyncService for Service {
         let proof = request.proof.iter().map(hash).collect::<Option<Vec<_>>>();
         let proof = proof.ok_or_else(|| Status::invalid_argument("a hash must be 32 bytes"))?;
         let (from, past_gone) = (*from, *past_gone);
-        let shown =
-            Shown { node, region, key, note, certificate, from, proof: &proof, past_gone };
+        let shown = Shown { node, region, key, note, certificate, from, proof: &proof, past_gone };
         let answer = shared.parts.witness.see(shown).await;
         let answer = answer.map_err(|error| match &error {
             WitnessError::Contradiction { .. } => {

@@ -286,7 +286,9 @@ impl Witness {
             match witness::show(&mut own, &spool, &sealed).await {
                 Ok(true) => {}
                 Ok(false) => {
-                    tracing::error!("the records that the own audit log's witness asks for are gone");
+                    tracing::error!(
+                        "the records that the own audit log's witness asks for are gone"
+                    );
                 }
                 Err(WitnessError::Store(error)) => {
                     tracing::warn!(%error, "the own audit log waits for its witness");

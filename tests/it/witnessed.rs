@@ -33,9 +33,10 @@ async fn seen(control: &Control, admin: &str, node: &str) -> u64 {
     let witness = control.weir(admin, &["audit", "witness"]).await;
     let witness: Value = serde_json::from_str(&witness).unwrap();
     let notes = witness["checkpoints"].as_array().unwrap();
-    let of_node = notes.iter().filter_map(Value::as_str).filter(|note| {
-        note.starts_with(&format!("weir.audit/{node}/"))
-    });
+    let of_node = notes
+        .iter()
+        .filter_map(Value::as_str)
+        .filter(|note| note.starts_with(&format!("weir.audit/{node}/")));
     let size = |note: &str| note.lines().nth(1).and_then(|size| size.parse::<u64>().ok());
     of_node.filter_map(size).max().unwrap_or(0)
 }
@@ -81,9 +82,8 @@ async fn a_log_that_was_cut_on_disk_and_in_the_stream_is_told_by_the_witness() {
     serving.kill();
 
     let whole = lines(&proxy.audit());
-    let verify = |what: &Path| {
-        control.once(&admin, &["audit", "verify", "--ask", "--dir", path(what)])
-    };
+    let verify =
+        |what: &Path| control.once(&admin, &["audit", "verify", "--ask", "--dir", path(what)]);
     let (said, code) = verify(&proxy.audit());
     assert_eq!(code, Some(0), "{said}");
 
@@ -101,8 +101,7 @@ async fn a_log_that_was_cut_on_disk_and_in_the_stream_is_told_by_the_witness() {
     let short = cut(&whole, 2);
     let file = at.join("cut.jsonl");
     std::fs::write(&file, &short).unwrap();
-    let (said, code) =
-        control.once(&admin, &["audit", "verify", "--dir", path(&file)]);
+    let (said, code) = control.once(&admin, &["audit", "verify", "--dir", path(&file)]);
     assert_eq!(code, Some(0), "{said}");
     let (said, code) = verify(&file);
     assert_eq!(code, Some(8), "{said}");

@@ -139,7 +139,7 @@ async fn what_contradicts_is_refused_and_what_was_seen_stays() {
     bench.see(&end).await.unwrap();
     let error = bench.see(&checkpoint(head(8, 2), Some(head(7, 6)))).await.unwrap_err();
     assert!(error.to_string().contains("after its end"), "{error}");
-    assert_eq!(bench.witness.list().await.unwrap().len(), 3);
+    assert_eq!(bench.witness.list().await.unwrap().len(), 4);
 }
 
 /// Whoever has the node's key can sign another history, and cannot prove that it continues this.

@@ -88,6 +88,6 @@ pub fn request(version: Arc<VersionView>, method: &str) -> Outbound {
         session: None,
         deadline: Instant::now() + Duration::from_secs(5),
         traceparent: None,
-            retries: Arc::default(),
+        retries: Arc::default(),
     }
 }

@@ -152,9 +152,9 @@ impl Sealed {
         };
         let checkpoint: Checkpoint = note.text().parse().ok()?;
         // A list that is not the one that was signed for tells nothing.
-        let leaves = checkpoint.leaves.and_then(|listed| {
-            Leaves::decode(text("leaves")?, listed, checkpoint.head.size)
-        });
+        let leaves = checkpoint
+            .leaves
+            .and_then(|listed| Leaves::decode(text("leaves")?, listed, checkpoint.head.size));
         Some(Self {
             checkpoint,
             note,

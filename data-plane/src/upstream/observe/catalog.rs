@@ -62,7 +62,7 @@ pub(super) fn request(version: &Arc<VersionView>, credentials: Headers) -> Outbo
         session: None,
         deadline: Instant::now() + QUESTION,
         traceparent: None,
-            retries: Arc::default(),
+        retries: Arc::default(),
     }
 }
 

@@ -33,7 +33,8 @@ async fn codes_tokens_and_secrets_of_a_login_are_told_nowhere() {
     let guessed = "guessed-client-secret";
     let refused = scene.send(form(&[&grant[..], &[("client_secret", guessed)]].concat())).await;
     assert!(refused.status.as_u16() >= 400, "{}", refused.text());
-    let answer = scene.send(form(&[&grant[..], &[("client_secret", &client_secret)]].concat())).await;
+    let answer =
+        scene.send(form(&[&grant[..], &[("client_secret", &client_secret)]].concat())).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let tokens = answer.json();
     let word = |name: &str| tokens[name].as_str().unwrap().to_owned();

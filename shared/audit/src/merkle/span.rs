@@ -34,8 +34,7 @@ impl Span {
         let (mut range, mut root) = (range, root);
         while let Some((left, hash)) = self.parts.last() {
             let length = range.end - range.start;
-            let siblings =
-                left.end - left.start == length && left.start.is_multiple_of(2 * length);
+            let siblings = left.end - left.start == length && left.start.is_multiple_of(2 * length);
             if !siblings {
                 break;
             }

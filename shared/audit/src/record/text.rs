@@ -22,16 +22,40 @@ pub(super) fn bounded(text: &str, max: usize) -> (&str, bool) {
 
 /// Begins tokens that say so: our own, and those of services whose tokens are often pasted.
 const TOKENS: [&str; 17] = [
-    "weir_at_", "weir_en_", "weir_op_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_",
-    "glpat-", "xoxa-", "xoxb-", "xoxp-", "sk-", "sk_live_", "AKIA", "AIza",
+    "weir_at_",
+    "weir_en_",
+    "weir_op_",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "glpat-",
+    "xoxa-",
+    "xoxb-",
+    "xoxp-",
+    "sk-",
+    "sk_live_",
+    "AKIA",
+    "AIza",
 ];
 /// Such a token is longer than its beginning by at least this.
 const TOKEN_REST_CHARS_MIN: usize = 12;
 /// Within the name of a member whose value is masked whatever it is. Compared without case, `_`
 /// and `-`.
 const SECRET_NAMES: [&str; 11] = [
-    "password", "passwd", "passphrase", "pwd", "secret", "token", "apikey", "authorization",
-    "cookie", "credential", "privatekey",
+    "password",
+    "passwd",
+    "passphrase",
+    "pwd",
+    "secret",
+    "token",
+    "apikey",
+    "authorization",
+    "cookie",
+    "credential",
+    "privatekey",
 ];
 
 /// The text with every word masked that looks like a token: a JWT, one that begins like those of
@@ -46,7 +70,8 @@ pub(super) fn scrubbed(text: &str) -> Cow<'_, str> {
     let text = without_uri_secrets(text);
     let mut masked_next = false;
     let words = text.split(' ').map(|word| {
-        let mask = std::mem::take(&mut masked_next) || word.split(is_delimiter).any(|part| is_jwt(part) || is_token(part));
+        let mask = std::mem::take(&mut masked_next)
+            || word.split(is_delimiter).any(|part| is_jwt(part) || is_token(part));
         masked_next = word.eq_ignore_ascii_case("bearer") || word.eq_ignore_ascii_case("basic");
         if mask { MASK } else { word }
     });

@@ -31,6 +31,13 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn cut(&self, file: &File, length: u64) -> io::Result<()> {
         file.set_len(length)
     }
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
     /// Makes what was appended outlive the machine.
     ///
     /// # Errors

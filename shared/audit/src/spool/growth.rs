@@ -147,12 +147,7 @@ fn lines(path: &Path, mut each: impl FnMut(&[u8]) -> bool) -> Result<bool, Spool
     }
 }
 
-fn in_files(
-    dir: &Path,
-    epoch: u64,
-    old: u64,
-    new: u64,
-) -> Result<Option<Vec<Hash>>, SpoolError> {
+fn in_files(dir: &Path, epoch: u64, old: u64, new: u64) -> Result<Option<Vec<Hash>>, SpoolError> {
     let mut segments = of_epoch(dir, epoch)?;
     let begin = segments.iter().rposition(|(head, _)| head.tree.size() <= old);
     let Some(begin) = begin else { return Ok(None) };

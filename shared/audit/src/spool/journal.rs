@@ -221,7 +221,7 @@ impl Journal {
         if let Some(current) = self.current.take() {
             let keep = position.filter(|p| p.segment == current.number).map_or(0, |p| p.offset);
             let cut = match keep {
-                0 => fs::remove_file(segment::path(&self.settings.dir, current.number)),
+                0 => self.disk.remove(&segment::path(&self.settings.dir, current.number)),
                 keep => self.disk.cut(&current.file, keep),
             };
             match cut {

@@ -98,14 +98,14 @@ impl Segment {
         let written = segment.append(dir, format!("{head}\n").as_bytes());
         if let Err(Unwritten { error, .. }) = written {
             // A segment without its head would stand in the way of the next attempt.
-            let _ = fs::remove_file(&path);
+            let _ = disk.remove(&path);
             return Err(error);
         }
         let synced = segment.sync().map_err(failed("sync", &path)).and_then(|()| {
             File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir))
         });
         if let Err(error) = synced {
-            let _ = fs::remove_file(&path);
+            let _ = disk.remove(&path);
             return Err(error);
         }
         Ok(segment)

@@ -72,6 +72,12 @@ impl Disk for Mortal {
             _ => Err(crash()),
         }
     }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        match self.step() {
+            Step::Done => std::fs::remove_file(path),
+            _ => Err(crash()),
+        }
+    }
     fn sync(&self, file: &File) -> io::Result<()> {
         match self.step() {
             Step::Done => {
@@ -176,7 +182,8 @@ async fn whatever_the_step_at_which_it_crashes_what_was_promised_is_there_and_wh
 #[test]
 fn a_clock_that_went_back_uses_no_epoch_twice() {
     let dir = tempfile::tempdir().unwrap();
-    let open = || Spool::open_at(SpoolSettings::new(dir.path().join("audit")), SystemClock::shared());
+    let open =
+        || Spool::open_at(SpoolSettings::new(dir.path().join("audit")), SystemClock::shared());
     let path = dir.path().join("audit/audit-000000000001.jsonl");
     drop(open().unwrap());
     let future = "{\"weir_audit_segment\":{\"format\":1,\"node\":\"n\",\"region\":\"\",\
