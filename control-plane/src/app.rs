@@ -289,7 +289,7 @@ async fn build_sync(
     let fleet = Fleet::new(Arc::clone(store), settings.name.clone(), Arc::clone(clock));
     parts.metrics.collector(FleetMetrics(fleet.clone()));
     let witness = Witness::load_or_make(store, &parts.vault, Arc::clone(clock)).await;
-    let witness = witness.context("the witness of audit logs")?;
+    let witness = witness.context("the witness of audit logs")?.counted(&parts.metrics);
     let witnessed = parts.audit.spool().map(|spool| {
         let own = witness.clone().follow(spool.clone(), settings.name.clone());
         task::spawn("witness", own)

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use prometheus_client::metrics::counter::Counter;
 use serde::{Deserialize, Serialize};
 use weir_audit::certificate::{AUTHORITY, Certificate};
 use weir_audit::checkpoint::{Checkpoint, Head};
@@ -18,6 +19,7 @@ use weir_audit::spool::Handle;
 use weir_audit::witness::{self, Answer, PROOF_HASHES_MAX, Showing};
 use weir_model::id::Revision;
 use weir_runtime::clock::SharedClock;
+use weir_runtime::metrics::Metrics;
 
 use crate::store::{Entry, Guard, Op, Store, StoreError};
 use crate::vault::{Vault, VaultError};
@@ -106,6 +108,7 @@ pub struct Witness {
     store: Arc<dyn Store>,
     signer: Arc<Signer>,
     clock: SharedClock,
+    contradictions: Counter,
 }
 
 impl std::fmt::Debug for Witness {
@@ -140,7 +143,15 @@ impl Witness {
                 Err(error) => return Err(error.into()),
             }
         };
-        Ok(Self { store: Arc::clone(store), signer: Arc::new(signer), clock })
+        let (store, signer) = (Arc::clone(store), Arc::new(signer));
+        Ok(Self { store, signer, clock, contradictions: Counter::default() })
+    }
+
+    /// Tells by a metric how often a log was not what it was before.
+    #[must_use]
+    pub fn counted(self, metrics: &Metrics) -> Self {
+        let help = "Checkpoints of audit logs that contradict what was witnessed before";
+        Self { contradictions: metrics.counter("weir_audit_contradictions", help), ..self }
     }
 
     /// The public key: whoever holds it can check every node's records.
@@ -162,7 +173,12 @@ impl Witness {
                 Err(WitnessError::Store(StoreError::Conflict)) => {}
                 Ok(None) => return self.certificate(&shown, now).map(Answer::Kept),
                 Ok(Some((epoch, from))) => return Ok(Answer::Wants { epoch, from }),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if matches!(error, WitnessError::Contradiction { .. }) {
+                        self.contradictions.inc();
+                    }
+                    return Err(error);
+                }
             }
         }
         Err(StoreError::Conflict.into())

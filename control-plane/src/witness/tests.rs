@@ -129,6 +129,7 @@ async fn what_contradicts_is_refused_and_what_was_seen_stays() {
         let error = bench.see(&bad).await.unwrap_err();
         assert!(matches!(error, WitnessError::Contradiction { .. }), "{what}: {error}");
     }
+    assert_eq!(bench.witness.contradictions.get(), 6);
     // What came after the last checkpoint that was seen may be more, once it is proved.
     let next = checkpoint(head(8, 1), Some(head(7, 6)));
     let unproved = bench.see_from(&next, 0, &[]).await.unwrap();

@@ -11,6 +11,7 @@ use rdkafka::admin::{
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use weir_audit::consume::{self, ConsumeError, From};
 use weir_audit::contract::{Bench, delivers_in_order, drains_and_reopens, retries_after_failure};
@@ -73,6 +74,17 @@ impl Topic {
         let config =
             AlterConfig::new(ResourceSpecifier::Topic(&self.name)).set("max.message.bytes", bytes);
         self.admin.alter_configs([&config], &options()).await.unwrap().remove(0).unwrap();
+    }
+
+    /// Writes lines by hand.
+    async fn forge(&self, lines: &[Numbered]) {
+        let producer: FutureProducer =
+            ClientConfig::new().set("bootstrap.servers", &self.broker).create().unwrap();
+        for (number, line) in lines {
+            let key = number.unwrap_or(0).to_string();
+            let record = FutureRecord::to(&self.name).key(&key).payload(line);
+            producer.send(record, WAIT).await.unwrap();
+        }
     }
 
     /// Key, event id and payload of every record, partition after partition.
@@ -245,11 +257,11 @@ async fn brokers_that_are_away_bound_the_backlog_and_lose_nothing_promised() {
 }
 
 /// What a verification says of the whole topic.
-fn verified(settings: &KafkaSettings) -> Report {
-    let mut verification = Verification::new(Order::Any, Trust::default());
+fn verified(settings: &KafkaSettings, trust: Trust) -> Report {
+    let mut verification = Verification::new(Order::Any, trust);
     let mut consumer = consume::Consumer::open(settings, From::Beginning).unwrap();
     let taken: Result<(), ConsumeError> = consumer.up_to_now(|seen| {
-        verification.line(seen.bytes, &seen);
+        verification.line_of(seen.cut.then_some(seen.partition), seen.bytes, &seen);
         Ok(())
     });
     taken.unwrap();
@@ -278,10 +290,96 @@ async fn a_topic_is_verified_and_the_backlog_comes_after_a_restart() {
     }
     assert_eq!(pipeline.close(WAIT).await, []);
     let settings = topic.settings();
-    let report = tokio::task::spawn_blocking(move || verified(&settings)).await.unwrap();
+    let report = tokio::task::spawn_blocking(move || verified(&settings, Trust::default()));
+    let report = report.await.unwrap();
     assert!(report.is_good(), "{report:#?}");
     let epochs: Vec<_> = report.epochs.iter().map(|e| (e.records, e.signed, e.ended)).collect();
     assert_eq!(epochs, [((1, 30), 30, true); 2]);
+}
+
+/// A line of a log, with the number of the record that it is.
+type Numbered = (Option<u64>, Vec<u8>);
+
+/// What is done to a log, and the first record that is then named.
+type Tamper = (&'static str, fn(&mut Vec<Numbered>), Option<u64>);
+
+fn at(lines: &[Numbered], number: u64) -> usize {
+    lines.iter().position(|(n, _)| *n == Some(number)).unwrap()
+}
+
+fn changed(line: &[u8]) -> Vec<u8> {
+    String::from_utf8(line.to_vec()).unwrap().replacen("success", "failure", 1).into_bytes()
+}
+
+/// Whoever may write to the topic can write anything; what it says is found out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_was_tampered_with_names_the_first_record_where_it_was() {
+    let test = "a_topic_that_was_tampered_with_names_the_first_record_where_it_was";
+    let Some(broker) = broker(test) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let pipeline = crate::disk::start(crate::disk::settings(dir.path())).await;
+    crate::disk::finish_many(&pipeline, 12).await;
+    crate::disk::close(&pipeline).await;
+    let content = crate::disk::content(dir.path());
+    let newest = content.sealed.last().unwrap().note.clone();
+    let records = content.records.into_iter().zip(1..).map(|(line, n)| (Some(n), line));
+    let sealed = content.sealed.iter().map(|sealed| (None, sealed.render().into_bytes()));
+    let whole: Vec<Numbered> = records.chain(sealed).collect();
+    let cases: [Tamper; 7] = [
+        ("nothing", |_| (), None),
+        ("removed", |all| drop(all.remove(at(all, 5))), Some(5)),
+        (
+            "changed",
+            |all| {
+                let at = at(all, 7);
+                all[at].1 = changed(&all[at].1);
+            },
+            Some(7),
+        ),
+        (
+            "contents swapped",
+            |all| {
+                let (one, two) = (at(all, 3), at(all, 4));
+                let named = |line: &[u8], from: &str, to: &str| {
+                    String::from_utf8(line.to_vec()).unwrap().replace(from, to).into_bytes()
+                };
+                let third = named(&all[one].1, "/3\",\"sequence\":3,", "/4\",\"sequence\":4,");
+                let fourth = named(&all[two].1, "/4\",\"sequence\":4,", "/3\",\"sequence\":3,");
+                (all[one].1, all[two].1) = (fourth, third);
+            },
+            Some(3),
+        ),
+        (
+            "inserted",
+            |all| {
+                let at = at(all, 9);
+                let forged = changed(&all[at].1);
+                all.insert(at, (None, forged));
+            },
+            Some(9),
+        ),
+        // At least once is what a topic promises.
+        ("doubled", |all| all.push(all[at(all, 2)].clone()), None),
+        (
+            "end cut, with what was signed for it",
+            |all| {
+                all.retain(|(number, _)| number.is_some_and(|number| number <= 10));
+            },
+            Some(11),
+        ),
+    ];
+    for (what, tamper, named) in cases {
+        let topic = Topic::create(broker.clone()).await;
+        let mut lines = whole.clone();
+        tamper(&mut lines);
+        topic.forge(&lines).await;
+        let (settings, witnessed) = (topic.settings(), vec![newest.clone()]);
+        let trust = Trust { witnessed, ..Trust::default() };
+        let report = tokio::task::spawn_blocking(move || verified(&settings, trust));
+        let report = report.await.unwrap();
+        let first = report.findings.first().map(|finding| finding.at.2);
+        assert_eq!(first, named, "{what}: {report:#?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
