@@ -420,6 +420,7 @@ async fn scram_over_tls_lets_in_who_knows_the_password() {
     let pipeline = spooled(origin(), dir.path(), sink, &Metrics::new());
     pipeline.reserve(AuditClass::Durable).unwrap().finish(facts(Some("dev"))).await.unwrap();
     assert_eq!(pipeline.close(WAIT).await, []);
-    let report = tokio::task::spawn_blocking(move || verified(&good)).await.unwrap();
+    let report =
+        tokio::task::spawn_blocking(move || verified(&good, Trust::default())).await.unwrap();
     assert!(report.is_good() && report.epochs.len() == 3, "{report:#?}");
 }
