@@ -10,3 +10,4 @@ mod foreign;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod shape;
+mod witness;
