@@ -151,7 +151,7 @@ impl Witness {
     #[must_use]
     pub fn counted(self, metrics: &Metrics) -> Self {
         let help = "Checkpoints of audit logs that contradict what was witnessed before";
-        Self { contradictions: metrics.counter("weir_audit_contradictions", help), ..self }
+        Self { contradictions: metrics.counter("audit_contradictions", help), ..self }
     }
 
     /// The public key: whoever holds it can check every node's records.
