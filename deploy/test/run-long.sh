@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# What `make test` leaves out for time: the conformance suite across eras and over two proxies, and
-# other people's servers and clients, also over two proxies. Ends with `N passed, N failed`.
+# What `make test` leaves out for time: the conformance suite across eras and over two proxies, other
+# people's servers and clients, also over two proxies, identity providers, and traces in a real
+# Jaeger. Ends with `N passed, N failed`.
 #
 # BUDGET=SECONDS leaves out what no longer fits, and says so; without it everything runs.
 set -euo pipefail
@@ -38,6 +39,7 @@ part 120 "conformance across eras" env TOPOLOGIES="C D" ./deploy/test/conformanc
 part 240 "conformance over two proxies" env PROXIES=2 ./deploy/test/conformance.sh
 part 60 "the Python SDK logs in" ./deploy/test/long/sdk-login.sh
 part 240 "Keycloak as an issuer" ./deploy/test/long/keycloak.sh
+part 90 "traces in a real Jaeger" ./deploy/test/long/jaeger.sh
 part 240 "other people's software over two proxies" env PROXIES=2 ./deploy/test/software-test.sh
 
 for name in "${broken[@]:-}"; do [ -z "$name" ] || echo "failed: $name"; done

@@ -10,6 +10,7 @@
 //! - [`run`]: interleaves targets and rounds; [`report`]: medians and ratios as Markdown, JSON and
 //!   HTML; [`goal`]: what figures are held against;
 //! - [`flame`]: flame graphs of what `perf` saw;
+//! - [`chaos`]: what became of every call while everything is killed, against the audit records;
 //! - [`apply`]: how long a change takes from the control plane to the proxies' decisions;
 //! - [`upstream`] and [`floor`]: a fast MCP server, and a bare proxy in front of it, which show
 //!   what the machine allows; [`issuer`]: a key and a token, for gateways that want one.
@@ -17,6 +18,7 @@
 //! Figures of one run compare with each other, never with those of another run.
 
 pub mod apply;
+pub mod chaos;
 pub mod driver;
 pub mod era;
 pub mod events;

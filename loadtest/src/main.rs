@@ -1,12 +1,17 @@
-//! `weir-loadtest run | compare | apply | upstream | floor | token`; see the library.
+//! `weir-loadtest run | compare | apply | chaos | upstream | floor | token`; see the library.
 
-use std::io::Write;
+use std::io::{BufReader, BufWriter, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use weir_loadtest::chaos::compare::{self, Promise};
+use weir_loadtest::chaos::drive;
+use weir_loadtest::chaos::truth::Truth;
 use weir_loadtest::era::Era;
 use weir_loadtest::flame::Frame;
 use weir_loadtest::plan::{Pace, Plan, Scenario, Target, Work};
@@ -68,6 +73,9 @@ enum Command {
     },
     /// Measures the time from an apply to its being in force, and prints percentiles.
     Apply(ApplyArgs),
+    /// The client's side of the chaos test.
+    #[command(subcommand)]
+    Chaos(Chaos),
     /// A fast MCP server.
     Upstream {
         /// Where to listen.
@@ -137,6 +145,51 @@ struct ApplyArgs {
     samples: usize,
 }
 
+#[derive(Debug, Subcommand)]
+enum Chaos {
+    /// Calls at a fixed rate until SIGTERM, whoever is away meanwhile, and writes what became of
+    /// each call, a line of JSON each.
+    Drive {
+        /// An endpoint with the tools of `upstream`.
+        #[arg(long)]
+        url: String,
+        /// Bearer token.
+        #[arg(long)]
+        token: String,
+        /// Calls a second.
+        #[arg(long, default_value_t = 50.0)]
+        rate: f64,
+        /// Tells the calls of this run from others.
+        #[arg(long)]
+        run: String,
+        /// Where the lines go.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Holds what became of the calls against an export of the audit stream; ends with status 1 when
+    /// they disagree.
+    Compare {
+        /// What `drive` wrote.
+        #[arg(long)]
+        truth: PathBuf,
+        /// What `weir audit export` wrote.
+        #[arg(long)]
+        stream: PathBuf,
+        /// The group that was called.
+        #[arg(long)]
+        group: String,
+        /// Its audit class lets records be lost, and counts them.
+        #[arg(long)]
+        counted: bool,
+        /// NODE=N: what the node's own metric says of lost records, at the end of its last epoch.
+        #[arg(long, value_parser = counter)]
+        counter: Option<(String, u64)>,
+        /// When a proxy was killed, in milliseconds since the epoch; may be repeated.
+        #[arg(long = "killed")]
+        kills: Vec<u64>,
+    },
+}
+
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -155,6 +208,7 @@ fn main() -> anyhow::Result<()> {
                 Ok(writeln!(std::io::stdout(), "{}", issued.tokens.join("\n"))?)
             }
             Command::Apply(args) => measure_apply(args).await,
+            Command::Chaos(args) => chaos(args).await,
             Command::Upstream { listen, tools } => {
                 upstream::serve(TcpListener::bind(listen).await?, tools).await
             }
@@ -222,6 +276,43 @@ async fn wait(url: String, token: Option<String>, tools: usize) -> anyhow::Resul
     let mut connection = Connection::open(&target, target.era).await?;
     connection.run(&Work::List { tools: Some(tools) }, "").await?;
     Ok(())
+}
+
+async fn chaos(args: Chaos) -> anyhow::Result<()> {
+    match args {
+        Chaos::Drive { url, token, rate, run, out } => {
+            anyhow::ensure!(rate > 0.0, "--rate must be above 0");
+            let file = std::fs::File::create(&out).with_context(|| out.display().to_string())?;
+            let mut told = signal(SignalKind::terminate())?;
+            let (stop, stopped) = watch::channel(false);
+            tokio::spawn(async move {
+                told.recv().await;
+                stop.send_replace(true);
+            });
+            let plan = drive::Plan { url, token, rate, run };
+            drive::drive(plan, BufWriter::new(file), stopped).await?;
+            Ok(())
+        }
+        Chaos::Compare { truth, stream, group, counted, counter, kills } => {
+            let truth = Truth::read(&truth)?;
+            let open =
+                std::fs::File::open(&stream).with_context(|| stream.display().to_string())?;
+            let stream = compare::Stream::read(BufReader::new(open), &group)?;
+            let promise = if counted { Promise::Counted } else { Promise::Kept };
+            let mut verdict = stream.compare(&truth, promise, &kills);
+            if let Some((node, lost)) = counter {
+                verdict.wrong.extend(stream.unlike_metric(&node, lost));
+            }
+            std::io::stdout().write_all(verdict.text().as_bytes())?;
+            anyhow::ensure!(verdict.wrong.is_empty(), "{} things are wrong", verdict.wrong.len());
+            Ok(())
+        }
+    }
+}
+
+fn counter(text: &str) -> Result<(String, u64), String> {
+    let (node, lost) = text.split_once('=').ok_or("give NODE=N")?;
+    Ok((node.to_owned(), lost.parse().map_err(|error| format!("{error}"))?))
 }
 
 async fn measure_apply(args: ApplyArgs) -> anyhow::Result<()> {
