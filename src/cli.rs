@@ -57,6 +57,9 @@ pub enum Command {
     /// Take something back, at once and everywhere.
     #[command(subcommand)]
     Revoke(Revoke),
+    /// Keys that seal what travels through clients: session ids, cursors and the like.
+    #[command(subcommand)]
+    Keyring(Keyring),
     /// Make a one-time token with which a new proxy joins.
     EnrolToken(EnrolToken),
     /// Approve what a server offers now.
@@ -248,6 +251,19 @@ pub enum Operator {
     Revoke {
         /// Its id, as `list` shows it.
         id: String,
+    },
+}
+
+/// See [`Command::Keyring`].
+#[derive(Debug, Subcommand)]
+pub enum Keyring {
+    /// Show the keys, never themselves: which one seals, and since when.
+    List(Output),
+    /// Begin a rotation now. The key before opens until the overlap is over.
+    Rotate {
+        /// For a key that leaked: a new key, and no other. Every session ends.
+        #[arg(long)]
+        at_once: bool,
     },
 }
 

@@ -4,6 +4,7 @@
 mod apply;
 mod documents;
 mod get;
+mod keyring;
 mod lines;
 mod nodes;
 mod operators;
@@ -13,7 +14,7 @@ mod tokens;
 
 use std::fmt::Write as _;
 
-use crate::cli::{Command, Operator, Pin, Token};
+use crate::cli::{Command, Keyring, Operator, Pin, Token};
 use crate::client::Client;
 
 pub use documents::Documents;
@@ -37,6 +38,8 @@ pub async fn run(client: &Client, command: Command) -> anyhow::Result<String> {
         Command::Operator(Operator::List(output)) => operators::list(client, output.output).await,
         Command::Operator(Operator::Revoke { id }) => operators::revoke(client, &id).await,
         Command::Revoke(what) => revoke::revoke(client, what).await,
+        Command::Keyring(Keyring::List(output)) => keyring::list(client, output.output).await,
+        Command::Keyring(Keyring::Rotate { at_once }) => keyring::rotate(client, at_once).await,
         Command::EnrolToken(args) => tokens::enrol(client, args).await,
         Command::Pin(args) => pin(client, args).await,
         Command::Policy(command) => policy::run(client, command).await,

@@ -11,6 +11,7 @@ mod difference;
 mod fleet;
 mod guard;
 mod input;
+mod keyring;
 pub mod openapi;
 mod operators;
 mod policy;
@@ -35,6 +36,7 @@ use weir_runtime::ready::Ready;
 use crate::author::Author;
 use crate::enrol::Enrolment;
 use crate::fleet::Fleet;
+use crate::keyring::Keys;
 use crate::observe::Observer;
 use crate::operator::Operators;
 use crate::witness::Witness;
@@ -55,6 +57,8 @@ pub struct Parts {
     pub witness: Witness,
     /// Pins what proxies see.
     pub observer: Observer,
+    /// Seal what travels through clients.
+    pub keys: Keys,
     /// Where records go.
     pub audit: Pipeline,
     /// What is still missing.
@@ -83,6 +87,7 @@ struct Shared {
     enrolment: Enrolment,
     witness: Witness,
     observer: Observer,
+    keys: Keys,
     audit: Pipeline,
     ready: Ready,
     drain: drain::Watch,
@@ -101,6 +106,7 @@ pub fn router(parts: Parts) -> Router {
         enrolment,
         witness,
         observer,
+        keys,
         audit,
         ready,
         drain,
@@ -114,6 +120,7 @@ pub fn router(parts: Parts) -> Router {
         enrolment,
         witness,
         observer,
+        keys,
         audit,
         ready,
         drain,

@@ -27,7 +27,7 @@ use crate::ca::Ca;
 use crate::enrol::Enrolment;
 use crate::fleet::{Fleet, FleetMetrics};
 use crate::index::Index;
-use crate::keyring;
+use crate::keyring::{self, Keys};
 use crate::observe::Observer;
 use crate::observe::intake::Intake;
 use crate::operator::Operators;
@@ -218,7 +218,13 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     tls::install_provider();
     let watch = parts.drain.watch();
     let stop = CancellationToken::new();
-    keyring::ensure(&parts.store, &parts.vault).await.context("the sessions' keyring")?;
+    let keys = Keys::new(
+        Arc::clone(&parts.store),
+        parts.vault.clone(),
+        Arc::clone(&parts.clock),
+        settings.keyring.timing(),
+    );
+    keys.ensure().await.context("the sessions' keyring")?;
     let index = Index::start(Arc::clone(&parts.store), stop.clone()).await;
     let index = index.context("the configuration cannot be read from the store")?;
     let author = Author::new(Arc::clone(&parts.store), parts.vault.clone(), index.newest());
@@ -245,6 +251,9 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         task::spawn("certificate", fresh);
     }
     task::spawn("readiness", readiness(index.live(), parts.ready.clone()));
+    let by = (settings.name.clone(), Arc::clone(&parts.clock));
+    let kept = keyring::keep(keys.clone(), parts.audit.clone(), by, watch.clone());
+    task::spawn("keyring", kept);
     let router = api::router(api::Parts {
         author: author.clone(),
         operators: operators.clone(),
@@ -252,6 +261,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         enrolment: sync.enrolment.clone(),
         witness: sync.witness.clone(),
         observer,
+        keys,
         audit: parts.audit,
         ready: parts.ready.clone(),
         drain: watch.clone(),

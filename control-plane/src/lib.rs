@@ -4,7 +4,7 @@
 //! may change and [`author`] changes it; [`vault`] seals secrets; [`operator`] says who may do
 //! what; [`api`] is REST over all of it, [`mod@serve`] its socket. Towards the proxies: [`ca`] and
 //! [`enrol`] let them in, [`publish`] sends them configuration, [`fleet`] knows what they run,
-//! [`observe`] pins what they see of servers; [`keyring`] holds what seals sessions. [`app`] puts
+//! [`observe`] pins what they see of servers, [`neighbours`] makes them known to each other; [`keyring`] holds what seals sessions. [`app`] puts
 //! it all together.
 
 pub mod admit;
@@ -17,6 +17,7 @@ pub mod enrol;
 pub mod fleet;
 pub mod index;
 pub mod keyring;
+pub mod neighbours;
 pub mod observe;
 pub mod operator;
 pub mod publish;

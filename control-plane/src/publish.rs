@@ -37,8 +37,9 @@ use crate::ca::{Ca, CaError};
 use crate::enrol::{EnrolError, Enrolled, Enrolment};
 use crate::fleet::Fleet;
 use crate::index::Newest;
+use crate::neighbours::Neighbours;
 use crate::observe::intake::Intake;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::vault::Vault;
 use crate::witness::{Shown, Witness, WitnessError};
 
@@ -85,6 +86,7 @@ struct Shared {
     opened: Opened,
     began: Instant,
     budget: Budget,
+    neighbours: Neighbours,
     settler: Mutex<Option<Settler>>,
 }
 
@@ -106,11 +108,11 @@ impl Publish {
         let replica = Some(parts.replica.clone());
         let (budget, settler) = budget::new(Arc::clone(&store), replica, Arc::clone(&parts.clock));
         let settler = Mutex::new(Some(settler));
+        let neighbours = Neighbours::new(Arc::clone(&store), Arc::clone(&parts.clock));
         let opened = Opened::new(store, vault);
         let began = parts.clock.monotonic();
-        Ok(Self {
-            shared: Arc::new(Shared { parts, signer, regions, opened, began, budget, settler }),
-        })
+        let shared = Shared { parts, signer, regions, opened, began, budget, neighbours, settler };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Serves on a socket and (or) an in-memory pipe until the drain.
@@ -320,6 +322,34 @@ impl SyncService for Service {
         }
         let grants = claims::settle(&shared.budget, &peer.id, request.into_inner()).await?;
         Ok(Response::new(grants))
+    }
+
+    async fn neighbours(
+        &self,
+        request: Request<v1::NeighboursRequest>,
+    ) -> Result<Response<v1::NeighboursResponse>, Status> {
+        let shared = self.shared()?;
+        let peer = peer(&request)?;
+        if peer.not_after <= shared.unix() {
+            return Err(Status::unauthenticated("the certificate has ended: renew it"));
+        }
+        self.not_cut_off(&peer)?;
+        let address = request.into_inner().address;
+        let others =
+            shared.neighbours.meet(&peer.id, &address).await.map_err(|error| match error {
+                StoreError::Malformed(why) => Status::invalid_argument(why),
+                error => {
+                    tracing::warn!(%error, "which proxies there are cannot be told");
+                    Status::unavailable("the control plane cannot tell at the moment")
+                }
+            })?;
+        let there = others.into_iter().filter(|(id, _)| !shared.regions.revoked(&id.node));
+        let neighbours = there.map(|(id, address)| v1::Neighbour {
+            node: id.node.to_string(),
+            region: id.region.to_string(),
+            address,
+        });
+        Ok(Response::new(v1::NeighboursResponse { neighbours: neighbours.collect() }))
     }
 
     async fn watch(

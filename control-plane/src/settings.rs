@@ -7,6 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use weir_audit::spool::SpoolSettings;
@@ -14,6 +15,8 @@ use weir_model::bounds;
 use weir_runtime::otlp::OtlpSettings;
 use weir_runtime::settings::Masked;
 use weir_runtime::telemetry::LogSettings;
+
+use crate::keyring::Timing;
 
 /// Prefix of the environment variables.
 pub const ENV_PREFIX: &str = "WEIR_CP";
@@ -36,6 +39,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Keys that seal secrets.
     pub vault: VaultSettings,
+    /// Keys that seal what travels through clients.
+    pub keyring: KeyringSettings,
     /// The first start.
     pub bootstrap: Bootstrap,
     /// Records of what operators do.
@@ -141,6 +146,35 @@ pub struct VaultSettings {
     pub keys: Option<Masked<String>>,
 }
 
+/// Keys that seal session ids, cursors, task ids and the like, and how they are rotated.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeyringSettings {
+    /// Seconds that a key seals; 0 for ever.
+    pub rotate_secs: u64,
+    /// Seconds that it opens after that.
+    pub overlap_secs: u64,
+    /// Seconds that a new key is given to reach every proxy before it seals.
+    pub settle_secs: u64,
+}
+
+impl KeyringSettings {
+    /// As the keyring takes them.
+    pub fn timing(&self) -> Timing {
+        Timing {
+            rotate: Duration::from_secs(self.rotate_secs),
+            overlap: Duration::from_secs(self.overlap_secs),
+            settle: Duration::from_secs(self.settle_secs),
+        }
+    }
+}
+
+impl Default for KeyringSettings {
+    fn default() -> Self {
+        Self { rotate_secs: 30 * 86_400, overlap_secs: 14 * 86_400, settle_secs: 600 }
+    }
+}
+
 /// The first start.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -191,6 +225,7 @@ impl Default for Settings {
             admin: Admin::default(),
             store: StoreSettings::default(),
             vault: VaultSettings::default(),
+            keyring: KeyringSettings::default(),
             bootstrap: Bootstrap::default(),
             audit: Audit::default(),
             drain_ms: bounds::DRAIN_MS,
@@ -284,6 +319,15 @@ impl Settings {
             if etcd.certificate.is_some() != etcd.key.is_some() {
                 say("store.etcd.key", "certificate and key go together");
             }
+        }
+        let keyring = &self.keyring;
+        if keyring.overlap_secs < bounds::SESSION_SECS_MAX.unsigned_abs() {
+            say("keyring.overlap_secs", "at least 86400, the longest life of a session");
+        }
+        let rotation = keyring.overlap_secs.saturating_add(keyring.settle_secs);
+        if keyring.rotate_secs != 0 && keyring.rotate_secs < rotation {
+            let text = "at least overlap_secs and settle_secs together, or 0 for no rotation";
+            say("keyring.rotate_secs", text);
         }
         for (field, message) in self.telemetry.otlp.problems() {
             say(field, message);

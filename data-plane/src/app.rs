@@ -38,7 +38,9 @@ use crate::limits::Limits;
 use crate::listener::Listener;
 use crate::lists::Lists;
 use crate::metrics::CallMetrics;
+use crate::neighbours::{Answering, Neighbours};
 use crate::replay::Replays;
+use crate::sessions::{Ended, Live};
 use crate::settings::Settings;
 use crate::traces::Traces;
 use crate::upstream::fetch::Fetcher;
@@ -123,6 +125,8 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     let upstreams = upstream::Settings { extra_roots: roots.clone(), commands: commands(settings) };
     let upstreams = Upstreams::new(upstreams)?;
     parts.metrics.collector(UpstreamMetrics::new(upstreams.clone(), Arc::clone(&parts.config)));
+    let ended = Ended::default();
+    let neighbours = Neighbours::new(hop.clone(), ended.clone(), Arc::clone(&parts.clock));
     let fetch: Arc<dyn Fetch> = Arc::new(Fetcher::new(&roots)?);
     let gateway = Arc::new(Gateway {
         config: Arc::clone(&parts.config),
@@ -135,13 +139,15 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         upstreams,
         audit: parts.audit,
         site: settings.site(),
-        ended: Default::default(),
+        ended,
+        live: Live::new(i64::try_from(parts.clock.now_secs()).unwrap_or(i64::MAX)),
         in_flight: Default::default(),
         subscriptions: Default::default(),
         levels: Default::default(),
         streams: Default::default(),
         replays: Replays::new(Duration::from_millis(settings.listen.resume_ms)),
         hop,
+        neighbours,
         parking: Default::default(),
         sealer: Default::default(),
         metrics: CallMetrics::register(&parts.metrics),
@@ -150,6 +156,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         drain: watch.clone(),
     });
 
+    gateway.hop.answered_by(Arc::new(Answering(Arc::downgrade(&gateway))));
     await_configuration(&parts.ready, Arc::clone(&parts.config));
     let shown = Arc::clone(&gateway);
     let admin = Admin::new(parts.ready, parts.metrics, parts.level, watch)

@@ -11,9 +11,11 @@ pub mod batch;
 pub mod bridge;
 pub mod client;
 pub mod credential;
+pub mod elsewhere;
 pub mod endpoint;
 pub mod forward;
 pub mod http_sse;
+pub mod idle;
 pub mod inbound;
 pub mod local;
 pub mod notices;
@@ -25,6 +27,7 @@ pub mod respond;
 pub mod resume;
 pub mod sight;
 pub mod stop;
+pub mod tasks;
 pub mod validate;
 pub mod watched;
 
@@ -115,6 +118,10 @@ where
         }
         Ok(_) => {}
     }
+    if let Ok(Answer::Elsewhere(response)) = outcome {
+        record.hand_over();
+        return *response;
+    }
     respond::finish(outcome, reply, record).await
 }
 
@@ -144,6 +151,10 @@ where
         return http_sse::post(gateway, (conn, head), (token, &call.body), (&bond, sealer)).await;
     }
     let client = client::identify(&call, &who, endpoint, sealing)?;
+    idle::check(gateway, endpoint, (&call, &client), (&who, now)).await?;
+    if let Some(answer) = elsewhere::relay(gateway, (conn, head), (&call, &client)).await? {
+        return Ok(answer);
+    }
     reply.modern = Some(client.modern());
     record.with(&client);
     reply.again = resume::of(gateway, head, endpoint, (&client, &who), sealer.as_ref());
@@ -154,7 +165,7 @@ where
     let sight = gateway.sight(endpoint, &who, &client, (conn, now));
     record.seen_by(&sight);
     let scope = Scope { call: &call, client: &client, endpoint, sight: &sight, sealing };
-    let scene = Scene { call: &call, who: &who, client: &client, endpoint, sight: &sight };
+    let scene = Scene { call: &call, who: &who, client: &client, endpoint, sight: &sight, sealing };
     let target = match resume::find(gateway, scope, resolve::find(scene)?).await? {
         Target::Upstream(target) => target,
         Target::Again(rest) => return Ok(Answer::Again(rest)),
@@ -163,7 +174,7 @@ where
         }
         Target::Here(here) => {
             let _ticket = reserve::take_here(&gateway.limits, &endpoint.group, &who)?;
-            return Ok(local::answer(gateway, scope, &here, (conn, head))?);
+            return Ok(local::answer(gateway, scope, &here, (conn, head)).await?);
         }
     };
     record.on(&target);

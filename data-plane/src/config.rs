@@ -8,6 +8,7 @@
 mod account;
 mod apply;
 mod checkpoint;
+mod directory;
 mod files;
 mod follow;
 mod identity;
@@ -34,6 +35,7 @@ use weir_runtime::clock::SharedClock;
 use weir_runtime::drain::Watch;
 
 pub use account::Accountant;
+pub use directory::Directory;
 pub use identity::Identity;
 pub use link::Endpoint;
 pub use metrics::ConfigMetrics;
@@ -161,6 +163,11 @@ impl Config {
     /// Tells the control plane what is used of limits that count over all proxies.
     pub fn accountant(&self) -> Accountant {
         Accountant::new(self.options.clone(), Arc::clone(&self.identity))
+    }
+
+    /// Asks the control plane which other proxies there are.
+    pub fn directory(&self) -> Directory {
+        Directory::new(self.options.clone(), Arc::clone(&self.identity))
     }
 
     /// Follows the control plane until the drain, and sends up what the proxy sees.

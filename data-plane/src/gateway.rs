@@ -30,8 +30,9 @@ use crate::levels::Levels;
 use crate::limits::Limits;
 use crate::lists::Lists;
 use crate::metrics::CallMetrics;
+use crate::neighbours::Neighbours;
 use crate::replay::Replays;
-use crate::sessions::{Ended, InFlight, Streams, Subscriptions};
+use crate::sessions::{Ended, InFlight, Live, Streams, Subscriptions};
 use crate::site::Site;
 use crate::traces::Traces;
 use crate::upstream::Upstreams;
@@ -61,6 +62,8 @@ pub struct Gateway {
     pub site: Site,
     /// Sessions that ended before their time.
     pub ended: Ended,
+    /// Sessions in use, where groups bound that.
+    pub live: Live,
     /// Calls that can be cancelled.
     pub in_flight: InFlight,
     /// Resources that sessions of older revisions are subscribed to.
@@ -71,6 +74,8 @@ pub struct Gateway {
     pub streams: Streams,
     /// The way to other proxies, and what this one holds for them.
     pub hop: Hop,
+    /// The other proxies, which are told what all must know of sessions.
+    pub neighbours: Neighbours,
     /// Streams that clients may ask for again.
     pub replays: Replays,
     /// Calls that wait for their client's input.

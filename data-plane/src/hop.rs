@@ -22,6 +22,9 @@
 //! no longer has it, and one that cannot be reached is as good as gone. Bodies stream both ways
 //! with back pressure; connections, requests, waits and holdings are bounded.
 //!
+//! Besides what it holds, a proxy answers to the others as a [`Neighbour`]: what all proxies must
+//! know of sessions is told in this way ([`crate::neighbours`]).
+//!
 //! A proxy without an address of its own for this (`hop.address`) serves what it holds when the
 //! token comes back to it, and nothing else.
 
@@ -35,7 +38,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -47,6 +50,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use serde::{Deserialize, Serialize};
 use weir_model::id::Digest;
 use weir_model::reason::{Reason, Refusal};
+use weir_model::sync::identity::NodeId;
 use weir_runtime::metrics::Metrics;
 
 use crate::config::Identity;
@@ -118,6 +122,19 @@ pub trait Holding: std::fmt::Debug + Send + Sync {
     async fn ask(&self, verb: &str, body: Body) -> Result<Body, Refusal>;
 }
 
+/// What a proxy answers to every other one, whatever it holds.
+#[async_trait]
+pub trait Neighbour: std::fmt::Debug + Send + Sync {
+    /// Answers one question of that node; the body comes soon, as for [`Holding::ask`].
+    ///
+    /// # Errors
+    /// Whatever the asker has to know.
+    async fn ask(&self, from: &NodeId, verb: &str, body: Body) -> Result<Body, Refusal>;
+}
+
+/// Stands for the process itself where a holding or an epoch is named.
+const ITSELF: &str = "-";
+
 /// Why a holder did not answer.
 #[derive(Debug)]
 pub enum Lost {
@@ -155,6 +172,7 @@ struct Inner {
     address: Option<String>,
     holdings: Arc<Holdings>,
     peers: Peers,
+    neighbour: OnceLock<Arc<dyn Neighbour>>,
     metrics: HopMetrics,
 }
 
@@ -174,6 +192,7 @@ impl Hop {
             metrics: HopMetrics::register(metrics, Arc::clone(&holdings)),
             holdings,
             peers: Peers::default(),
+            neighbour: OnceLock::new(),
         }))
     }
 
@@ -200,6 +219,57 @@ impl Hop {
             tracing::debug!(node = holder.node, ?lost, "a holder did not answer");
         }
         answer
+    }
+
+    /// Says who answers to other proxies; the first to be named does.
+    pub fn answered_by(&self, neighbour: Arc<dyn Neighbour>) {
+        let _ = self.0.neighbour.set(neighbour);
+    }
+
+    /// Who this proxy is, for others; none where it has not enrolled.
+    pub fn node(&self) -> Option<NodeId> {
+        self.0.identity.as_ref().map(|identity| identity.load().id.clone())
+    }
+
+    /// Where others reach this proxy.
+    pub fn address(&self) -> Option<&str> {
+        self.0.address.as_deref()
+    }
+
+    /// This process, for tokens that lead back to it though it holds nothing.
+    pub fn home(&self) -> Holder {
+        self.holder(ITSELF.to_owned())
+    }
+
+    /// True when it names this very process.
+    pub fn is_home(&self, holder: &Holder) -> bool {
+        holder.epoch == self.0.epoch
+    }
+
+    /// Asks another proxy as a neighbour: the process that `holder` names, or whichever runs there
+    /// now ([`Self::whoever`]).
+    ///
+    /// # Errors
+    /// See [`Lost`].
+    pub async fn tell(
+        &self,
+        holder: &Holder,
+        verb: &'static str,
+        body: Body,
+    ) -> Result<Body, Lost> {
+        let answer = self.there(holder, Ask { owner: Digest::default(), verb, body }).await;
+        self.0.metrics.asked(false, answer.as_ref().err());
+        answer
+    }
+
+    /// Whichever process is that node now.
+    pub fn whoever(node: &NodeId, address: &str) -> Holder {
+        Holder {
+            node: node.to_string(),
+            epoch: ITSELF.to_owned(),
+            address: Some(address.to_owned()),
+            id: ITSELF.to_owned(),
+        }
     }
 
     fn holder(&self, id: String) -> Holder {

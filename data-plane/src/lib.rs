@@ -25,6 +25,7 @@ pub mod listener;
 pub mod lists;
 pub mod mcp;
 mod metrics;
+pub mod neighbours;
 pub mod replay;
 pub mod sessions;
 pub mod settings;

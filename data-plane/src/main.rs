@@ -134,6 +134,7 @@ async fn serve_traffic(settings: Settings, parts: Parts, config: Config) -> anyh
     if let Some(spool) = parts.audit.spool() {
         control.spawn(config.witness(spool.clone()));
     }
+    let pending = parts.ready.register("other proxies");
     let bound = app::build(&settings, parts).await?;
     let (reports, received) = mpsc::channel(REPORTS);
     let upstreams = bound.gateway().upstreams.clone();
@@ -141,6 +142,8 @@ async fn serve_traffic(settings: Settings, parts: Parts, config: Config) -> anyh
     let observer = Observer::new(upstreams, state, reports, Pace::default());
     task::spawn("observer", observer.run(drain.watch()));
     let limits = Arc::clone(&bound.gateway().limits);
+    let neighbours = bound.gateway().neighbours.clone();
+    control.spawn(config.directory().run(neighbours, pending, drain.watch()));
     control.spawn(config.accountant().run(limits, drain.watch()));
     control.spawn(config.run(received, drain.watch()));
     tracing::info!(addresses = ?bound.addresses(), "serving");

@@ -1,8 +1,12 @@
 //! Little that a proxy remembers about clients of older revisions, all of it expendable.
 //!
-//! Sessions themselves live in their ids. What is kept here, bounded and local: which sessions
-//! their clients have ended (so that the id is refused although it still opens), and which calls
-//! are in flight (so that `notifications/cancelled` finds them).
+//! Sessions themselves live in their ids. What is kept here, bounded: which sessions were ended
+//! before their time (so that the id is refused although it still opens), which calls are in
+//! flight (so that `notifications/cancelled` finds them), and what sessions are subscribed to.
+//! Proxies tell each other what of this they all have to know: see [`crate::neighbours`].
+
+mod ended;
+mod live;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,27 +19,8 @@ use tokio_util::sync::CancellationToken;
 use weir_model::bounds;
 use weir_model::reason::{Reason, Refusal};
 
-/// Sessions that ended before their time, by nonce.
-#[derive(Debug, Clone)]
-pub struct Ended(Cache<String, ()>);
-
-impl Default for Ended {
-    fn default() -> Self {
-        let age = Duration::from_secs(bounds::SESSION_SECS_MAX.unsigned_abs());
-        Self(Cache::builder().max_capacity(bounds::ENDED_SESSIONS_MAX).time_to_live(age).build())
-    }
-}
-
-impl Ended {
-    /// From now on this session is unknown.
-    pub fn insert(&self, nonce: &str) {
-        self.0.insert(nonce.to_owned(), ());
-    }
-    /// True when it was ended here.
-    pub fn contains(&self, nonce: &str) -> bool {
-        self.0.contains_key(nonce)
-    }
-}
+pub use ended::{Ended, Ending, Past};
+pub use live::{InUse, Live, Sighting};
 
 /// Calls in flight of clients that cancel by notification.
 #[derive(Debug, Clone, Default)]
@@ -63,11 +48,15 @@ impl InFlight {
         Cancellable { calls: self.clone(), key, token }
     }
 
-    /// Cancels a call; not knowing it is no error.
-    pub fn cancel(&self, session: &str, id: &str) {
+    /// Cancels a call; false when it is not in flight here.
+    pub fn cancel(&self, session: &str, id: &str) -> bool {
         let key = format!("{session}\0{id}");
-        if let Some(token) = self.shard(&key).lock().get(&key) {
-            token.cancel();
+        match self.shard(&key).lock().get(&key) {
+            Some(token) => {
+                token.cancel();
+                true
+            }
+            None => false,
         }
     }
 
@@ -98,7 +87,12 @@ pub struct Subscriptions(Cache<String, Arc<watch::Sender<BTreeSet<String>>>>);
 impl Default for Subscriptions {
     fn default() -> Self {
         let age = Duration::from_secs(bounds::SESSION_SECS_MAX.unsigned_abs());
-        Self(Cache::builder().max_capacity(bounds::ENDED_SESSIONS_MAX).time_to_idle(age).build())
+        Self(
+            Cache::builder()
+                .max_capacity(bounds::SUBSCRIBED_SESSIONS_MAX)
+                .time_to_idle(age)
+                .build(),
+        )
     }
 }
 
@@ -146,14 +140,15 @@ pub struct OpenStream {
 }
 
 impl Streams {
-    /// Counts one more stream of a caller.
+    /// Counts one more stream of a caller, of whom its group may allow less than the gateway.
     ///
     /// # Errors
-    /// [`Reason::ConcurrencyLimited`] beyond [`bounds::STREAMS_PER_PRINCIPAL_MAX`].
-    pub fn open(&self, caller: &str) -> Result<OpenStream, Refusal> {
+    /// [`Reason::ConcurrencyLimited`] beyond that, or [`bounds::STREAMS_PER_PRINCIPAL_MAX`].
+    pub fn open(&self, caller: &str, most: Option<u32>) -> Result<OpenStream, Refusal> {
+        let most = most.map_or(bounds::STREAMS_PER_PRINCIPAL_MAX, |most| most as usize);
         let mut streams = self.0.lock();
         let count = streams.entry(caller.to_owned()).or_default();
-        if *count >= bounds::STREAMS_PER_PRINCIPAL_MAX {
+        if *count >= most {
             return Err(Refusal::new(Reason::ConcurrencyLimited, "open streams").retry_after(5));
         }
         *count += 1;
@@ -181,11 +176,11 @@ mod tests {
     fn open_streams_are_counted_per_caller() {
         let streams = Streams::default();
         let most = bounds::STREAMS_PER_PRINCIPAL_MAX;
-        let mut held: Vec<_> = (0..most).map(|_| streams.open("a").unwrap()).collect();
-        assert_eq!(streams.open("a").unwrap_err().reason, Reason::ConcurrencyLimited);
-        assert!(streams.open("b").is_ok());
+        let mut held: Vec<_> = (0..most).map(|_| streams.open("a", None).unwrap()).collect();
+        assert_eq!(streams.open("a", None).unwrap_err().reason, Reason::ConcurrencyLimited);
+        assert!(streams.open("b", Some(1)).is_ok() && streams.open("a", Some(1)).is_err());
         held.pop();
-        assert!(streams.open("a").is_ok());
+        assert!(streams.open("a", None).is_ok());
         held.clear();
         assert!(streams.0.lock().is_empty());
     }
@@ -209,10 +204,10 @@ mod tests {
     async fn calls_are_cancelled_by_session_and_id() {
         let calls = InFlight::default();
         let call = calls.register("s", "n1");
-        calls.cancel("other", "n1");
-        calls.cancel("s", "n2");
+        assert!(!calls.cancel("other", "n1"));
+        assert!(!calls.cancel("s", "n2"));
         assert!(!call.token.is_cancelled());
-        calls.cancel("s", "n1");
+        assert!(calls.cancel("s", "n1"));
         call.cancelled().await;
         drop(call);
         assert!(calls.0.0.iter().all(|shard| shard.lock().is_empty()));

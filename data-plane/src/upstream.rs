@@ -491,13 +491,22 @@ pub enum Message {
     },
 }
 
+/// A session that a server has opened for a client that sees through to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// For [`Outbound::session`] and [`Channel::session`].
+    pub id: String,
+    /// This process alone can go on with it: it is a child, or a stream that is open.
+    pub local: bool,
+}
+
 /// What a server answers to one request. Dropping it cancels the request at the server.
 #[derive(Debug)]
 pub struct Exchange {
     /// The revision that the server speaks in this exchange.
     pub back_revision: String,
     /// The server's session, when this request opened one (`initialize` on a transparent endpoint).
-    pub session: Option<String>,
+    pub session: Option<Opened>,
     /// In order; ends after `Result` or `Error`, or with a refusal.
     pub messages: Messages,
 }

@@ -13,6 +13,7 @@ use weir_model::resource::FieldError;
 
 use crate::admit::Refused;
 use crate::author::AuthorError;
+use crate::keyring::KeyringError;
 use crate::operator::OperatorError;
 use crate::store::StoreError;
 use crate::token::NoRandomness;
@@ -250,6 +251,18 @@ impl From<AuthorError> for Problem {
                 Kind::Internal.into()
             }
             AuthorError::Aborted => Kind::Internal.into(),
+        }
+    }
+}
+
+impl From<KeyringError> for Problem {
+    fn from(error: KeyringError) -> Self {
+        match error {
+            KeyringError::Store(error) => error.into(),
+            error => {
+                tracing::error!(%error, "the keyring cannot be changed");
+                Kind::Internal.into()
+            }
         }
     }
 }

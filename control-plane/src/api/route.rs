@@ -6,7 +6,9 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use super::guard::{Guarded, guard};
-use super::{Api, apply, audit, fleet, openapi, operators, policy, read, revocations, tokens};
+use super::{
+    Api, apply, audit, fleet, keyring, openapi, operators, policy, read, revocations, tokens,
+};
 use crate::operator::Role;
 
 /// Who may use a route.
@@ -72,6 +74,8 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/v1/groups/{group}/revocations", "admin.revoke", EDITOR).recorded(),
     route("GET", "/v1/nodes", "admin.nodes", VIEWER),
     route("POST", "/v1/nodes/{node}/revocation", "admin.node.revoke", ADMIN).recorded(),
+    route("GET", "/v1/keyring", "admin.keyring.list", VIEWER),
+    route("POST", "/v1/keyring/rotation", "admin.keyring.rotate", ADMIN).recorded(),
     route("GET", "/v1/audit/witness", "admin.audit.witness", VIEWER),
     route("POST", "/v1/enrolment-tokens", "admin.enrolment.mint", ADMIN).recorded(),
     route("GET", "/v1/enrolment-tokens", "admin.enrolment.list", ADMIN),
@@ -110,6 +114,8 @@ fn handlers() -> Vec<MethodRouter<Api>> {
         post(revocations::revoke),
         get(fleet::nodes),
         post(revocations::revoke_node),
+        get(keyring::list),
+        post(keyring::rotate),
         get(audit::witness),
         post(fleet::mint_enrolment),
         get(fleet::list_enrolments),

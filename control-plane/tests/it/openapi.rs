@@ -137,6 +137,19 @@ async fn real_answers_fit_their_schemas() {
     fits("delete", &format!("{tokens}/{{id}}"), &delete(&format!("{real}/{id}")).await);
     fits("delete", &format!("{tokens}/{{id}}"), &delete(&format!("{real}/{id}")).await);
 
+    fits("get", "/v1/keyring", &plane.get("/v1/keyring").await);
+    let rotation = "/v1/keyring/rotation";
+    for (body, status) in [
+        (json!({}), 200),
+        (json!({}), 409),
+        (json!({"atOnce": true}), 200),
+        (json!({"now": true}), 400),
+    ] {
+        let answer = plane.ask("POST", rotation).json(&body).send().await;
+        assert_eq!(answer.status, status, "{}", answer.text);
+        fits(post, rotation, &answer);
+    }
+
     let enrolments = "/v1/enrolment-tokens";
     let wanted = json!({"region": "eu", "node": "n1", "minutes": 5});
     let minted = plane.ask("POST", enrolments).json(&wanted).send().await;

@@ -104,6 +104,8 @@ pub struct Bridge {
     hop: Hop,
     upstreams: Upstreams,
     parking: Parking,
+    /// How many a principal may have there.
+    parked_most: Option<u32>,
     drain: weir_runtime::drain::Watch,
     /// Whose holdings they are.
     owner: Digest,
@@ -145,6 +147,7 @@ impl Bridge {
             hop: gateway.hop.clone(),
             upstreams: gateway.upstreams.clone(),
             parking: gateway.parking.clone(),
+            parked_most: scope.endpoint.group.spec.sessions.parked_per_principal,
             drain: gateway.drain.clone(),
             owner: owner(scope, &principal),
             nonce: scope.client.session.as_ref().map(|session| session.nonce.clone()),

@@ -66,6 +66,7 @@ pub fn bond<'a>(endpoint: &'a Endpoint, principal: &'a str) -> Bond<'a> {
         group: endpoint.group.name.as_str(),
         server: endpoint.server.as_ref().map(weir_model::id::Name::as_str),
         principal,
+        epoch: endpoint.group.spec.epoch,
     }
 }
 
@@ -109,6 +110,10 @@ pub fn identify(
                 .ok_or_else(|| Refusal::from(Reason::SessionMissing))?;
             let bond = bond(endpoint, &principal);
             let session = Session::open(sealing.sealer()?, bond, id, sealing.now)?;
+            let life = endpoint.group.spec.sessions.life_secs.map(i64::from);
+            if life.is_some_and(|life| sealing.now.saturating_sub(session.created) > life) {
+                return Err(session::unknown("too old for its group"));
+            }
             if sealing.ended.contains(&session.nonce) {
                 return Err(session::unknown("ended by its client"));
             }
@@ -152,6 +157,7 @@ fn start(params: &Params, principal: &str, now: i64) -> Result<Client, Refusal> 
         capabilities,
         client_info: object("clientInfo", "clientInfo as an object")?,
         upstream: None,
+        home: None,
         version: None,
         created: now,
     };

@@ -29,8 +29,10 @@ use super::relay::Flow;
 use super::resolve::Errand;
 use super::respond::{self, Answer};
 use super::sight::Sight;
+use super::tasks::{self, Tasks};
 use super::validate;
 use super::watched::{self, Watched};
+use crate::hop::Holder;
 use crate::mcp::adapt::Adapt;
 use crate::mcp::discover::About;
 use crate::mcp::envelope::utf8;
@@ -90,6 +92,8 @@ pub struct Finish {
     notices: Option<Box<Notices>>,
     /// Of a client of an older revision that does not want to hear everything.
     level: Option<Level>,
+    /// For the ids of tasks, where there may be some.
+    tasks: Option<Arc<Tasks>>,
 }
 
 impl Finish {
@@ -120,6 +124,10 @@ impl Finish {
             None => raw,
         };
         let raw = self.adapt.result(raw)?;
+        let raw = match &self.tasks {
+            Some(tasks) => tasks.result(raw)?,
+            None => raw,
+        };
         let raw = match &self.seal {
             Some(seal) if bridge::wants_input(&raw) => seal.wrap(&raw)?,
             _ => raw,
@@ -129,6 +137,10 @@ impl Finish {
 
     /// A notification as the client gets it; none when it does not.
     pub fn notice(&self, raw: Bytes) -> Option<Bytes> {
+        let raw = match &self.tasks {
+            Some(tasks) => tasks.notice(raw)?,
+            None => raw,
+        };
         match (&self.notices, self.level) {
             (Some(notices), _) => notices.pass(raw),
             (None, Some(level)) if too_quiet(&raw, level) => None,
@@ -141,6 +153,14 @@ impl Finish {
         match message {
             Message::Error(raw) => respond::has_status(error_code(raw), self.adapt.front_modern),
             _ => false,
+        }
+    }
+
+    /// A request of the server as the client gets it.
+    pub fn asked(&self, raw: Bytes) -> Option<Bytes> {
+        match &self.tasks {
+            Some(tasks) => tasks.asked(raw),
+            None => Some(raw),
         }
     }
 
@@ -189,7 +209,7 @@ pub async fn send(
         Errand::Request(method) => request(gateway, scope, outgoing, method, record).await,
         Errand::Deliver => {
             let channel = outgoing.channel(scope)?;
-            let delivered = gateway.upstreams.deliver(&channel, scope.call.body.clone()).await;
+            let delivered = gateway.upstreams.deliver(&channel, tasks::delivered(scope)).await;
             // A server need not answer what was cancelled: the exchange ends on our side too.
             super::local::cancel(gateway, scope);
             delivered.map(|()| Answer::Accepted)
@@ -211,7 +231,7 @@ pub async fn send(
 /// A client that ends its session is rid of it, whatever the server says.
 async fn end(gateway: &Gateway, scope: Scope<'_>, channel: &Channel) -> Result<Answer, Refusal> {
     if let Some(session) = &scope.client.session {
-        gateway.ended.insert(&session.nonce);
+        gateway.neighbours.end(&session.nonce).await;
     }
     match gateway.upstreams.delete_session(channel).await {
         Err(refusal) if refusal.reason != Reason::MethodNotAllowed => {
@@ -243,6 +263,7 @@ async fn request(
         seal: None,
         notices: None,
         level: log_level(gateway, scope),
+        tasks: Tasks::of_call(gateway, scope, (&outgoing.target().version.name, method)),
     };
     let place = outgoing.place();
     let brought = match bridge::may_ask(method) {
@@ -269,7 +290,7 @@ async fn request(
     record.facts.back_revision = Some(exchange.back_revision.clone());
     let mut finish = finish.back(&exchange.back_revision);
     if method.kind == Kind::Initialize {
-        return initialized(scope, exchange, place.version).await;
+        return initialized(gateway, scope, exchange, &place).await;
     }
     match finish.adapt.back_modern {
         true if finish.adapt.front_modern => {
@@ -404,8 +425,9 @@ async fn other_era(
     match method.kind {
         Kind::Initialize => {
             let raw = about()?.initialize(scope.client.revision);
-            let version = target.version.name.clone();
-            let session = seal_session(scope, scope.client.revision, None, Some(version))?;
+            let version = Some(target.version.name.clone());
+            let through = Through { version, ..Through::default() };
+            let session = seal_session(gateway, scope, scope.client.revision, through)?;
             Ok(Some(Answer::Result { raw, outcome: Outcome::Success, session: Some(session) }))
         }
         Kind::Discover => {
@@ -420,13 +442,17 @@ async fn other_era(
     }
 }
 
-/// The server's own answer to `initialize`: its session goes into ours.
+/// The server's own answer to `initialize`: its session goes into ours, and with one that this
+/// proxy alone has also where that is.
 async fn initialized(
+    gateway: &Gateway,
     scope: Scope<'_>,
     exchange: Exchange,
-    version: Name,
+    place: &Place,
 ) -> Result<Answer, Refusal> {
-    let upstream = exchange.session;
+    let opened = exchange.session;
+    let home = opened.as_ref().filter(|opened| opened.local).map(|_| gateway.hop.home());
+    let upstream = opened.map(|opened| opened.id);
     let last = match exchange.messages {
         Messages::One(message) => message,
         Messages::Stream(mut messages) => loop {
@@ -454,9 +480,21 @@ async fn initialized(
         .ok_or_else(|| {
             Refusal::new(Reason::UpstreamProtocol, "initialize settled on no known revision")
         })?;
-    let session = seal_session(scope, settled, upstream, Some(version))?;
+    let through = Through { upstream, home, version: Some(place.version.clone()) };
+    let session = seal_session(gateway, scope, settled, through)?;
     let raw = carried(scope).handshake(&raw);
     Ok(Answer::Result { raw, outcome: Outcome::Success, session: Some(session) })
+}
+
+/// What a client's session leads through to.
+#[derive(Debug, Default)]
+pub struct Through {
+    /// The server's own session.
+    pub upstream: Option<String>,
+    /// The proxy that alone has it, where one does.
+    pub home: Option<Holder>,
+    /// Of the server.
+    pub version: Option<Name>,
 }
 
 /// The session id that `initialize` answers.
@@ -464,23 +502,28 @@ async fn initialized(
 /// # Errors
 /// See [`crate::mcp::session::Session::seal`].
 pub fn seal_session(
+    gateway: &Gateway,
     scope: Scope<'_>,
     revision: Revision,
-    upstream: Option<String>,
-    version: Option<Name>,
+    through: Through,
 ) -> Result<String, Refusal> {
     let start = scope.client.session.as_ref().ok_or(Reason::Internal)?;
+    let Through { upstream, home, version } = through;
     let session = crate::mcp::session::Session {
         nonce: start.nonce.clone(),
         revision: revision.as_str().to_owned(),
         capabilities: start.capabilities.clone(),
         client_info: start.client_info.clone(),
         upstream,
+        home,
         version,
         created: start.created,
     };
     let principal = scope.sight.who.id();
-    session.seal(scope.sealing.sealer()?, bond(scope.endpoint, &principal))
+    let limits = scope.endpoint.group.spec.sessions;
+    let id = session.seal(scope.sealing.sealer()?, bond(scope.endpoint, &principal))?;
+    gateway.live.opened(&principal, limits, (&session.nonce, session.created));
+    Ok(id)
 }
 
 /// `code` of a JSON-RPC error.
@@ -548,7 +591,7 @@ impl Outgoing {
                 _ => raw,
             }),
             // What the server calls it, not what the client does.
-            name: name.and(target.name.or_else(|| params.and_then(|p| p.task.clone()))),
+            name: name.and(target.name.or(target.task)),
             tool: target.tool,
             param_headers: crate::mcp::headers::params(scope.call.headers),
             credentials,

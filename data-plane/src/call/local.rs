@@ -13,7 +13,7 @@ use weir_model::reason::{Reason, Refusal};
 
 use super::Gateway;
 use super::client::bond;
-use super::forward::{Scope, seal_session};
+use super::forward::{Scope, Through, seal_session};
 use super::http_sse;
 use super::inbound::Conn;
 use super::notices;
@@ -25,12 +25,13 @@ use crate::mcp::level::Level;
 use crate::mcp::list::{Cursors, View};
 use crate::mcp::members::Members;
 use crate::mcp::methods::List;
+use crate::neighbours::Tiding;
 
 /// Answers.
 ///
 /// # Errors
 /// [`Reason::InvalidParams`] for a foreign cursor, [`Reason::MethodNotAllowed`].
-pub fn answer(
+pub async fn answer(
     gateway: &Arc<Gateway>,
     scope: Scope<'_>,
     here: &Here,
@@ -44,7 +45,7 @@ pub fn answer(
         Here::Handshake => success(handshake(gateway, scope)?),
         Here::Initialize => {
             let revision = scope.client.revision;
-            let session = Some(seal_session(scope, revision, None, None)?);
+            let session = Some(seal_session(gateway, scope, revision, Through::default())?);
             let raw = all().initialize(revision);
             Ok(Answer::Result { raw, outcome: Outcome::Success, session })
         }
@@ -64,7 +65,7 @@ pub fn answer(
         }
         Here::End => {
             if let Some(session) = &scope.client.session {
-                gateway.ended.insert(&session.nonce);
+                gateway.neighbours.end(&session.nonce).await;
             }
             Ok(Answer::Ended)
         }
@@ -99,7 +100,8 @@ fn list(
     let cursor = scope.call.message().and_then(|m| m.params()).and_then(|p| p.cursor.as_deref());
     let cursors = || {
         let sealer = scope.sealing.sealer()?;
-        Ok::<_, Refusal>(Cursors { sealer, bond: bond(scope.endpoint, &principal), kind })
+        let rules = scope.endpoint.group.rules.digest;
+        Ok::<_, Refusal>(Cursors { sealer, bond: bond(scope.endpoint, &principal), kind, rules })
     };
     let after = match cursor {
         Some(cursor) => Some(cursors()?.open(cursor)?),
@@ -188,8 +190,10 @@ pub fn cancel(gateway: &Gateway, scope: Scope<'_>) {
         let members = Members::parse(params.text()).ok()?;
         envelope::id_key(members.get("requestId")?)
     });
-    if let Some(id) = id {
-        gateway.in_flight.cancel(&session.nonce, &id);
+    let Some(request) = id else { return };
+    if !gateway.in_flight.cancel(&session.nonce, &request) {
+        let session = session.nonce.clone();
+        gateway.neighbours.tell(&Tiding::Cancelled { session, request });
     }
 }
 

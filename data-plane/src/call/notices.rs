@@ -32,6 +32,7 @@ use crate::config::State;
 use crate::mcp::list::View;
 use crate::mcp::members::{self, Members};
 use crate::mcp::methods::List;
+use crate::neighbours::Tiding;
 use crate::upstream::{Front, Message, Upstreams};
 use follow::Follower;
 
@@ -74,6 +75,9 @@ pub fn subscription(gateway: &Gateway, scope: Scope<'_>, on: bool) -> Result<Ans
     let params = scope.call.message().and_then(|m| m.params());
     let uri = params.and_then(|p| p.uri.as_deref()).unwrap_or_default();
     gateway.subscriptions.set(&session.nonce, uri, on)?;
+    // The stream may be at another proxy.
+    let (session, uri) = (session.nonce.clone(), uri.to_owned());
+    gateway.neighbours.tell(&Tiding::Subscribed { session, uri, on });
     let raw = Bytes::from_static(b"{}");
     Ok(Answer::Result { raw, outcome: Outcome::Success, session: None })
 }

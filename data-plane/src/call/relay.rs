@@ -5,6 +5,7 @@
 //! streams that belong to no call) a drain, the end of the caller's token, or a change of the
 //! rules. Dropping it cancels the exchange at the server.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -22,6 +23,7 @@ use super::http_sse::Open;
 use super::record::Record;
 use super::reserve::Held;
 use super::respond::{self, Answer};
+use super::tasks::Tasks;
 use super::watched::{self, Watched};
 use crate::mcp::sse::{self, Frame};
 use crate::sessions::Cancellable;
@@ -36,6 +38,8 @@ pub struct Flow {
     finish: Option<Finish>,
     /// The client can be asked: requests of the server go to it.
     asks: bool,
+    /// For the ids of tasks in what belongs to no call.
+    tasks: Option<Arc<Tasks>>,
     primed: bool,
     drain: Watch,
     /// Belongs to no call: ends with a drain.
@@ -87,6 +91,7 @@ impl Flow {
             messages,
             finish: Some(finish),
             asks: !scope.client.modern(),
+            tasks: None,
             primed: false,
             drain: gateway.drain.clone(),
             endless: false,
@@ -132,6 +137,7 @@ impl Flow {
             messages,
             finish: None,
             asks: !scope.client.modern(),
+            tasks: Tasks::of_session(gateway, scope),
             primed: false,
             drain: gateway.drain.clone(),
             endless: true,
@@ -307,16 +313,24 @@ impl Flow {
                 if self.watch.as_ref().is_some_and(|watch| !watch.may_hear(&raw)) {
                     return None;
                 }
-                let raw = match &self.finish {
-                    Some(finish) => finish.notice(raw)?,
-                    None => raw,
+                let raw = match (&self.finish, &self.tasks) {
+                    (Some(finish), _) => finish.notice(raw)?,
+                    (None, Some(tasks)) => tasks.notice(raw)?,
+                    (None, None) => raw,
                 };
                 Step::Send(Frame::Message(sse::message(&[&raw])))
             }
             Message::Response(raw) => Step::Send(Frame::Message(sse::message(&[&raw]))),
             // Nobody can be asked here; it is answered by being dropped.
             Message::Ask(_) => return None,
-            Message::Request(raw) if self.asks => Step::Send(Frame::Message(sse::message(&[&raw]))),
+            Message::Request(raw) if self.asks => {
+                let raw = match (&self.finish, &self.tasks) {
+                    (Some(finish), _) => finish.asked(raw)?,
+                    (None, Some(tasks)) => tasks.asked(raw)?,
+                    (None, None) => raw,
+                };
+                Step::Send(Frame::Message(sse::message(&[&raw])))
+            }
             Message::Request(_) if self.finish.is_none() => return None,
             Message::Request(_) => self.refused(&Refusal::new(
                 Reason::CannotBridge,

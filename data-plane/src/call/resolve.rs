@@ -22,11 +22,12 @@ use shown::{draw, has_reference, has_resource, lists_no_resources};
 pub use shown::{home_of, shortfalls, sources};
 
 use super::Stop;
-use super::client::Client;
+use super::client::{Client, Sealing, bond};
 use super::endpoint::Endpoint;
 use super::inbound::{Call, Wants};
 use super::resume::Rest;
 use super::sight::Sight;
+use super::tasks::{self, Given};
 use crate::mcp::adapt;
 use crate::mcp::envelope::{Message, Params, Reference, utf8};
 use crate::mcp::extensions;
@@ -98,6 +99,8 @@ pub struct Upstream {
     pub tool: Option<Arc<ToolView>>,
     /// `params` with the server's own names in it.
     pub params: Option<Bytes>,
+    /// The server's own id of the task that it is about.
+    pub task: Option<String>,
 }
 
 /// What is wanted of a server.
@@ -136,6 +139,8 @@ pub struct Scene<'a> {
     pub endpoint: &'a Endpoint,
     /// What may be seen.
     pub sight: &'a Sight,
+    /// Opens the ids of tasks.
+    pub sealing: Sealing<'a>,
 }
 
 /// Finds what the call is about.
@@ -234,7 +239,16 @@ impl<'a> Scene<'a> {
         method: &'static Method,
         params: &Params,
     ) -> Result<Target, Stop> {
-        let version = self.version(&server);
+        let given = self.given(method, params)?;
+        let version = match &given {
+            // A task stays where it was made.
+            Some(given) => server.versions.iter().find(|v| v.name == given.version),
+            None => None,
+        };
+        let version = match (version, &given) {
+            (None, Some(_)) => return Err(tasks::unknown().into()),
+            (version, _) => version.cloned().unwrap_or_else(|| self.version(&server)),
+        };
         let catalog = version.catalog.as_deref();
         // Until a definition is pinned, a group that wants to be asked first serves none.
         let closed = catalog.is_none() && self.endpoint.group.spec.pin == PinRule::Ask;
@@ -266,8 +280,32 @@ impl<'a> Scene<'a> {
             action: found.action,
             name: found.name,
             tool: found.tool,
-            params: raw,
+            params: match &given {
+                Some(given) => given.params.clone(),
+                None => self.listened(method, raw),
+            },
+            task: given.map(|given| given.id),
         })))
+    }
+
+    /// The task that a request is about.
+    fn given(&self, method: &Method, params: &Params) -> Result<Option<Given>, Refusal> {
+        if params.task.is_none() {
+            return Ok(None);
+        }
+        let principal = self.who.id();
+        let aad = bond(self.endpoint, &principal).bytes();
+        tasks::given((self.sealing.sealer()?, &aad), method, params)
+    }
+
+    /// `params`, with the server's own ids of tasks that the client wants to hear of.
+    fn listened(&self, method: &Method, params: Option<Bytes>) -> Option<Bytes> {
+        let raw = params?;
+        let sealer = self.sealing.sealer.filter(|_| method.kind == Kind::Listen);
+        let Some(sealer) = sealer else { return Some(raw) };
+        let principal = self.who.id();
+        let aad = bond(self.endpoint, &principal).bytes();
+        Some(tasks::listened((sealer, &aad), &raw))
     }
 
     /// A message that gets no answer of its own.
@@ -302,6 +340,7 @@ impl<'a> Scene<'a> {
                 name: None,
                 tool: None,
                 params: None,
+                task: None,
             })),
             _ => Target::Here(here),
         }
@@ -483,6 +522,7 @@ impl<'a> Scene<'a> {
             name: found.name,
             tool: found.tool,
             params,
+            task: None,
         })))
     }
 }

@@ -72,6 +72,8 @@ pub enum Answer {
     Accepted,
     /// Another one answers, and writes the record.
     HandedOver,
+    /// Another proxy has answered, and writes the record.
+    Elsewhere(Box<Response<Body>>),
     /// The session is over.
     Ended,
 }
@@ -194,6 +196,7 @@ fn answered(answer: Answer, reply: &Reply) -> (Response<Body>, Outcome) {
         | Answer::Stream(_)
         | Answer::Again(_)
         | Answer::Batch(_)
+        | Answer::Elsewhere(_)
         | Answer::HandedOver => (empty(StatusCode::ACCEPTED), Outcome::Success),
     }
 }

@@ -120,7 +120,10 @@ pub async fn find(gateway: &Gateway, scope: Scope<'_>, target: Target) -> Result
         Refusal::new(Reason::InvalidRequest, "an event id that is not this caller's")
             .hint("Unknown Last-Event-ID.")
     })?;
-    let counted = gateway.streams.open(&principal)?;
+    let counted = {
+        let most = scope.endpoint.group.spec.sessions.streams_per_principal;
+        gateway.streams.open(&principal, most)?
+    };
     let rest = |body, outcome| Target::Again(Rest { body, outcome, _counted: counted });
     let owner = weir_model::id::Digest::of(&bond);
     let ask = Ask { owner, verb: RESUME, body: hop::whole(event.at.to_string()) };

@@ -1,7 +1,8 @@
 //! Streams that outlive the decision that let them be opened: asked about again whenever the
+//! Streams that outlive the decision that let them be opened: asked about again whenever the
 //! configuration changes, those of calls with the arguments of their call. Those that belong to no
-//! call are also counted per caller, and end with the caller's token. Updates of resources are told
-//! on either only for as long as the caller may read those.
+//! call are also counted per caller, and end with the caller's token and with the session that they
+//! are of. Updates of resources are told on either only for as long as the caller may read those.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::config::State;
 use crate::mcp::envelope::utf8;
 use crate::mcp::members::{self, Members};
 use crate::mcp::methods::Kind;
-use crate::sessions::OpenStream;
+use crate::sessions::{Ending, InUse, OpenStream};
 
 /// What a stream is held against while it is open.
 #[derive(Debug)]
@@ -37,6 +38,9 @@ pub struct Watched {
     session: Option<String>,
     /// What the call is about.
     target: Option<Subject>,
+    /// Of its session, for streams that belong to no call.
+    ended: Option<Ending>,
+    _in_use: Option<InUse>,
     _counted: Option<OpenStream>,
 }
 
@@ -60,6 +64,7 @@ impl Watched {
         let left = who.expires.map(|expires| expires.saturating_sub(scope.sealing.now));
         let token = left.map(|secs| Duration::from_secs(secs.max(0).unsigned_abs()));
         let longest = Duration::from_millis(bounds::STREAM_MS);
+        let most = scope.endpoint.group.spec.sessions.streams_per_principal;
         Ok(Self {
             until: Some(Instant::now() + token.map_or(longest, |token| token.min(longest))),
             revisions: gateway.config.subscribe(),
@@ -68,7 +73,9 @@ impl Watched {
             server: scope.endpoint.server.clone(),
             session: session(scope),
             target: None,
-            _counted: Some(gateway.streams.open(&who.id())?),
+            ended: session(scope).map(|session| gateway.ended.watch(&session)),
+            _in_use: session(scope).map(|session| gateway.live.stream(&session, &gateway.clock)),
+            _counted: Some(gateway.streams.open(&who.id(), most)?),
         })
     }
 
@@ -94,6 +101,8 @@ impl Watched {
             server: Some(target.server.name.clone()),
             session: session(scope),
             target: Some(Subject { action: target.action, name, hints: target.hints(), arguments }),
+            ended: None,
+            _in_use: None,
             _counted: None,
         }
     }
@@ -128,6 +137,7 @@ impl Watched {
         loop {
             tokio::select! {
                 () = at(self.until) => return,
+                () = over(self.ended.as_ref()) => return,
                 changed = self.revisions.changed() => if changed.is_err() {
                     return std::future::pending().await;
                 },
@@ -192,6 +202,13 @@ fn session(scope: Scope<'_>) -> Option<String> {
 /// The refusal of a call whose right was withdrawn while it ran.
 pub fn withdrawn() -> Refusal {
     Refusal::new(Reason::Denied, "the right to this call was withdrawn while it ran")
+}
+
+async fn over(ended: Option<&Ending>) {
+    match ended {
+        Some(ended) => ended.over().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn at(end: Option<Instant>) {

@@ -16,10 +16,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use weir_model::bounds;
+use weir_model::sync::identity::NodeId;
 use weir_runtime::drain::Watch;
 
 use super::wire::{self, PATIENCE};
-use super::{Body, Cut, Hop, Lost, tls};
+use super::{Body, Cut, Hop, ITSELF, Lost, tls};
 use crate::config::State;
 
 /// A bound socket.
@@ -97,11 +98,11 @@ async fn connection(
     let service = service_fn(move |request: Request<Incoming>| {
         // Asked anew each time: a node may be cut off while it is connected.
         let revoked = config.current().revoked_nodes.contains(&node.node);
-        let hop = hop.clone();
+        let (hop, node) = (hop.clone(), node.clone());
         async move {
             Ok::<_, Infallible>(match revoked {
                 true => wire::response(Err(Lost::Gone)),
-                false => answer(&hop, request).await,
+                false => answer(&hop, &node, request).await,
             })
         }
     });
@@ -116,16 +117,23 @@ async fn connection(
     Ok(())
 }
 
-async fn answer(hop: &Hop, request: Request<Incoming>) -> Response<Body> {
-    let Some(asked) = wire::asked(&request) else { return wire::response(Err(Lost::Gone)) };
-    if asked.epoch != hop.0.epoch {
-        return wire::response(Err(Lost::Gone));
+async fn answer(hop: &Hop, from: &NodeId, request: Request<Incoming>) -> Response<Body> {
+    let gone = || wire::response(Err(Lost::Gone));
+    let Some(asked) = wire::asked(&request) else { return gone() };
+    let itself = asked.holding == ITSELF;
+    if asked.epoch != hop.0.epoch && !(itself && asked.epoch == ITSELF) {
+        return gone();
     }
-    let Some(holding) = hop.0.holdings.find(&asked.holding, &asked.owner) else {
-        return wire::response(Err(Lost::Gone));
-    };
     let body = request.into_body().map_err(|_| Cut).boxed_unsync();
-    let answer = tokio::time::timeout(PATIENCE, holding.ask(&asked.verb, body)).await;
+    let answer = if itself {
+        let Some(neighbour) = hop.0.neighbour.get() else { return gone() };
+        tokio::time::timeout(PATIENCE, neighbour.ask(from, &asked.verb, body)).await
+    } else {
+        let Some(holding) = hop.0.holdings.find(&asked.holding, &asked.owner) else {
+            return gone();
+        };
+        tokio::time::timeout(PATIENCE, holding.ask(&asked.verb, body)).await
+    };
     wire::response(match answer {
         Ok(answer) => answer.map_err(Lost::Refused),
         Err(_) => Err(Lost::Busy),

@@ -7,7 +7,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use weir_model::bounds;
-use weir_model::id::Name;
+use weir_model::id::{Digest, Name};
 use weir_model::policy::Action;
 use weir_model::reason::{Reason, Refusal};
 use weir_model::seal::Sealer;
@@ -210,6 +210,8 @@ pub struct Cursors<'a> {
     pub bond: Bond<'a>,
     /// Which list.
     pub kind: List,
+    /// Of the rules that the list was filtered by: pages under other rules do not mix.
+    pub rules: Digest,
 }
 
 impl Cursors<'_> {
@@ -217,6 +219,8 @@ impl Cursors<'_> {
         let mut aad = self.bond.bytes();
         aad.push(0);
         aad.extend_from_slice(self.kind.member().as_bytes());
+        aad.push(0);
+        aad.extend_from_slice(&self.rules.0);
         aad
     }
 
@@ -395,8 +399,9 @@ mod tests {
     fn cursors_belong_to_one_caller_and_list() {
         let key = ("k".to_owned(), Arc::new(Secret::new(vec![1; 32])));
         let sealer = Sealer::new(&[key]).unwrap();
-        let bond = Bond { group: "dev", server: None, principal: "anonymous" };
-        let cursors = Cursors { sealer: &sealer, bond, kind: List::Tools };
+        let bond = Bond { group: "dev", server: None, principal: "anonymous", epoch: 0 };
+        let rules = Digest::default();
+        let cursors = Cursors { sealer: &sealer, bond, kind: List::Tools, rules };
         let position = Position { server: "a".into(), index: 7 };
         let cursor = cursors.seal(&position).unwrap();
         assert_eq!(cursors.open(&cursor).unwrap(), position);
@@ -404,6 +409,8 @@ mod tests {
             Cursors { bond: Bond { principal: "account:ci", ..bond }, ..cursors },
             Cursors { bond: Bond { server: Some("a"), ..bond }, ..cursors },
             Cursors { kind: List::Prompts, ..cursors },
+            Cursors { bond: Bond { epoch: 1, ..bond }, ..cursors },
+            Cursors { rules: Digest([1; 32]), ..cursors },
         ];
         for other in others {
             assert_eq!(other.open(&cursor).unwrap_err().reason, Reason::InvalidParams);

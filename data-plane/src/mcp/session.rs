@@ -13,6 +13,7 @@ use weir_model::reason::{Reason, Refusal};
 use weir_model::seal::{SealError, Sealer};
 
 use super::revision::Revision;
+use crate::hop::Holder;
 
 /// The header, on the way in and out.
 pub const HEADER: &str = "mcp-session-id";
@@ -37,6 +38,9 @@ pub struct Session {
     /// The server's own session, on endpoints of one server.
     #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<String>,
+    /// The proxy that alone has that session, where one does.
+    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<Holder>,
     /// The version of the server that the session was opened on.
     #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Name>,
@@ -54,12 +58,18 @@ pub struct Bond<'a> {
     pub server: Option<&'a str>,
     /// [`weir_model::principal::Principal::id`].
     pub principal: &'a str,
+    /// Of the group's document: raised to void all that was sealed before.
+    pub epoch: u32,
 }
 
 impl Bond<'_> {
     /// Associated data: no two bonds read alike, since names contain no zero bytes.
     pub fn bytes(&self) -> Vec<u8> {
-        [self.group, self.server.unwrap_or(""), self.principal].join("\0").into_bytes()
+        let mut text = [self.group, self.server.unwrap_or(""), self.principal].join("\0");
+        if self.epoch > 0 {
+            text.push_str(&format!("\0{}", self.epoch));
+        }
+        text.into_bytes()
     }
 }
 
@@ -126,13 +136,14 @@ mod tests {
             capabilities: RawValue::from_string(r#"{"sampling": {}}"#.into()).unwrap(),
             client_info: None,
             upstream: Some("up".into()),
+            home: None,
             version: Some("v1".parse().unwrap()),
             created: 1_000,
         }
     }
 
     const BOND: Bond<'_> =
-        Bond { group: "dev", server: Some("files"), principal: "jwt:okta:alice" };
+        Bond { group: "dev", server: Some("files"), principal: "jwt:okta:alice", epoch: 0 };
 
     #[test]
     fn a_session_comes_back_as_it_was() {
@@ -155,6 +166,7 @@ mod tests {
         assert_eq!(reason(&mine, Bond { principal: "jwt:okta:bob", ..BOND }, &id, 1), unknown);
         assert_eq!(reason(&mine, Bond { server: None, ..BOND }, &id, 1), unknown);
         assert_eq!(reason(&mine, Bond { group: "prod", ..BOND }, &id, 1), unknown);
+        assert_eq!(reason(&mine, Bond { epoch: 1, ..BOND }, &id, 1), unknown);
         assert_eq!(reason(&sealer(2), BOND, &id, 1), unknown);
         assert_eq!(reason(&mine, BOND, &id, 1_000 + bounds::SESSION_SECS_MAX + 1), unknown);
         for at in 0..id.len() {

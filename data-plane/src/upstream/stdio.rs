@@ -28,7 +28,9 @@ use super::health::Health;
 use super::hop::{Hop, repeatable};
 use super::link::{self, Carried, Link as _};
 use super::mux::Use;
-use super::{Channel, Exchange, Message, Messages, Outbound, Pushed, Wire, handshake, refuse};
+use super::{
+    Channel, Exchange, Message, Messages, Opened, Outbound, Pushed, Wire, handshake, refuse,
+};
 use child::{Child, Tail};
 use start::{Backoff, Seat};
 use usage::Usage;
@@ -174,7 +176,7 @@ impl Program {
             exchange.back_revision = handshake::negotiated(result)?;
             let session = uuid::Uuid::new_v4().to_string();
             self.sessions.lock().insert(session.clone(), child);
-            exchange.session = Some(session);
+            exchange.session = Some(Opened { id: session, local: true });
         }
         Ok(exchange)
     }

@@ -8,8 +8,10 @@
     unreachable_pub
 )]
 
+mod apart;
 mod batch;
 mod binary;
+mod bounded;
 mod bridging;
 mod bypass;
 mod certificates;
@@ -26,12 +28,14 @@ mod records;
 mod refusals;
 mod resume;
 mod revoked;
+mod sealed;
 mod secret;
 mod secrets;
 mod sign_in;
 mod sockets;
 mod subscriptions;
 mod table;
+mod tasks;
 mod traced;
 mod verbs;
 

@@ -67,6 +67,8 @@ type Body = BoxBody<Bytes, Infallible>;
 
 /// The session that the server gives to clients of the older era.
 pub const SESSION: &str = "upstream-session-1";
+/// The task that the tool `task` makes.
+pub const TASK: &str = "upstream-task-1";
 
 impl Peer {
     pub async fn start() -> Self {
@@ -154,7 +156,10 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Bod
     match head.method {
         Method::GET if session.as_deref() == Some(SESSION) => {
             let note = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
-            return events(vec![format!("id: g-1\ndata: {note}\n\n")], None, shared);
+            let status = json!({"jsonrpc": "2.0", "method": "notifications/tasks/status",
+                "params": {"taskId": TASK, "status": "working"}});
+            let both = vec![format!("id: g-1\ndata: {note}\n\n"), format!("data: {status}\n\n")];
+            return events(both, None, shared);
         }
         Method::DELETE => return status(StatusCode::NO_CONTENT),
         Method::POST => {}
@@ -224,7 +229,8 @@ async fn call(shared: Arc<Shared>, method: &str, modern: bool, body: &Value) -> 
             let ack = json!({"jsonrpc": "2.0",
                 "method": "notifications/subscriptions/acknowledged",
                 "params": {"_meta": tag, "notifications": {"toolsListChanged": true,
-                    "resourceSubscriptions": params["notifications"]["resourceSubscriptions"]}}});
+                    "resourceSubscriptions": params["notifications"]["resourceSubscriptions"],
+                    "taskIds": params["notifications"]["taskIds"]}}});
             let mut notes = vec![format!("data: {ack}\n\n")];
             let uris = params["notifications"]["resourceSubscriptions"].as_array();
             // It tells of what nobody asked for, too.
@@ -234,14 +240,26 @@ async fn call(shared: Arc<Shared>, method: &str, modern: bool, body: &Value) -> 
                     "params": {"_meta": tag, "uri": uri}});
                 notes.push(format!("data: {note}\n\n"));
             }
+            for id in params["notifications"]["taskIds"].as_array().into_iter().flatten() {
+                let note = json!({"jsonrpc": "2.0", "method": "notifications/tasks",
+                    "params": {"_meta": tag, "taskId": id, "status": "working"}});
+                notes.push(format!("data: {note}\n\n"));
+            }
             return events(notes, None, shared);
         }
-        ("logging/setLevel" | "resources/subscribe" | "resources/unsubscribe", false) => json!({}),
         ("skills/list", _) => json!({"skills": [
             {"uri": "test://s/SKILL.md", "frontmatter": {}, "resources": "dynamic"},
             {"uri": "hidden://s/SKILL.md", "frontmatter": {}, "resources": "dynamic"},
         ]}),
         ("skills/get" | "resources/directory/read", _) => json!({"uri": params["uri"]}),
+        ("tasks/get" | "tasks/cancel" | "tasks/result", _) if params["taskId"] != TASK => {
+            return error(&id, -32602, "Unknown task");
+        }
+        ("tasks/get" | "tasks/cancel", _) => json!({"taskId": TASK, "status": "working"}),
+        ("tasks/result", false) => json!({"content": [], "_meta": {
+            "io.modelcontextprotocol/related-task": {"taskId": TASK}}}),
+        ("tasks/list", false) => json!({"tasks": [{"taskId": TASK, "status": "working"}]}),
+        ("logging/setLevel" | "resources/subscribe" | "resources/unsubscribe", false) => json!({}),
         ("tools/call", _) => return tool(shared, &id, params, modern).await,
         _ => return error(&id, -32601, "Method not found"),
     };
@@ -259,6 +277,10 @@ async fn tool(shared: Arc<Shared>, id: &Value, params: &Value, modern: bool) -> 
         "echo" | "look" | "new" => {
             json!({"content": [], "structuredContent": params["arguments"]})
         }
+        "task" if modern => {
+            json!({"resultType": "task", "taskId": TASK, "status": "working", "ttlMs": null})
+        }
+        "task" => json!({"task": {"taskId": TASK, "status": "working"}}),
         "fail" => json!({"content": [{"type": "text", "text": "no"}], "isError": true}),
         "broken" => return error(id, -32000, "broken"),
         // Tells everything that it was told, as servers in a debugging mode do.

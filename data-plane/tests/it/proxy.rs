@@ -23,7 +23,7 @@ use weir_audit::{Builder, Origin};
 use weir_model::seal::NodeKey;
 use weir_model::secret::Secret;
 use weir_model::testing::World;
-use weir_runtime::clock::SystemClock;
+use weir_runtime::clock::{SharedClock, SystemClock};
 use weir_runtime::drain::{self, Drain};
 use weir_runtime::metrics::Metrics;
 use weir_runtime::otlp::{Spans, span::Span};
@@ -37,6 +37,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Proxy {
     pub address: SocketAddr,
     pub admin: SocketAddr,
+    pub hop: Option<SocketAddr>,
     pub config: Arc<State>,
     pub gateway: Arc<Gateway>,
     pub log: MemoryLog,
@@ -52,7 +53,7 @@ impl Proxy {
     }
 
     pub async fn with(world: &World, change: impl FnOnce(&mut Settings)) -> Self {
-        Self::built(world, None, change).await
+        Self::built(world, (None, SystemClock::shared()), change).await
     }
 
     /// An enrolled node that other nodes of the same authority reach.
@@ -62,13 +63,23 @@ impl Proxy {
         name: &str,
         change: impl FnOnce(&mut Settings),
     ) -> Self {
+        Self::node_at(world, (ca, name), SystemClock::shared(), change).await
+    }
+
+    /// The same by a clock that the test sets.
+    pub async fn node_at(
+        world: &World,
+        (ca, name): (&Ca, &str),
+        clock: SharedClock,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let issued = ca.client("node", &format!("spiffe://weir/region/test/node/{name}"));
         let first = |pem: &str| certificates(pem.as_bytes(), "test").unwrap().remove(0).to_vec();
         let key = private_key(issued.key.as_bytes(), "test").unwrap();
         let key = Secret::new(key.secret_der().to_vec());
         let (own, authority) = (first(&issued.chain), first(&ca.pem()));
         let identity = Identity::new(own, key, authority, NodeKey::generate()).unwrap();
-        Self::built(world, Some(identity), |settings| {
+        Self::built(world, (Some(identity), clock), |settings| {
             settings.hop.address = Some(([127, 0, 0, 1], 0).into());
             change(settings);
         })
@@ -79,12 +90,27 @@ impl Proxy {
     pub async fn two(world: &World) -> [Self; 2] {
         let ca = Ca::new("weir");
         let start = async |name: &str| Self::node(world, &ca, name, |_| ()).await;
-        [start("node-1").await, start("node-2").await]
+        let both = [start("node-1").await, start("node-2").await];
+        Self::acquaint(&both).await;
+        both
+    }
+
+    /// Makes proxies known to each other, as the control plane does.
+    pub async fn acquaint(all: &[Self]) {
+        let place =
+            |proxy: &Self| (proxy.gateway.hop.node().unwrap(), proxy.hop.unwrap().to_string());
+        for proxy in all {
+            proxy.gateway.neighbours.listed(all.iter().map(place).collect());
+        }
+        for proxy in all {
+            let met = async || proxy.gateway.neighbours.count() == (all.len() - 1, all.len() - 1);
+            assert!(eventually(PATIENCE, met).await, "{:?}", proxy.gateway.neighbours.count());
+        }
     }
 
     async fn built(
         world: &World,
-        identity: Option<Identity>,
+        (identity, clock): (Option<Identity>, SharedClock),
         change: impl FnOnce(&mut Settings),
     ) -> Self {
         let mut settings = Settings::default();
@@ -110,7 +136,7 @@ impl Proxy {
             level: None,
             drain: drain.clone(),
             reload,
-            clock: SystemClock::shared(),
+            clock,
             control: tokio::runtime::Handle::current(),
             spans,
         };
@@ -119,6 +145,7 @@ impl Proxy {
         Self {
             address: addresses.traffic,
             admin: addresses.admin.unwrap(),
+            hop: addresses.hop,
             config,
             gateway: Arc::clone(bound.gateway()),
             log,

@@ -71,6 +71,27 @@ pub struct WitnessResponse {
     #[prost(uint64, tag = "3")]
     pub wants_from: u64,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NeighboursRequest {
+    /// `host:port` of the node's own listener for other proxies.
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NeighboursResponse {
+    /// All others that were heard of lately, of every region.
+    #[prost(message, repeated, tag = "1")]
+    pub neighbours: ::prost::alloc::vec::Vec<Neighbour>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Neighbour {
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub region: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub address: ::prost::alloc::string::String,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct BudgetRequest {
     /// One run of the node's process.
@@ -624,6 +645,31 @@ pub mod sync_client {
             req.extensions_mut().insert(GrpcMethod::new("weir.sync.v1.Sync", "Witness"));
             self.inner.unary(req, path, codec).await
         }
+        /// Where other proxies reach the node, and where it reaches them. Asked again and again.
+        pub async fn neighbours(
+            &mut self,
+            request: impl tonic::IntoRequest<super::NeighboursRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::NeighboursResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/weir.sync.v1.Sync/Neighbours",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("weir.sync.v1.Sync", "Neighbours"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -672,6 +718,14 @@ pub mod sync_server {
             &self,
             request: tonic::Request<super::WitnessRequest>,
         ) -> std::result::Result<tonic::Response<super::WitnessResponse>, tonic::Status>;
+        /// Where other proxies reach the node, and where it reaches them. Asked again and again.
+        async fn neighbours(
+            &self,
+            request: tonic::Request<super::NeighboursRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::NeighboursResponse>,
+            tonic::Status,
+        >;
     }
     /// Served by every replica of the control plane.
     #[derive(Debug)]
@@ -951,6 +1005,49 @@ pub mod sync_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = WitnessSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/weir.sync.v1.Sync/Neighbours" => {
+                    #[allow(non_camel_case_types)]
+                    struct NeighboursSvc<T: Sync>(pub Arc<T>);
+                    impl<T: Sync> tonic::server::UnaryService<super::NeighboursRequest>
+                    for NeighboursSvc<T> {
+                        type Response = super::NeighboursResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::NeighboursRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Sync>::neighbours(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = NeighboursSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -177,8 +177,16 @@ pub const LIST_PAGES_MAX: usize = 100;
 pub const LIST_TTL_MS: u64 = 5_000;
 /// Seconds that a session of an older revision lasts before its client has to start anew.
 pub const SESSION_SECS_MAX: i64 = 24 * 3600;
-/// Sessions that were ended by their clients and that one proxy remembers as ended.
-pub const ENDED_SESSIONS_MAX: u64 = 100_000;
+/// Sessions that were ended before their time and that one proxy remembers as ended, the newest.
+pub const ENDED_SESSIONS_MAX: usize = 500_000;
+/// Sessions of which one proxy knows when they were used, where a group bounds that.
+pub const LIVE_SESSIONS_MAX: u64 = 100_000;
+/// Principals whose sessions one proxy counts, where a group bounds them.
+pub const SESSION_HOLDERS_MAX: usize = 100_000;
+/// Sessions of one principal that a group may allow.
+pub const SESSIONS_PER_PRINCIPAL_MAX: u32 = 10_000;
+/// Sessions of older revisions whose resource subscriptions one proxy remembers.
+pub const SUBSCRIBED_SESSIONS_MAX: u64 = 100_000;
 /// Names on one page of a list that the gateway answers itself.
 pub const LIST_PAGE_ENTRIES: usize = 1_000;
 /// Bytes of rendered lists that a proxy keeps, so that callers who ask again cost next to nothing.
@@ -321,6 +329,18 @@ pub const HOP_CONNECTIONS_MAX: usize = 1_024;
 pub const HOP_STREAMS_MAX: u32 = 1_024;
 /// Proxies that one proxy keeps connections to.
 pub const HOP_PEERS_MAX: usize = 1_024;
+/// Other proxies that one proxy tells what all of them must know of sessions.
+pub const NEIGHBOURS_MAX: usize = 512;
+/// Milliseconds between two looks at which other proxies there are.
+pub const NEIGHBOURS_MS: u64 = 5_000;
+/// Milliseconds that the end of a session waits until other proxies of the region know of it.
+pub const TOLD_MS: u64 = 1_000;
+/// Tidings that wait for one other proxy; beyond it, it is told of all ended sessions instead.
+pub const TIDINGS_MAX: usize = 10_000;
+/// Tidings that are told at once.
+pub const TIDINGS_AT_ONCE_MAX: usize = 1_000;
+/// Bytes of what one proxy tells another at once.
+pub const TIDINGS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Milliseconds to connect to another proxy, TLS included.
 pub const HOP_CONNECT_MS: u64 = 3_000;
 /// Milliseconds until another proxy begins to answer.

@@ -22,7 +22,7 @@ pub use access::{
 };
 pub use certificates::{CertificateSubject, ClientCertificates};
 pub use document::{Document, FieldError, parse_documents};
-pub use group::{AuditClass, Extension, Group, PinRule, Region};
+pub use group::{AuditClass, Extension, Group, PinRule, Region, SessionLimits};
 pub use identity::{
     Algorithm, ApiTokenEntry, ClaimNames, ClaimOverrides, IdentityProvider, KeySource, Overage,
     Preset, ServiceAccount,

@@ -100,6 +100,23 @@ impl Sealer {
         self.seal_within(bounds::SEALED_BYTES_MAX, purpose, aad, plain)
     }
 
+    /// The same for ids that their holders compare: the same content, sealed for the same with the
+    /// same key, is the same token. It shows that two of them are equal, and nothing else.
+    ///
+    /// # Errors
+    /// As [`Self::seal`].
+    pub fn seal_same(&self, purpose: &str, aad: &[u8], plain: &[u8]) -> Result<String, SealError> {
+        let (_, prk) = self.keys.first().ok_or(SealError::NoKey)?;
+        let length = |part: &[u8]| (part.len() as u64).to_be_bytes();
+        let lengths = [length(purpose.as_bytes()), length(aad)].concat();
+        // A synthetic nonce: it repeats with everything else, and never otherwise.
+        let info: [&[u8]; 5] = [b"weir seal same v1\0", &lengths, purpose.as_bytes(), aad, plain];
+        let okm = prk.expand(&info, HeadBytes).map_err(|_| SealError::BadKey)?;
+        let mut head = [0; HEAD_BYTES];
+        okm.fill(&mut head).map_err(|_| SealError::BadKey)?;
+        self.seal_with(head, bounds::SEALED_BYTES_MAX, (purpose, aad), plain)
+    }
+
     /// The same for tokens that travel in bodies and may be longer.
     ///
     /// # Errors
@@ -111,14 +128,25 @@ impl Sealer {
         aad: &[u8],
         plain: &[u8],
     ) -> Result<String, SealError> {
+        let mut head = [0; HEAD_BYTES];
+        fill_random(&mut head);
+        self.seal_with(head, max, (purpose, aad), plain)
+    }
+
+    fn seal_with(
+        &self,
+        head: [u8; HEAD_BYTES],
+        max: usize,
+        (purpose, aad): (&str, &[u8]),
+        plain: &[u8],
+    ) -> Result<String, SealError> {
         let (id, prk) = self.keys.first().ok_or(SealError::NoKey)?;
         let body_bytes = HEAD_BYTES + plain.len() + TAG_BYTES;
         if id.len() + 1 + body_bytes.div_ceil(3) * 4 > max {
             return Err(SealError::TooLong);
         }
         let mut body = Vec::with_capacity(body_bytes);
-        body.resize(HEAD_BYTES, 0);
-        fill_random(&mut body);
+        body.extend_from_slice(&head);
         let (key, nonce) = derive(prk, purpose, &body)?;
         let mut sealed = plain.to_vec();
         key.seal_in_place_append_tag(nonce, Aad::from(aad), &mut sealed)
@@ -164,6 +192,15 @@ impl Sealer {
             .open_in_place(nonce, Aad::from(aad), &mut body[HEAD_BYTES..])
             .map_err(|_| SealError::Mismatch)?;
         Ok(plain.to_vec())
+    }
+}
+
+/// Length of what stands in front of a ciphertext, for the key derivation.
+struct HeadBytes;
+
+impl hkdf::KeyType for HeadBytes {
+    fn len(&self) -> usize {
+        HEAD_BYTES
     }
 }
 
@@ -221,6 +258,29 @@ mod tests {
         for bad in ["", "k1", "k1.", "k1.AAAA", "k1.*", &token[..token.len() - 1]] {
             assert!(sealer.open("session", b"alice", bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_same_is_the_same_token_where_that_is_wanted() {
+        let sealer = Sealer::new(&[key("k1", 1)]).unwrap();
+        let same = |purpose: &str, aad: &[u8], plain: &[u8]| {
+            let token = sealer.seal_same(purpose, aad, plain).unwrap();
+            assert_eq!(sealer.open(purpose, aad, &token).unwrap(), plain);
+            token
+        };
+        let token = same("task", b"alice", b"t-1");
+        assert_eq!(token, same("task", b"alice", b"t-1"));
+        let others = [
+            same("task", b"alice", b"t-2"),
+            same("task", b"bob", b"t-1"),
+            same("tasks", b"alice", b"t-1"),
+            same("task", b"alicet", b"-1"),
+            Sealer::new(&[key("k1", 2)]).unwrap().seal_same("task", b"alice", b"t-1").unwrap(),
+        ];
+        for other in others {
+            assert_ne!(token[..20], other[..20], "the nonce differs too");
+        }
+        assert_eq!(sealer.open("task", b"bob", &token), Err(SealError::Mismatch));
     }
 
     #[test]

@@ -58,6 +58,30 @@ const FRONT: &[Row] = &[
         "sessions_are_bound_to_their_callers",
     ),
     (
+        "DELETE, in force at every proxy",
+        "2025-03-26 to 2025-11-25",
+        "data-plane/tests/it/apart.rs",
+        "a_session_that_was_ended_is_unknown_at_the_other_proxy",
+    ),
+    (
+        "a session with a child process, at any proxy",
+        "2024-11-05 to 2025-11-25",
+        "data-plane/tests/it/apart.rs",
+        "a_child_s_session_goes_on_at_the_other_proxy",
+    ),
+    (
+        "tasks, by sealed ids",
+        "2025-11-25",
+        "data-plane/tests/it/tasks.rs",
+        "a_client_with_a_session_follows_its_task_too",
+    ),
+    (
+        "the tasks extension, by sealed ids",
+        "2026-07-28",
+        "data-plane/tests/it/tasks.rs",
+        "a_stateless_client_follows_its_task_by_the_gateway_s_id",
+    ),
+    (
         "`notifications/cancelled`",
         "2024-11-05 to 2025-11-25",
         "data-plane/tests/it/legacy.rs",

@@ -99,9 +99,16 @@ impl Shared {
         let store = Arc::new(Embedded::in_memory(History::default()).unwrap());
         let keys = LocalKeys::generate().unwrap();
         let vault = Vault::new(Arc::new(LocalKeys::parse(keys.expose()).unwrap()));
-        control_plane::keyring::ensure(&(Arc::clone(&store) as Arc<dyn Store>), &vault)
-            .await
-            .unwrap();
+        let timing = control_plane::settings::KeyringSettings::default().timing();
+        control_plane::keyring::Keys::new(
+            Arc::clone(&store) as Arc<dyn Store>,
+            vault.clone(),
+            weir_runtime::clock::SystemClock::shared(),
+            timing,
+        )
+        .ensure()
+        .await
+        .unwrap();
         Self { store, vault }
     }
 }

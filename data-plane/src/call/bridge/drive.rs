@@ -407,7 +407,7 @@ impl Parker {
         if round > bounds::INPUT_ROUNDS_MAX {
             return Err(Refusal::new(Reason::CannotBridge, "the server asks without end"));
         }
-        let _place = self.bridge.parking.take(&self.bridge.principal)?;
+        let _place = self.bridge.parking.take(&self.bridge.principal, self.bridge.parked_most)?;
         let _in_flight = self.bridge.drain.guard("parked calls");
         let keyed = questions.into_iter().enumerate();
         let mut open: Vec<_> = keyed.map(|(at, q)| (format!("{round}-{at}"), q)).collect();

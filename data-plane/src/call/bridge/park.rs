@@ -39,10 +39,12 @@ pub(super) struct Place {
 }
 
 impl Parking {
-    pub(super) fn take(&self, principal: &str) -> Result<Place, Refusal> {
+    /// One more, of whom the group may allow less than the gateway.
+    pub(super) fn take(&self, principal: &str, most: Option<u32>) -> Result<Place, Refusal> {
+        let most = most.map_or(bounds::PARKED_PER_PRINCIPAL_MAX, |most| most as usize);
         let mut parked = self.0.lock();
         let count = parked.entry(principal.to_owned()).or_default();
-        if *count >= bounds::PARKED_PER_PRINCIPAL_MAX {
+        if *count >= most {
             return Err(Refusal::new(Reason::ConcurrencyLimited, "calls that wait for input")
                 .hint("Too many calls wait for input: bring some to their end first.")
                 .retry_after(5));
@@ -128,11 +130,11 @@ mod tests {
     fn parked_calls_are_counted_per_principal() {
         let parking = Parking::default();
         let most = bounds::PARKED_PER_PRINCIPAL_MAX;
-        let mut held: Vec<_> = (0..most).map(|_| parking.take("a").unwrap()).collect();
-        assert_eq!(parking.take("a").unwrap_err().reason, Reason::ConcurrencyLimited);
-        assert!(parking.take("b").is_ok());
+        let mut held: Vec<_> = (0..most).map(|_| parking.take("a", None).unwrap()).collect();
+        assert_eq!(parking.take("a", None).unwrap_err().reason, Reason::ConcurrencyLimited);
+        assert!(parking.take("b", Some(1)).is_ok() && parking.take("a", Some(1)).is_err());
         held.pop();
-        assert!(parking.take("a").is_ok());
+        assert!(parking.take("a", None).is_ok());
         held.clear();
         assert_eq!(parking.count(), 0);
         assert!(parking.0.lock().is_empty());

@@ -19,7 +19,9 @@ use super::super::hop::Hop;
 use super::super::link::{self, Carried, Link};
 use super::super::mux::{Mux, Use};
 use super::super::question::Reply;
-use super::super::{Exchange, Message, Messages, Outbound, adapt, handshake, origin, refuse};
+use super::super::{
+    Exchange, Message, Messages, Opened, Outbound, adapt, handshake, origin, refuse,
+};
 use super::post::{Body, Events, Post, send};
 use super::session::{Lease, Session};
 use super::{Failure, Remote};
@@ -218,7 +220,8 @@ impl Remote {
         let back_revision = handshake::negotiated(result)?;
         let session = format!("{PREFIX}{}", uuid::Uuid::new_v4());
         self.pairs.lock().insert(session.clone(), pair);
-        Ok(Exchange { back_revision, session: Some(session), messages })
+        let session = Some(Opened { id: session, local: true });
+        Ok(Exchange { back_revision, session, messages })
     }
 
     /// The stream of a client's own session; none when the session is of another kind.

@@ -11,7 +11,9 @@ use weir_model::reason::Refusal;
 use super::super::handshake::negotiated;
 use super::super::hop::Hop;
 use super::super::link::Link as _;
-use super::super::{Channel, Exchange, Message, Messages, Outbound, adapt, envelope, headers};
+use super::super::{
+    Channel, Exchange, Message, Messages, Opened, Outbound, adapt, envelope, headers,
+};
 use super::legacy::Cancel;
 use super::post::{Body, Post};
 use super::relay::Relay;
@@ -111,7 +113,8 @@ impl Remote {
         let result = self.initialized(answer, &hop.id, outbound.deadline).await?;
         let back_revision = negotiated(&result)?;
         let messages = Messages::One(Message::Result(result));
-        Ok(Exchange { back_revision, session: Some(session), messages })
+        let session = Some(Opened { id: session, local: false });
+        Ok(Exchange { back_revision, session, messages })
     }
 
     /// A notification or a response of the client.

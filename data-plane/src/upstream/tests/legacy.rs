@@ -197,7 +197,9 @@ async fn a_transparent_client_has_the_session_for_itself() {
         r#"{"protocolVersion":"2025-06-18","capabilities":{"sampling":{}},"clientInfo":{"name":"c","version":"2"}}"#,
     );
     let opened = upstreams.call(open).await.unwrap();
-    assert_eq!((opened.session.as_deref(), &*opened.back_revision), (Some("s1"), "2025-06-18"));
+    let session = opened.session.expect("a session");
+    assert_eq!((&*session.id, session.local), ("s1", false));
+    assert_eq!(opened.back_revision, "2025-06-18");
     let hello = fake.seen("initialize").remove(0);
     assert_eq!(hello.body["id"], "c1");
     assert_eq!(hello.body["params"]["capabilities"]["sampling"], serde_json::json!({}));
@@ -205,7 +207,7 @@ async fn a_transparent_client_has_the_session_for_itself() {
 
     let mut call = legacy_call(&fake, "alice");
     call.front.revision = "2025-06-18".to_owned();
-    call.session = opened.session;
+    call.session = Some(session.id);
     call.id = json("\"c2\"");
     call.params = json(r#"{"name":"t","_meta":{"progressToken":"mine"}}"#);
     let (messages, refusal) = all(upstreams.call(call.clone()).await.unwrap()).await;

@@ -194,6 +194,8 @@ async fn a_client_of_an_older_revision_sees_through_to_the_session() {
     let exchange = upstreams.call(hello.clone()).await.expect("a session");
     assert_eq!(exchange.back_revision, "2024-11-05");
     let session = exchange.session.clone().expect("a session");
+    assert!(session.local);
+    let session = session.id;
     assert_eq!(fake.seen("initialize").last().expect("one").body["id"], "c1");
     let channel = Channel {
         version: Arc::clone(&hello.version),

@@ -204,6 +204,8 @@ async fn a_transparent_session_is_a_child_of_its_own() {
     open.params = json(r#"{"protocolVersion":"2025-11-25","capabilities":{"roots":{}}}"#);
     let opened = upstreams.call(open.clone()).await.unwrap();
     let session = opened.session.expect("a session");
+    assert!(session.local);
+    let session = session.id;
     let channel = Channel {
         version: std::sync::Arc::clone(&version),
         session: session.clone(),

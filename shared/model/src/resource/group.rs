@@ -62,10 +62,48 @@ pub struct Group {
     /// the standard methods that they stand for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub verbs: bool,
+    /// Raised to void everything that was given out to clients before: session ids, cursors, task
+    /// ids, request states. Rules need no such thing: they are asked anew with every request.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub epoch: u32,
+    /// What clients with sessions, streams and waiting calls may take.
+    #[serde(default, skip_serializing_if = "SessionLimits::is_default")]
+    pub sessions: SessionLimits,
     /// Extensions of MCP that are carried between clients and servers, besides those that the
     /// gateway knows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extensions: Vec<Extension>,
+}
+
+/// Bounds of what clients keep at a proxy. Without one, the gateway's own bound counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SessionLimits {
+    /// Seconds without a request after which a session ends, 60 to 86,400.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_secs: Option<u32>,
+    /// Seconds after which a session ends in any case, 60 to 86,400.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life_secs: Option<u32>,
+    /// Sessions of one principal that one proxy opens and that have not ended, 1 to 10,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_principal: Option<u32>,
+    /// Streams that belong to no call of one principal at one proxy, 1 to 64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streams_per_principal: Option<u32>,
+    /// Calls of one principal that wait for its input at one proxy, 1 to 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked_per_principal: Option<u32>,
+}
+
+impl SessionLimits {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// An extension of MCP.

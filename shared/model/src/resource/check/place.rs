@@ -3,7 +3,7 @@
 use super::Findings;
 use super::text::{self, UrlRules};
 use crate::bounds;
-use crate::resource::{ClientCertificates, Extension, Group, Region, SignIn};
+use crate::resource::{ClientCertificates, Extension, Group, Region, SessionLimits, SignIn};
 
 /// Origins of one group.
 const ORIGINS_MAX: usize = 100;
@@ -50,9 +50,34 @@ pub(super) fn group(f: &mut Findings, spec: &Group) {
     if let Some(front) = &spec.sign_in {
         sign_in(f, front);
     }
+    sessions(f, spec.sessions);
     extensions(f, &spec.extensions);
     if spec.stale_after_secs == Some(0) {
         f.add("spec.staleAfterSecs", "must be at least 1; leave it out for no limit");
+    }
+}
+
+fn sessions(f: &mut Findings, spec: SessionLimits) {
+    let day = u32::try_from(bounds::SESSION_SECS_MAX).unwrap_or(u32::MAX);
+    let count = |most: usize| u32::try_from(most).unwrap_or(u32::MAX);
+    for (name, value, (least, most)) in [
+        ("idleSecs", spec.idle_secs, (60, day)),
+        ("lifeSecs", spec.life_secs, (60, day)),
+        ("perPrincipal", spec.per_principal, (1, bounds::SESSIONS_PER_PRINCIPAL_MAX)),
+        (
+            "streamsPerPrincipal",
+            spec.streams_per_principal,
+            (1, count(bounds::STREAMS_PER_PRINCIPAL_MAX)),
+        ),
+        (
+            "parkedPerPrincipal",
+            spec.parked_per_principal,
+            (1, count(bounds::PARKED_PER_PRINCIPAL_MAX)),
+        ),
+    ] {
+        if value.is_some_and(|value| !(least..=most).contains(&value)) {
+            f.add(format!("spec.sessions.{name}"), format!("must be {least} to {most}"));
+        }
     }
 }
 
