@@ -48,6 +48,8 @@ pub enum Command {
     Delete(Delete),
     /// Show the proxies and what they run.
     Nodes(Output),
+    /// Show who has used what of which quota, and when it renews.
+    Limits(Limits),
     /// Tokens of service accounts.
     #[command(subcommand)]
     Token(Token),
@@ -164,6 +166,23 @@ pub struct Get {
     pub target: Target,
     /// Its name; all of the kind without one.
     pub name: Option<String>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// See [`Command::Limits`].
+#[derive(Debug, Args)]
+pub struct Limits {
+    /// The group.
+    #[arg(short, long)]
+    pub group: String,
+    /// Only of this limit.
+    #[arg(long)]
+    pub limit: Option<String>,
+    /// Only of this caller, server or tool (`jwt:okta:alice`, `crm`, `crm/search`).
+    #[arg(long)]
+    pub of: Option<String>,
     /// How to print.
     #[command(flatten)]
     pub output: Output,

@@ -5,6 +5,7 @@ mod apply;
 mod documents;
 mod get;
 mod keyring;
+mod limits;
 mod lines;
 mod nodes;
 mod operators;
@@ -31,6 +32,7 @@ pub async fn run(client: &Client, command: Command) -> anyhow::Result<String> {
         Command::Get(args) => get::get(client, args).await,
         Command::Delete(args) => get::delete(client, args).await,
         Command::Nodes(output) => nodes::show(client, output.output).await,
+        Command::Limits(args) => limits::show(client, args).await,
         Command::Token(Token::Create(args)) => tokens::create(client, args).await,
         Command::Token(Token::List(args)) => tokens::list(client, args).await,
         Command::Token(Token::Revoke(args)) => tokens::revoke(client, args).await,

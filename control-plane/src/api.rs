@@ -12,6 +12,7 @@ mod fleet;
 mod guard;
 mod input;
 mod keyring;
+mod limits;
 pub mod openapi;
 mod operators;
 mod policy;

@@ -34,6 +34,7 @@ use crate::operator::Operators;
 use crate::publish::{self, Pipe, Publish};
 use crate::serve::Listener;
 use crate::settings::{EtcdSettings, Settings};
+use crate::sign_ins::SignIns;
 use crate::store::embedded::Embedded;
 use crate::store::etcd::{self, Etcd};
 use crate::store::{Store, StoreError};
@@ -230,7 +231,8 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     let author = Author::new(Arc::clone(&parts.store), parts.vault.clone(), index.newest());
     let operators = Operators::new(Arc::clone(&parts.store), Arc::clone(&parts.clock));
     let observer = Observer::new(Arc::clone(&parts.store), author.clone());
-    let sync = build_sync(settings, &parts, (index.newest(), observer.clone())).await?;
+    let sync =
+        build_sync(settings, &parts, (index.newest(), observer.clone()), author.clone()).await?;
 
     let certificate = match &settings.listen.tls {
         Some(files) => Some(
@@ -290,6 +292,7 @@ async fn build_sync(
     settings: &Settings,
     parts: &Parts,
     (newest, observer): (crate::index::Newest, Observer),
+    author: Author,
 ) -> anyhow::Result<Sync> {
     let now = i64::try_from(parts.clock.now_secs()).unwrap_or(i64::MAX);
     let ca = Ca::load_or_make(&*parts.store, &parts.vault, now).await;
@@ -314,6 +317,7 @@ async fn build_sync(
         fleet: fleet.clone(),
         intake,
         witness: witness.clone(),
+        sign_ins: SignIns::new(Arc::clone(store), author, Arc::clone(clock)),
         audit: Some(parts.audit.clone()),
         clock: Arc::clone(clock),
         timing: Timing::default(),

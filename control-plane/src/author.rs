@@ -106,6 +106,11 @@ impl Author {
         self.shared.newest.clone()
     }
 
+    /// Where it all is.
+    pub fn store(&self) -> &dyn Store {
+        &*self.shared.store
+    }
+
     /// The configuration as it was at a revision, as far back as the store's history goes.
     ///
     /// # Errors

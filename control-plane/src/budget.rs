@@ -11,6 +11,7 @@
 
 mod ledger;
 mod rates;
+mod uses;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,8 @@ use weir_runtime::drain::Watch;
 use crate::store::{Store, StoreError};
 use ledger::Ledger;
 use rates::Rates;
+
+pub use uses::{QuotaUse, uses};
 
 /// Requests that wait to be settled; a proxy that finds no room asks again.
 const QUEUE: usize = 4_096;

@@ -8,6 +8,7 @@ mod listen;
 mod records;
 mod regions;
 mod secrets;
+mod sign_in;
 mod stream;
 mod verify;
 
@@ -39,6 +40,7 @@ use crate::fleet::Fleet;
 use crate::index::Newest;
 use crate::neighbours::Neighbours;
 use crate::observe::intake::Intake;
+use crate::sign_ins::SignIns;
 use crate::store::{Store, StoreError};
 use crate::vault::Vault;
 use crate::witness::{Shown, Witness, WitnessError};
@@ -65,6 +67,8 @@ pub struct Parts {
     pub intake: Intake,
     /// Keeps the checkpoints of nodes' audit logs.
     pub witness: Witness,
+    /// The turns of people's sign-ins.
+    pub sign_ins: SignIns,
     /// Where it is recorded who joins; nowhere without.
     pub audit: Option<Pipeline>,
     /// The time.
@@ -142,7 +146,9 @@ impl Publish {
         };
         let housekeeping = async {
             let secrets = |indexed: &crate::index::Indexed| shared.opened.retain(&indexed.set);
-            tokio::join!(shared.regions.run(secrets), shared.keep_fresh(&certificate), settle)
+            let sign_ins = shared.parts.sign_ins.clone().run(drain.clone());
+            let fresh = shared.keep_fresh(&certificate);
+            tokio::join!(shared.regions.run(secrets), fresh, settle, sign_ins)
         };
         let served = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(15)))
@@ -223,6 +229,16 @@ impl Service {
         Ok(())
     }
 
+    /// The node behind a request, while it belongs to the fleet.
+    fn member<T>(&self, request: &Request<T>, shared: &Shared) -> Result<Identity, Status> {
+        let peer = peer(request)?;
+        if peer.not_after <= shared.unix() {
+            return Err(Status::unauthenticated("the certificate has ended: renew it"));
+        }
+        self.not_cut_off(&peer)?;
+        Ok(peer)
+    }
+
     fn shared(&self) -> Result<Arc<Shared>, Status> {
         self.shared.upgrade().ok_or_else(|| Status::unavailable("this replica is going away"))
     }
@@ -282,7 +298,7 @@ impl SyncService for Service {
         request: Request<v1::WitnessRequest>,
     ) -> Result<Response<v1::WitnessResponse>, Status> {
         let shared = self.shared()?;
-        let peer = peer(&request)?;
+        let peer = self.member(&request, &shared)?;
         let request = request.into_inner();
         let v1::WitnessRequest { note, key, certificate, from, past_gone, .. } = &request;
         let key = key.as_ref().try_into();
@@ -311,15 +327,22 @@ impl SyncService for Service {
         Ok(Response::new(v1::WitnessResponse { certificate, wants_epoch, wants_from }))
     }
 
+    async fn sign_in(
+        &self,
+        request: Request<v1::SignInRequest>,
+    ) -> Result<Response<v1::SignInResponse>, Status> {
+        let shared = self.shared()?;
+        let peer = self.member(&request, &shared)?;
+        let answer = sign_in::step(&shared, &peer, request.into_inner()).await?;
+        Ok(Response::new(answer))
+    }
+
     async fn budget(
         &self,
         request: Request<v1::BudgetRequest>,
     ) -> Result<Response<v1::BudgetResponse>, Status> {
         let shared = self.shared()?;
-        let peer = peer(&request)?;
-        if peer.not_after <= shared.unix() {
-            return Err(Status::unauthenticated("the certificate has ended: renew it"));
-        }
+        let peer = self.member(&request, &shared)?;
         let grants = claims::settle(&shared.budget, &peer.id, request.into_inner()).await?;
         Ok(Response::new(grants))
     }
@@ -329,11 +352,7 @@ impl SyncService for Service {
         request: Request<v1::NeighboursRequest>,
     ) -> Result<Response<v1::NeighboursResponse>, Status> {
         let shared = self.shared()?;
-        let peer = peer(&request)?;
-        if peer.not_after <= shared.unix() {
-            return Err(Status::unauthenticated("the certificate has ended: renew it"));
-        }
-        self.not_cut_off(&peer)?;
+        let peer = self.member(&request, &shared)?;
         let address = request.into_inner().address;
         let others =
             shared.neighbours.meet(&peer.id, &address).await.map_err(|error| match error {
@@ -357,11 +376,7 @@ impl SyncService for Service {
         request: Request<Streaming<v1::NodeFrame>>,
     ) -> Result<Response<Frames>, Status> {
         let shared = self.shared()?;
-        let peer = peer(&request)?;
-        if peer.not_after <= shared.unix() {
-            return Err(Status::unauthenticated("the certificate has ended: renew it"));
-        }
-        self.not_cut_off(&peer)?;
+        let peer = self.member(&request, &shared)?;
         let stream = stream::open(&shared, peer, request.into_inner(), self.drain.clone());
         Ok(Response::new(Box::pin(stream)))
     }

@@ -28,6 +28,7 @@ use weir_runtime::telemetry::LogLevel;
 use weir_runtime::tls::{self, ClientAuth, ServerCertificate};
 
 use crate::authorization::Front;
+use crate::authorization::ledger::Ledger;
 use crate::certificates::{Asking, Certificates};
 use crate::config::{ConfigMetrics, Identity, State};
 use crate::decisions::Decisions;
@@ -54,6 +55,8 @@ pub struct Parts {
     pub config: Arc<State>,
     /// Who this proxy is; needed where it has a listener for other proxies.
     pub identity: Option<Arc<ArcSwap<Identity>>>,
+    /// Counts what is good once in a sign-in, over all proxies.
+    pub ledger: Arc<dyn Ledger>,
     /// Where records go.
     pub audit: Pipeline,
     /// Where parts measure.
@@ -132,10 +135,12 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         config: Arc::clone(&parts.config),
         certificates: Certificates::default(),
         front: Front::new(Arc::clone(&fetch)),
+        ledger: parts.ledger,
         keys: Keys::new(fetch, KeyMetrics::register(&parts.metrics)),
         decisions: decisions(&parts.metrics),
         lists: Lists::default(),
-        limits: Arc::new(Limits::new(bounds::LIMIT_BUCKETS_MAX, Arc::clone(&parts.clock))),
+        limits: Limits::new(bounds::LIMIT_BUCKETS_MAX, Arc::clone(&parts.clock))
+            .measured(&parts.metrics),
         upstreams,
         audit: parts.audit,
         site: settings.site(),

@@ -15,19 +15,24 @@ mod answer;
 mod begin;
 mod callback;
 mod client;
+mod consents;
 mod form;
 mod front;
+pub mod ledger;
+mod logout;
 pub mod metadata;
 pub mod own;
 mod page;
 mod register;
 mod sealed;
 mod token;
+mod trail;
 mod upstream;
 
 pub use front::Front;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -35,15 +40,17 @@ use http::{Method, Response};
 use http_body::Body as HttpBody;
 use serde_json::{Value, json};
 use weir_model::reason::{Reason, Refusal};
-use weir_model::resource::SignIn;
+use weir_model::resource::{AuditClass, SignIn};
 use weir_model::seal::Sealer;
 use weir_model::snapshot::{GroupView, Snapshot};
 
 use crate::call::Body;
 use crate::call::endpoint;
 use crate::call::inbound::{self, Conn};
+use crate::call::record;
 use crate::call::respond::{self, Reply};
 use crate::gateway::Gateway;
+use trail::Trail;
 
 const KEYS: &str = "/.well-known/jwks.json";
 
@@ -63,6 +70,8 @@ pub(crate) struct Desk<'a> {
     /// The gateway's own URL, which is its name as an issuer.
     base: &'a str,
     now: i64,
+    /// What is recorded of the step.
+    trail: Trail,
 }
 
 impl Desk<'_> {
@@ -128,29 +137,52 @@ where
     let base = gateway.site.own_url(conn, head).ok_or(Reason::UnknownEndpoint)?;
     let sealer = gateway.sealer(snapshot).ok_or(Reason::SnapshotMissing)?;
     let now = gateway.now_secs();
-    let desk = Desk { gateway, snapshot, sealer: &sealer, base: &base, now };
-    if desk.groups().next().is_none() {
-        return Err(Reason::UnknownEndpoint.into());
-    }
-    let post = match head.uri.path() {
-        "/authorize" | "/authorize/callback" => false,
-        "/authorize/consent" | "/token" | "/register" => true,
+    let (path, begun) = (head.uri.path(), Instant::now());
+    let mut facts = record::facts(gateway, conn, snapshot);
+    let (posted, class) = match path {
+        "/authorize" => (false, AuditClass::Counted),
+        "/authorize/consents" if head.method == Method::GET => (false, AuditClass::Counted),
+        "/register" => (true, AuditClass::Counted),
+        "/authorize/callback" => (false, strictest(snapshot)),
+        "/authorize/consent" | "/authorize/consents" | "/token" => (true, strictest(snapshot)),
+        path if path.starts_with(logout::PATH) => (true, strictest(snapshot)),
         _ => return Err(Reason::UnknownEndpoint.into()),
     };
-    if head.method != if post { Method::POST } else { Method::GET } {
+    facts.class = class;
+    let desk =
+        Desk { gateway, snapshot, sealer: &sealer, base: &base, now, trail: Trail::of(facts) };
+    // Sign-outs are heeded of providers whose people come with tokens of their own, too.
+    if desk.groups().next().is_none() && !path.starts_with(logout::PATH) {
+        return Err(Reason::UnknownEndpoint.into());
+    }
+    if head.method != if posted { Method::POST } else { Method::GET } {
         return Err(Reason::MethodNotAllowed.into());
     }
-    let body = if post { inbound::read_body(&head.headers, body).await? } else { Bytes::new() };
+    let body = if posted { inbound::read_body(&head.headers, body).await? } else { Bytes::new() };
     if body.len() > form::FORM_BYTES_MAX {
         return Err(Reason::BodyTooLarge.into());
     }
-    Ok(match head.uri.path() {
-        "/authorize" => begin::authorize(&desk, head.uri.query().unwrap_or_default()).await,
+    let slot = gateway.audit.reserve(class)?;
+    desk.trail.received(&body);
+    let response = match path {
+        "/authorize" => begin::authorize(&desk, head).await,
         "/authorize/consent" => begin::decide(&desk, head, &body).await,
+        "/authorize/consents" if posted => consents::forget(&desk, head),
+        "/authorize/consents" => consents::show(&desk, head),
         "/authorize/callback" => callback::callback(&desk, head).await,
         "/token" => token::token(&desk, &head.headers, &body).await,
-        _ => register::register(&desk, &body),
-    })
+        "/register" => register::register(&desk, &body),
+        path => logout::logout(&desk, path, &body).await,
+    };
+    let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+    desk.trail.close(slot, response.status(), took).await?;
+    Ok(response)
+}
+
+/// As surely as the strictest group that signs in here wants it.
+fn strictest(snapshot: &Snapshot) -> AuditClass {
+    let groups = snapshot.groups.values().filter(|group| metadata::signs_in(group));
+    trail::strictest(groups.map(|group| group.spec.audit))
 }
 
 async fn document(

@@ -133,6 +133,7 @@ impl Certificates {
                 sha256: Digest::of(own),
                 id: None,
                 session: None,
+                login: None,
                 issued: Some(secs(identity.not_before_ms)),
             })),
         });

@@ -16,6 +16,7 @@ mod join;
 mod link;
 mod metrics;
 mod renew;
+mod sign_ins;
 mod state;
 mod uses;
 mod witness;
@@ -33,6 +34,8 @@ use weir_model::sync::identity::NodeId;
 use weir_model::sync::{Held, Refused, Timing};
 use weir_runtime::clock::SharedClock;
 use weir_runtime::drain::Watch;
+
+use crate::authorization::ledger::Ledger;
 
 pub use account::Accountant;
 pub use directory::Directory;
@@ -158,6 +161,12 @@ impl Config {
     /// Shows the audit log's checkpoints to the control plane, until the log has ended.
     pub fn witness(&self, spool: weir_audit::spool::Handle) -> impl Future<Output = ()> + use<> {
         witness::run(self.options.clone(), Arc::clone(&self.identity), spool)
+    }
+
+    /// Asks the control plane for the turns of people's sign-ins.
+    pub fn ledger(&self) -> Arc<dyn Ledger> {
+        let identity = Arc::clone(&self.identity);
+        Arc::new(sign_ins::Remote::new(self.options.clone(), identity))
     }
 
     /// Tells the control plane what is used of limits that count over all proxies.

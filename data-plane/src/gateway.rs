@@ -14,6 +14,7 @@ use weir_model::snapshot::{GroupView, Snapshot};
 use weir_runtime::clock::SharedClock;
 use weir_runtime::drain::Watch;
 
+use crate::authorization::ledger::Ledger;
 use crate::authorization::{Front, metadata};
 use crate::call::authenticate;
 use crate::call::bridge::park::Parking;
@@ -48,6 +49,8 @@ pub struct Gateway {
     pub certificates: Certificates,
     /// Signs people in, for clients of groups that want that.
     pub front: Front,
+    /// Counts what is good once in a sign-in, over all proxies.
+    pub ledger: Arc<dyn Ledger>,
     /// Decisions made before.
     pub decisions: Arc<Decisions>,
     /// Lists rendered before.

@@ -13,6 +13,7 @@ mod claims;
 mod jwks;
 mod metrics;
 mod sign_in;
+mod sign_out;
 mod source;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use weir_model::snapshot::{GroupView, ProviderView};
 
 pub use metrics::KeyMetrics;
 pub use sign_in::SignedIn;
+pub use sign_out::SignedOut;
 pub use source::{Fetch, SourceStatus};
 
 use claims::Claims;

@@ -5,21 +5,26 @@
 //! anew when the limit is edited. Rates are a generic cell rate algorithm: one time per bucket,
 //! no timer. All limits of a call are taken together or not at all.
 //!
-//! Concurrency is of this proxy. A rate is of the whole fleet: each proxy runs its bucket at a
-//! share that follows demand ([`weir_model::budget::shares`]); a bucket begins with the whole
-//! rate, until the control plane has heard of it. Quotas are kept in a ledger ([`quotas`]).
+//! Rates and concurrency are of the whole fleet: each proxy runs its bucket at a share that follows
+//! demand ([`weir_model::budget::shares`]); a bucket begins with the whole, until the control plane
+//! has heard of it. So of a limit of N calls in flight, P proxies let N in between them once they
+//! have reported (within [`bounds::BUDGET_REPORT_MS`]), or P where that is more, since each proxy
+//! lets one in; never more than N each, whatever is lost. Quotas are kept in a ledger ([`quotas`]).
 //! [`fleet`] is what control plane and proxy tell each other of both; while they cannot, shares
 //! stay as they are and quotas end a little beyond their grants.
 
 mod buckets;
 mod compiled;
 pub mod fleet;
+mod metrics;
 pub mod quotas;
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
@@ -31,10 +36,14 @@ use weir_model::reason::{Reason, Refusal};
 use weir_model::resource::LimitUnit;
 use weir_model::snapshot::GroupView;
 use weir_runtime::clock::{SharedClock, SystemClock};
+use weir_runtime::metrics::Metrics;
 
 use buckets::{Buckets, Demand, Full, Shape};
 use compiled::{Compiled, Ready, Value};
+use metrics::Refused;
 use quotas::{Quotas, Spend, Spent};
+
+pub use metrics::LimitMetrics;
 
 /// The limits of a proxy, and how far they are used.
 #[derive(Debug)]
@@ -47,6 +56,9 @@ pub struct Limits {
     clock: SharedClock,
     /// Woken when the ledger should hear of something soon.
     news: Notify,
+    refused: Option<Refused>,
+    /// When the ledger was told what it has not answered, in nanoseconds; 0 for never.
+    told: AtomicU64,
 }
 
 /// What a call is to, and what it counts for.
@@ -100,6 +112,24 @@ impl Limits {
             start: Instant::now(),
             clock,
             news: Notify::new(),
+            refused: None,
+            told: AtomicU64::new(0),
+        }
+    }
+
+    /// The same, measured.
+    #[must_use]
+    pub fn measured(self, metrics: &Metrics) -> Arc<Self> {
+        let limits = Arc::new(Self { refused: Some(Refused::register(metrics)), ..self });
+        metrics.collector(LimitMetrics(Arc::clone(&limits)));
+        limits
+    }
+
+    /// How long the ledger has owed an answer.
+    pub fn lag(&self) -> Duration {
+        match self.told.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            told => Duration::from_nanos(self.now().saturating_sub(told)),
         }
     }
 
@@ -130,6 +160,9 @@ impl Limits {
             let Some(value) = limit.value(&caller, wanted.server, wanted.tool) else { continue };
             if let Err(refusal) = self.pay(limit, &value, wanted.cost, &mut paid) {
                 paid.iter().for_each(|paid| self.give_back(*paid));
+                if let Some(refused) = &self.refused {
+                    refused.count(&group.name, &limit.name, refusal.reason);
+                }
                 return Err(refusal);
             }
         }

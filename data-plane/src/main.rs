@@ -108,6 +108,7 @@ async fn serve(mut settings: Settings, traffic: Handle) -> anyhow::Result<()> {
     let parts = Parts {
         config: Arc::clone(config.state()),
         identity: Some(config.identity()),
+        ledger: config.ledger(),
         audit: audit.clone(),
         metrics,
         ready: Ready::new(),

@@ -73,7 +73,7 @@ struct GatewayLabels {
 
 /// A name of the configuration; empty for none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-struct NameLabel(Option<Name>);
+pub(crate) struct NameLabel(pub(crate) Option<Name>);
 
 impl EncodeLabelValue for NameLabel {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {

@@ -117,7 +117,10 @@ impl Subscriptions {
             false => uris.remove(uri),
         });
         match full {
-            true => Err(Refusal::new(Reason::ConcurrencyLimited, "resource subscriptions")),
+            true => {
+                Err(Refusal::new(Reason::ConcurrencyLimited, "resource subscriptions")
+                    .retry_after(5))
+            }
             false => Ok(()),
         }
     }

@@ -37,6 +37,9 @@ pub struct Claims {
     /// `groups`, any number.
     #[arg(long = "group")]
     pub groups: Vec<String>,
+    /// Gives each token a session (`sid`) of its own.
+    #[arg(long)]
+    pub sessions: bool,
     /// Seconds until it expires.
     #[arg(long, default_value_t = 86_400)]
     pub valid_secs: u64,
@@ -63,11 +66,14 @@ pub fn issue(claims: &Claims) -> anyhow::Result<Issued> {
             0 => claims.subject.clone(),
             at => format!("{}-{at}", claims.subject),
         };
-        let claims = json!({
+        let mut said = json!({
             "iss": claims.issuer, "aud": claims.audience, "sub": subject,
             "groups": claims.groups, "iat": now.as_secs(), "exp": until.as_secs(),
         });
-        encode(&header, &claims, &key)
+        if claims.sessions {
+            said["sid"] = format!("session-{subject}").into();
+        }
+        encode(&header, &said, &key)
     };
     let tokens = (0..claims.count).map(token).collect::<Result<_, _>>()?;
     Ok(Issued { keys: serde_json::to_string(&JwkSet { keys: vec![public] })?, tokens })

@@ -165,6 +165,7 @@ async fn data(
     let parts = app::Parts {
         config: Arc::clone(config.state()),
         identity: Some(config.identity()),
+        ledger: config.ledger(),
         audit: audit.clone(),
         metrics,
         ready: Ready::new(),

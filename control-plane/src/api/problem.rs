@@ -15,6 +15,7 @@ use crate::admit::Refused;
 use crate::author::AuthorError;
 use crate::keyring::KeyringError;
 use crate::operator::OperatorError;
+use crate::revoke::RevokeError;
 use crate::store::StoreError;
 use crate::token::NoRandomness;
 
@@ -263,6 +264,17 @@ impl From<KeyringError> for Problem {
                 tracing::error!(%error, "the keyring cannot be changed");
                 Kind::Internal.into()
             }
+        }
+    }
+}
+
+impl From<RevokeError> for Problem {
+    fn from(error: RevokeError) -> Self {
+        match error {
+            RevokeError::Missing(_) => Self::new(Kind::NotFound, error.to_string()),
+            RevokeError::Full(_) => Self::new(Kind::Full, error.to_string()),
+            RevokeError::Fields(errors) => Self::fields(errors),
+            RevokeError::Author(error) => error.into(),
         }
     }
 }

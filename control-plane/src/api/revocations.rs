@@ -9,11 +9,8 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Serialize;
-use weir_model::bounds;
-use weir_model::id::{Digest, Name, Revision};
-use weir_model::resource::{
-    Kind, NodeRevocation, Resource, ResourceKey, ResourceSet, Revocation, Revoked, Spec,
-};
+use weir_model::id::Revision;
+use weir_model::resource::{Kind, NodeRevocation, Resource, ResourceKey, Revocation, Spec};
 
 use super::Api;
 use super::apply::NoQuery;
@@ -22,9 +19,7 @@ use super::input::{self, Json, Query};
 use super::problem::{self, Problem};
 use crate::admit::{Proposal, settled};
 use crate::index::Indexed;
-
-/// Revocations that have ended and are cleared away with one new one.
-const CLEARED_MAX: usize = bounds::APPLY_DOCUMENTS_MAX / 2;
+use crate::revoke::said;
 
 #[derive(Serialize)]
 struct Answer {
@@ -49,27 +44,12 @@ pub(super) async fn revoke(
         let text = "it has ended already: expires is in the past";
         return Err(Problem::new(problem::Kind::InvalidRequest, text));
     }
-    let name = name_of(&wanted.what);
-    let key = ResourceKey::grouped(Kind::Revocation, &group, name.as_str());
-    let resource = Resource::new(key.clone(), Spec::Revocation(wanted.clone()));
-    let resource = resource.map_err(Problem::fields)?;
-    let propose = |indexed: &Indexed| {
-        target_exists(&indexed.set, &group, &wanted.what)?;
-        let deletes = ended(&indexed.set, &group, now, &key);
-        let have = indexed.set.of_kind(Kind::Revocation, Some(&group)).count();
-        let again = indexed.set.get(&key).is_some();
-        if !again && have - deletes.len() >= bounds::REVOCATIONS_MAX {
-            let text = format!("{have} revocations, more are not possible; delete some");
-            return Err(Problem::new(problem::Kind::Full, text));
-        }
-        let documents = vec![settled(resource.clone())];
-        Ok(Proposal { documents, deletes, ..Proposal::default() })
-    };
-    let revision = api.shared.author.edit(propose).await?.revision;
-    let expires = wanted.expires;
-    let body = Answer { name: name.clone(), expires, revision };
+    let (expires, what) = (wanted.expires, said(&wanted.what));
+    let withdrawn = crate::revoke::revoke(&api.shared.author, &group, wanted, now).await?;
+    let (key, revision) = (withdrawn.key, withdrawn.revision);
+    let body = Answer { name: key.name.clone(), expires, revision };
     let mut response = (StatusCode::CREATED, axum::Json(body)).into_response();
-    let target = Some(format!("{key} {}", said(&wanted.what)));
+    let target = Some(format!("{key} {what}"));
     response.extensions_mut().insert(Noted { group: Some(group), target, revision });
     Ok(response)
 }
@@ -99,41 +79,4 @@ pub(super) async fn revoke_node(
     let noted = Noted { target: Some(key.to_string()), revision, ..Noted::default() };
     response.extensions_mut().insert(noted);
     Ok(response)
-}
-
-/// The same thing revoked twice is one document.
-fn name_of(what: &Revoked) -> String {
-    let json = serde_json::to_vec(what).unwrap_or_default();
-    format!("r-{}", &Digest::of(&json).hex()[..16])
-}
-
-/// For the operators' trail: what was revoked, without ids that are secrets (none of them is).
-fn said(what: &Revoked) -> String {
-    serde_json::to_string(what).unwrap_or_default().chars().take(200).collect()
-}
-
-/// A misspelt name would revoke nothing and look as if it had.
-fn target_exists(set: &ResourceSet, group: &Name, what: &Revoked) -> Result<(), Problem> {
-    let (kind, name) = match what {
-        Revoked::Server(name) => (Kind::Server, name),
-        Revoked::Tool(tool) => (Kind::Server, &tool.server),
-        Revoked::Policy(name) => (Kind::Policy, name),
-        Revoked::RoleBinding(name) => (Kind::RoleBinding, name),
-        _ => return Ok(()),
-    };
-    let key = ResourceKey::grouped(kind, group, name.as_str());
-    match set.get(&key) {
-        Some(_) => Ok(()),
-        None => Err(Problem::new(problem::Kind::NotFound, format!("there is no {key}"))),
-    }
-}
-
-/// Revocations of the group that have ended, some of them.
-fn ended(set: &ResourceSet, group: &Name, now: i64, but: &ResourceKey) -> Vec<ResourceKey> {
-    let over = |resource: &&std::sync::Arc<Resource>| match &resource.spec {
-        Spec::Revocation(revocation) => revocation.expires.is_some_and(|expires| expires <= now),
-        _ => false,
-    };
-    let all = set.of_kind(Kind::Revocation, Some(group)).filter(over);
-    all.map(|resource| resource.key.clone()).filter(|key| key != but).take(CLEARED_MAX).collect()
 }

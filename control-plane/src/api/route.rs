@@ -7,7 +7,8 @@ use axum::routing::{MethodRouter, delete, get, post};
 
 use super::guard::{Guarded, guard};
 use super::{
-    Api, apply, audit, fleet, keyring, openapi, operators, policy, read, revocations, tokens,
+    Api, apply, audit, fleet, keyring, limits, openapi, operators, policy, read, revocations,
+    tokens,
 };
 use crate::operator::Role;
 
@@ -72,6 +73,7 @@ pub const ROUTES: &[Route] = &[
     route("GET", ACCOUNT_TOKENS, "admin.token.list", VIEWER),
     route("DELETE", ACCOUNT_TOKEN, "admin.token.revoke", EDITOR).recorded(),
     route("POST", "/v1/groups/{group}/revocations", "admin.revoke", EDITOR).recorded(),
+    route("GET", "/v1/groups/{group}/limits", "admin.limits", VIEWER),
     route("GET", "/v1/nodes", "admin.nodes", VIEWER),
     route("POST", "/v1/nodes/{node}/revocation", "admin.node.revoke", ADMIN).recorded(),
     route("GET", "/v1/keyring", "admin.keyring.list", VIEWER),
@@ -112,6 +114,7 @@ fn handlers() -> Vec<MethodRouter<Api>> {
         get(tokens::list),
         delete(tokens::revoke),
         post(revocations::revoke),
+        get(limits::uses),
         get(fleet::nodes),
         post(revocations::revoke_node),
         get(keyring::list),

@@ -9,7 +9,7 @@ use weir_model::id::Revision;
 use super::QuotaClaim;
 use crate::store::{Entry, Guard, Op, Store, StoreError};
 
-const PATH: &str = "state/budget/";
+pub(super) const PATH: &str = "state/budget/";
 /// Accounts of one transaction.
 const PER_COMMIT: usize = 50;
 /// Times that a transaction is tried when other replicas are faster.
@@ -134,7 +134,7 @@ impl Ledger {
     }
 }
 
-fn read(entry: &Entry) -> Result<Account, StoreError> {
+pub(super) fn read(entry: &Entry) -> Result<Account, StoreError> {
     serde_json::from_slice(&entry.value)
         .map_err(|error| StoreError::Corrupt(format!("{}: {error}", entry.key)))
 }

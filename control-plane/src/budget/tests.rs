@@ -102,3 +102,36 @@ async fn replicas_tell_each_other_of_demands() {
     assert_eq!(two.shares(&node("b"), &demand, now), [500]);
     assert_eq!(two.shares(&node("b"), &demand, now + 60), [1_000], "what is old does not count");
 }
+
+#[tokio::test]
+async fn operators_see_who_has_used_what() {
+    let (store, clock) = (store(), ManualClock::at_ms(1_800_000_100_000));
+    let (one, _a) = replica(&store, "cp-1", &clock);
+    let named = |label: &str, spent: u64| QuotaClaim {
+        id: Digest::of(label.as_bytes()),
+        label: label.to_owned(),
+        ..claim("x", spent, 10)
+    };
+    let claims = vec![
+        named("acme/daily principal jwt:okta:alice smith", 900),
+        named("acme/daily principal jwt:okta:bob", 10),
+        named("acme/all group", 500),
+        named("acme-2/daily principal jwt:okta:alice", 1),
+    ];
+    one.settle("n#1".into(), claims.clone()).await.unwrap();
+    one.settle("m#1".into(), vec![named("acme/all group", 200)]).await.unwrap();
+    let acme = "acme".parse().unwrap();
+    let seen = uses(&*store, &acme, WINDOW.0).await.unwrap();
+    let said: Vec<_> = seen
+        .iter()
+        .map(|u| (u.limit.as_str(), u.per.as_str(), u.of.as_str(), u.used, u.charged))
+        .collect();
+    let expect = [
+        ("daily", "principal", "jwt:okta:alice smith", 900, 910),
+        ("all", "group", "", 700, 720),
+        ("daily", "principal", "jwt:okta:bob", 10, 20),
+    ];
+    assert_eq!(said, expect);
+    assert!(seen.iter().all(|u| u.quota == 1_000 && u.window == WINDOW));
+    assert_eq!(uses(&*store, &acme, WINDOW.1).await.unwrap(), [], "the window is over");
+}

@@ -57,6 +57,7 @@ async fn bench(set: &ResourceSet) -> Bench {
     let index = Index::start(store.clone(), CancellationToken::new()).await.unwrap();
     let author = Author::new(store.clone(), vault.clone(), index.newest());
     let fleet = Fleet::new(store.clone(), "cp".to_owned(), clock.clone());
+    let sign_ins = SignIns::new(store.clone(), author.clone(), clock.clone());
     let (intake, _) = Intake::new(Observer::new(store.clone(), author), fleet.clone());
     let timing = Timing { heartbeat: Duration::from_millis(200), ..Timing::default() };
     let witness = Witness::load_or_make(&store, &vault, clock.clone()).await.unwrap();
@@ -68,6 +69,7 @@ async fn bench(set: &ResourceSet) -> Bench {
         fleet,
         intake,
         witness,
+        sign_ins,
         audit: None,
         clock,
         timing,

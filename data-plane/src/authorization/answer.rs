@@ -108,8 +108,17 @@ pub(super) fn page(status: StatusCode, html: String, style: &str) -> Response<Bo
 }
 
 /// Sets a cookie for the sign-in; an empty value takes it away.
-pub(super) fn cookie(response: &mut Response<Body>, (name, value): (&str, &str), secure: bool) {
-    let age = if value.is_empty() { 0 } else { super::sealed::SIGN_IN_SECS };
+pub(super) fn cookie(response: &mut Response<Body>, cookie: (&str, &str), secure: bool) {
+    lasting(response, cookie, (super::sealed::SIGN_IN_SECS, secure));
+}
+
+/// Sets a cookie for a number of seconds; an empty value takes it away.
+pub(super) fn lasting(
+    response: &mut Response<Body>,
+    (name, value): (&str, &str),
+    (secs, secure): (i64, bool),
+) {
+    let age = if value.is_empty() { 0 } else { secs };
     let (prefix, flag) = if secure { ("__Host-", "; Secure") } else { ("", "") };
     let text =
         format!("{prefix}{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{flag}");

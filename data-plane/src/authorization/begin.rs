@@ -4,8 +4,9 @@
 //! The browser is sent to no address before the client and its redirect URI are known to belong
 //! together. Nothing leaves for the identity provider before the person has consented to this very
 //! client: else a client that somebody else registered could ride on a session that the person has
-//! there (the confused deputy). The consent is asked for each time; it is bound to a cookie, so
-//! that no other page can give it.
+//! there (the confused deputy). The consent is bound to a cookie, so that no other page can give
+//! it; it is asked for each time, but where the person said before that this very client need not
+//! ask again ([`super::consents`]).
 
 use std::sync::Arc;
 
@@ -20,8 +21,9 @@ use weir_model::snapshot::{GroupView, ProviderView};
 
 use super::answer::{self, Fault};
 use super::client::{self, Client};
+use super::consents::{self, Consents};
 use super::form::{Fields, with_query};
-use super::sealed::{Asked, Away, Consenting, SIGN_IN_SECS, Sealed as _, random};
+use super::sealed::{Asked, Away, Consent, Consenting, SIGN_IN_SECS, Sealed as _, random};
 use super::{Desk, page};
 use crate::call::Body;
 use crate::call::endpoint;
@@ -34,8 +36,10 @@ const AWAY: &str = "weir-sign-in";
 const STATE_BYTES_MAX: usize = 1_024;
 
 /// GET `/authorize`.
-pub(super) async fn authorize(desk: &Desk<'_>, query: &str) -> Response<Body> {
+pub(super) async fn authorize(desk: &Desk<'_>, head: &Parts) -> Response<Body> {
     let stop = |text: &str| page::problem(StatusCode::BAD_REQUEST, text);
+    let query = head.uri.query().unwrap_or_default();
+    desk.trail.step("sign_in.authorize");
     let fields = match Fields::read(query.as_bytes()) {
         Ok(fields) => fields,
         Err(why) => return stop(&format!("The application's request cannot be read: {why}.")),
@@ -47,15 +51,36 @@ pub(super) async fn authorize(desk: &Desk<'_>, query: &str) -> Response<Body> {
         Ok(client) => client,
         Err(fault) => return stop(&format!("The application is not known: {}.", fault.text)),
     };
+    desk.trail.client(&client.label, Some(&client.name));
     let redirect = match client.redirect(fields.get("redirect_uri")) {
         Ok(redirect) => redirect,
         Err(why) => return stop(why),
     };
     match asked(desk, &fields, &client, redirect.clone()) {
-        Ok((asked, group)) => consent(desk, &client, asked, &group),
+        Ok((asked, group)) => {
+            desk.trail.asked(&asked);
+            let again = fields.get("prompt").is_some_and(|words| words.contains("consent"));
+            let consents = Consents::of(&head.headers, desk);
+            match consents.to(&asked, &group, desk.now).filter(|_| !again) {
+                Some(given) => {
+                    desk.trail.consent(given);
+                    let (provider, consent) = (given.provider.clone(), given.before());
+                    leave(desk, asked, (Some(provider.as_str()), consent)).await
+                }
+                None => consent(desk, &client, asked, &group),
+            }
+        }
         Err(fault) => {
             let state = fields.get("state").filter(|state| state.len() <= STATE_BYTES_MAX);
-            back(desk, &redirect, state, &fault)
+            match client.origin {
+                client::Origin::Configured => back(desk, &redirect, state, &fault),
+                // Anybody can register a client at any address: who follows a link to us does not
+                // end up there without wanting to (RFC 9700, section 4.11.2).
+                client::Origin::Document(_) | client::Origin::Registered => {
+                    desk.trail.refused(&fault);
+                    page::way_back(&fault.text, &told(desk, &redirect, state, &fault))
+                }
+            }
         }
     }
 }
@@ -67,7 +92,13 @@ pub(super) fn back(
     state: Option<&str>,
     fault: &Fault,
 ) -> Response<Body> {
-    answer::redirect(&with_query(
+    desk.trail.refused(fault);
+    answer::redirect(&told(desk, redirect, state, fault))
+}
+
+/// Where the client is told of an error.
+fn told(desk: &Desk<'_>, redirect: &str, state: Option<&str>, fault: &Fault) -> String {
+    with_query(
         redirect,
         &[
             ("error", fault.code),
@@ -75,7 +106,7 @@ pub(super) fn back(
             ("state", state.unwrap_or_default()),
             ("iss", desk.base),
         ],
-    ))
+    )
 }
 
 fn asked(
@@ -179,6 +210,7 @@ fn consent(desk: &Desk<'_>, client: &Client, asked: Asked, group: &GroupView) ->
         group: group.spec.display_name.as_deref().unwrap_or(group.name.as_str()),
         scope: &shown.scope,
         providers: &providers,
+        remember: consents::may_be_remembered(&shown, group),
         request: &request,
     });
     answer::cookie(&mut response, (CONSENT, &cookie), desk.secure());
@@ -192,6 +224,7 @@ fn sign_in_providers(group: &GroupView) -> impl Iterator<Item = &ProviderView> {
 /// POST `/authorize/consent`: what the person decided.
 pub(super) async fn decide(desk: &Desk<'_>, head: &Parts, body: &[u8]) -> Response<Body> {
     let stop = |text: &str| page::problem(StatusCode::BAD_REQUEST, text);
+    desk.trail.step("sign_in.consent");
     let mut origins = head.headers.get_all(header::ORIGIN).iter();
     if origins.any(|origin| origin.as_bytes() != desk.base.as_bytes()) {
         return stop("The decision came from another page.");
@@ -208,12 +241,17 @@ pub(super) async fn decide(desk: &Desk<'_>, head: &Parts, body: &[u8]) -> Respon
         return stop("This sign-in was begun in another browser, or cookies are switched off.");
     }
     let asked = consenting.asked;
+    desk.trail.asked(&asked);
+    let wish = match fields.get("remember") {
+        Some(_) => Consent::Remember,
+        None => Consent::Once,
+    };
     let mut response = match fields.get("deny") {
         Some(_) => {
             let fault = Fault::new("access_denied", "the person did not consent");
             back(desk, &asked.redirect, asked.state.as_deref(), &fault)
         }
-        None => leave(desk, asked, fields.get("provider")).await,
+        None => leave(desk, asked, (fields.get("provider"), wish)).await,
     };
     answer::cookie(&mut response, (CONSENT, ""), desk.secure());
     response
@@ -240,9 +278,9 @@ pub(super) fn forget(response: &mut Response<Body>, desk: &Desk<'_>) {
 }
 
 /// Sends the browser to the identity provider, now that the person wants it.
-async fn leave(desk: &Desk<'_>, asked: Asked, provider: Option<&str>) -> Response<Body> {
+async fn leave(desk: &Desk<'_>, asked: Asked, said: (Option<&str>, Consent)) -> Response<Body> {
     let (redirect, state) = (asked.redirect.clone(), asked.state.clone());
-    match departure(desk, asked, provider).await {
+    match departure(desk, asked, said).await {
         Ok((url, cookie)) => {
             let mut response = answer::redirect(&url);
             answer::cookie(&mut response, (AWAY, &cookie), desk.secure());
@@ -255,7 +293,7 @@ async fn leave(desk: &Desk<'_>, asked: Asked, provider: Option<&str>) -> Respons
 async fn departure(
     desk: &Desk<'_>,
     asked: Asked,
-    provider: Option<&str>,
+    (provider, consent): (Option<&str>, Consent),
 ) -> Result<(String, String), Fault> {
     let gone = || Fault::new("access_denied", "the group has no such identity provider any more");
     let group = desk.groups().find(|group| group.name == asked.group).ok_or_else(gone)?;
@@ -263,6 +301,8 @@ async fn departure(
     let provider = providers.find(|p| provider.is_none_or(|name| p.name.as_str() == name));
     let provider = provider.ok_or_else(gone)?;
     let spec = provider.spec.sign_in.as_ref().ok_or_else(gone)?;
+    let remember = consent == Consent::Remember && !consents::may_be_remembered(&asked, group);
+    let consent = if remember { Consent::Once } else { consent };
     let unreachable = |why: String| {
         tracing::warn!(provider = %provider.name, why, "an identity provider cannot be signed in to");
         Fault::new("temporarily_unavailable", "the identity provider cannot be reached")
@@ -278,6 +318,7 @@ async fn departure(
         cookie: Digest::of(cookie.as_bytes()),
         nonce: nonce.clone(),
         verifier,
+        consent,
         expires: desk.now + SIGN_IN_SECS,
     };
     let state = away

@@ -67,15 +67,19 @@ pub(super) async fn find(desk: &Desk<'_>, id: &str) -> Result<Client, Fault> {
     if !desk.fronts().any(|front| front.registration) {
         return Err(Fault::new("invalid_client", "clients may not register themselves here"));
     }
-    let digest = Digest::of(id.as_bytes());
     Ok(Client {
-        digest,
-        label: format!("registered:{}", &digest.hex()[..16]),
+        digest: Digest::of(id.as_bytes()),
+        label: label(id),
         name: registered.name,
         origin: Origin::Registered,
         redirects: registered.redirects,
         confidential: registered.confidential,
     })
+}
+
+/// What a client that registered itself is called: its id is long, and no secret.
+pub(super) fn label(id: &str) -> String {
+    format!("registered:{}", &Digest::of(id.as_bytes()).hex()[..16])
 }
 
 fn configured(desk: &Desk<'_>, id: &str) -> Option<Client> {

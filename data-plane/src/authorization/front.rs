@@ -59,11 +59,6 @@ impl Front {
         self.used.entry(Digest::of(what)).or_insert(()).is_fresh()
     }
 
-    /// True when it was used here already.
-    pub(super) fn was_used(&self, what: &[u8]) -> bool {
-        self.used.contains_key(&Digest::of(what))
-    }
-
     /// Ends a sign-in at this proxy, because somebody used twice what is good once.
     pub(super) fn end(&self, session: &str) {
         tracing::warn!(session, "a code or refresh token was used twice: the sign-in is ended");

@@ -49,6 +49,8 @@ struct About {
     group: Name,
     provider: Name,
     memberships: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    login: Option<String>,
 }
 
 /// True for texts that begin like our tokens. Says nothing about who made them.
@@ -102,6 +104,7 @@ pub(super) fn issue(
             group: grant.group.clone(),
             provider: grant.provider.clone(),
             memberships: grant.memberships.clone(),
+            login: grant.login.clone(),
         },
     };
     let header = URL_SAFE_NO_PAD.encode(format!("{HEAD}{id}\"}}"));
@@ -177,6 +180,7 @@ pub(super) fn verify(
             sha256: Digest::of(token.as_bytes()),
             id: Some(claims.jti),
             session: Some(claims.sid.clone()),
+            login: claims.weir.login,
             issued: Some(claims.iat),
         })),
     };
@@ -233,7 +237,9 @@ mod tests {
             provider: "okta".parse().unwrap(),
             subject: "alice".to_owned(),
             memberships: vec!["staff".to_owned()],
+            login: Some("theirs".to_owned()),
             upstream: None,
+            began: NOW,
             until: NOW + 10_000,
         }
     }
@@ -284,6 +290,11 @@ mod tests {
         let who = verify(&ring, &token, (acme, &[URL]), NOW).unwrap().principal;
         assert_eq!(who.id(), "jwt:okta:alice");
         assert_eq!((&*who.memberships[0], &*who.scopes[0]), ("staff", "mcp"));
+        let token = who.token.as_ref().unwrap();
+        assert_eq!(
+            (token.session.as_deref(), token.login.as_deref()),
+            (Some("s1"), Some("theirs"))
+        );
         for at in (0..token.len()).step_by(7) {
             let mut bytes = token.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };

@@ -34,6 +34,8 @@ pub(super) struct Consent<'a> {
     pub scope: &'a str,
     /// Resource names of the identity providers to choose from.
     pub providers: &'a [String],
+    /// Whether the person may say that it need not be asked again.
+    pub remember: bool,
     /// Sealed.
     pub request: &'a str,
 }
@@ -65,11 +67,18 @@ pub(super) fn consent(asked: &Consent<'_>) -> Response<Body> {
             )
         })
         .collect();
+    let remember = match asked.remember {
+        true => {
+            "<p><label><input type=\"checkbox\" name=\"remember\" value=\"yes\"> Do not ask \
+             again for this application in this browser</label></p>"
+        }
+        false => "",
+    };
     let body = format!(
         "<h1>Let an application act for you in {group}?</h1><dl>{rows}</dl>\
          <p>Continue only if you started this yourself and know the application.</p>\
          <form method=\"post\" action=\"/authorize/consent\">\
-         <input type=\"hidden\" name=\"request\" value=\"{request}\">{buttons}\
+         <input type=\"hidden\" name=\"request\" value=\"{request}\">{remember}{buttons}\
          <button name=\"deny\" value=\"yes\">Cancel</button></form>",
         group = escaped(asked.group),
         request = escaped(asked.request),
@@ -77,10 +86,38 @@ pub(super) fn consent(asked: &Consent<'_>) -> Response<Body> {
     render(StatusCode::OK, "Sign in", &body)
 }
 
+/// What need not be asked for again in this browser.
+pub(super) fn consents(given: &[(&str, &str)]) -> Response<Body> {
+    if given.is_empty() {
+        let text = "<h1>Remembered applications</h1><p>Nothing is remembered in this browser: every \
+                    application asks.</p>";
+        return render(StatusCode::OK, "Remembered applications", text);
+    }
+    let rows: String = given.iter().map(|(client, resource)| row(client, resource)).collect();
+    let body = format!(
+        "<h1>Remembered applications</h1><p>These may act for you without asking again:</p>\
+         <dl>{rows}</dl><form method=\"post\" action=\"/authorize/consents\">\
+         <button class=\"yes\">Forget them all</button></form>"
+    );
+    render(StatusCode::OK, "Remembered applications", &body)
+}
+
 /// Says what went wrong, where sending the browser back to the client is not safe.
 pub(super) fn problem(status: StatusCode, text: &str) -> Response<Body> {
     let body = format!("<h1>This sign-in cannot go on</h1><p>{}</p>", escaped(text));
     render(status, "Sign-in failed", &body)
+}
+
+/// Says what is wrong with an application's request, with a way back to it for whoever wants.
+pub(super) fn way_back(text: &str, url: &str) -> Response<Body> {
+    let body = format!(
+        "<h1>This sign-in cannot go on</h1><p>The application asked for something that is not \
+         possible: {}.</p><p class=\"warn\">You can go back to the application at</p><p><a href=\"{url}\" \
+         rel=\"noreferrer\">{url}</a></p>",
+        escaped(text),
+        url = escaped(url),
+    );
+    render(StatusCode::BAD_REQUEST, "Sign-in failed", &body)
 }
 
 fn row(name: &str, value: &str) -> String {
@@ -132,6 +169,7 @@ mod tests {
             group: "Acme & Co",
             scope: "mcp",
             providers: &["okta".to_owned(), "entra".to_owned()],
+            remember: true,
             request: "k1.abc",
         });
         let Body::Whole(Some(body)) = response.body() else { panic!("a stream") };

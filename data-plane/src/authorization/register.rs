@@ -30,9 +30,13 @@ struct Wanted {
 
 /// Registers a client.
 pub(super) fn register(desk: &Desk<'_>, body: &[u8]) -> Response<Body> {
+    desk.trail.step("sign_in.register");
     match registered(desk, body) {
         Ok(response) => response,
-        Err(fault) => fault.answer(),
+        Err(fault) => {
+            desk.trail.refused(&fault);
+            fault.answer()
+        }
     }
 }
 
@@ -63,6 +67,8 @@ fn registered(desk: &Desk<'_>, body: &[u8]) -> Result<Response<Body>, Fault> {
         Registered { name: name.clone(), redirects: redirects.clone(), confidential };
     let long = |_| metadata("the redirect URIs are too long together".to_owned());
     let id = registration.seal(desk.sealer, b"").map_err(long)?;
+    let label = client::label(&id);
+    desk.trail.client(&label, Some(&name));
     let mut answer = json!({
         "client_id": id,
         "client_id_issued_at": desk.now,

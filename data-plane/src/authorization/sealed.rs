@@ -115,11 +115,26 @@ pub(super) struct Away {
     /// PKCE towards the provider.
     #[serde(rename = "v")]
     pub verifier: String,
+    /// What the person said to being asked again.
+    #[serde(rename = "m", default)]
+    pub consent: Consent,
     #[serde(rename = "x")]
     pub expires: i64,
 }
 impl Sealed for Away {
     const PURPOSE: &'static str = "oauth state";
+}
+
+/// What a person said about an application.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Consent {
+    /// Yes, this time.
+    #[default]
+    Once,
+    /// Yes, and do not ask again.
+    Remember,
+    /// Nothing today: this one said so before, and it counts for nobody else.
+    Before(Digest),
 }
 
 /// Who signed in, and for what: in codes and refresh tokens.
@@ -142,9 +157,15 @@ pub(super) struct Grant {
     pub subject: String,
     #[serde(rename = "m", default, skip_serializing_if = "Vec::is_empty")]
     pub memberships: Vec<String>,
+    /// The session at the provider (`sid` of its ID token), for when it is signed out of there.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<String>,
     /// The provider's refresh token: it says whether the person may still come in.
     #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<String>,
+    /// When the person signed in.
+    #[serde(rename = "b", default)]
+    pub began: i64,
     /// When the sign-in ends, however often it is refreshed.
     #[serde(rename = "e")]
     pub until: i64,
@@ -157,6 +178,14 @@ impl Grant {
             proof: weir_model::principal::Proof::Jwt,
             provider: Some(self.provider.clone()),
             subject: self.subject.as_str().into(),
+            // Whoever signed in anew after a revocation does not fall under it.
+            token: Some(std::sync::Arc::new(weir_model::principal::Presented {
+                sha256: Digest::of(self.session.as_bytes()),
+                id: None,
+                session: Some(self.session.clone()),
+                login: self.login.clone(),
+                issued: Some(self.began),
+            })),
             ..weir_model::principal::Principal::anonymous()
         }
     }
@@ -183,7 +212,15 @@ impl Sealed for Code {
 pub(super) struct Refresh {
     #[serde(flatten)]
     pub grant: Grant,
+    /// Which turn of the sign-in it is.
+    #[serde(rename = "n", default = "first")]
+    pub turn: u64,
 }
+
+fn first() -> u64 {
+    1
+}
+
 impl Sealed for Refresh {
     const PURPOSE: &'static str = "oauth refresh";
 }

@@ -2,10 +2,9 @@
 //!
 //! A code is good once, for a minute, for the client that asked, with the verifier that only it
 //! has. Refresh tokens are rotated; the provider is asked with each use whether the person may
-//! still come in. Which of them were used a proxy remembers for itself: where the same code or
-//! refresh token comes back to another proxy, what a thief lacks is the verifier or the client's
-//! secret, and the provider's own refresh token, which most providers take back when it is used
-//! twice. A second use ends the sign-in at this proxy.
+//! still come in. That each is good once holds over all proxies: turns are taken at the
+//! [`super::ledger`]. A second use ends the sign-in everywhere; but a client that did not hear the
+//! answer to a refresh gets the same one again for a moment.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
@@ -14,11 +13,13 @@ use http::{HeaderMap, Response, StatusCode, header};
 use serde_json::json;
 use weir_model::id::Digest;
 use weir_model::secret::equal_in_constant_time;
+use weir_model::sign_in::{Step, Verdict};
 use weir_model::snapshot::ProviderView;
 
 use super::answer::{self, Fault};
 use super::client::{self, Client};
 use super::form::Fields;
+use super::ledger::{self, Unreachable};
 use super::sealed::{Code, Grant, Refresh, Sealed as _};
 use super::upstream::{self, Trouble};
 use super::{Desk, callback, own};
@@ -30,6 +31,7 @@ pub(super) async fn token(desk: &Desk<'_>, headers: &HeaderMap, body: &[u8]) -> 
         Ok(response) => response,
         Err(fault) => {
             tracing::debug!(code = fault.code, text = fault.text, "no token");
+            desk.trail.refused(&fault);
             fault.answer()
         }
     }
@@ -43,9 +45,16 @@ async fn granted(
     let fields = Fields::read(body).map_err(Fault::request)?;
     let (id, secret) = credentials(headers, &fields)?;
     let client = client::authenticate(desk, &id, secret.as_deref()).await?;
+    desk.trail.client(&client.label, Some(&client.name));
     match fields.need("grant_type").map_err(Fault::request)? {
-        "authorization_code" => by_code(desk, &fields, &client),
-        "refresh_token" => by_refresh(desk, &fields, &client).await,
+        "authorization_code" => {
+            desk.trail.step("sign_in.code");
+            by_code(desk, &fields, &client).await
+        }
+        "refresh_token" => {
+            desk.trail.step("sign_in.refresh");
+            by_refresh(desk, &fields, &client).await
+        }
         _ => Err(Fault::new("unsupported_grant_type", "authorization_code or refresh_token")),
     }
 }
@@ -76,11 +85,16 @@ fn credentials(headers: &HeaderMap, fields: &Fields) -> Result<(String, Option<S
     Ok((id, Some(secret).filter(|secret| !secret.is_empty())))
 }
 
-fn by_code(desk: &Desk<'_>, fields: &Fields, client: &Client) -> Result<Response<Body>, Fault> {
+async fn by_code(
+    desk: &Desk<'_>,
+    fields: &Fields,
+    client: &Client,
+) -> Result<Response<Body>, Fault> {
     let invalid = |text: &str| Fault::new("invalid_grant", text);
     let text = fields.need("code").map_err(Fault::request)?;
     let code = Code::open(desk.sealer, &client.digest.0, text)
         .map_err(|_| invalid("the code is not known, or is another client's"))?;
+    desk.trail.grant(&code.grant);
     if code.expires <= desk.now {
         return Err(invalid("the code has expired"));
     }
@@ -95,12 +109,21 @@ fn by_code(desk: &Desk<'_>, fields: &Fields, client: &Client) -> Result<Response
         return Err(invalid("code_verifier does not fit code_challenge"));
     }
     same_resource(fields, &code.grant)?;
-    if !desk.gateway.front.first_use(text.as_bytes()) {
-        desk.gateway.front.end(&code.grant.session);
-        return Err(invalid("the code was used already"));
-    }
     provider_of(desk, &code.grant, client)?;
-    answer(desk, client, code.grant)
+    let grant = code.grant;
+    let turn = ledger::turn(&grant.session, 0, grant.until);
+    match desk.gateway.ledger.step(&grant.group, Step::Take(turn)).await {
+        Ok(Verdict::Granted) => {
+            let refresh = next(desk, client, (&grant, 1))?;
+            answer(desk, &grant, refresh)
+        }
+        Ok(Verdict::Again(_) | Verdict::Over) => {
+            desk.gateway.front.end(&grant.session);
+            Err(invalid("the code was used already"))
+        }
+        // It may be shown again while it lasts.
+        Err(why) => Err(uncounted(&why)),
+    }
 }
 
 /// Clients repeat the resource; it must be the one that the person consented to.
@@ -121,16 +144,16 @@ async fn by_refresh(
 ) -> Result<Response<Body>, Fault> {
     let invalid = |text: &str| Fault::new("invalid_grant", text);
     let text = fields.need("refresh_token").map_err(Fault::request)?;
-    let Refresh { mut grant } = Refresh::open(desk.sealer, &client.digest.0, text)
+    let Refresh { mut grant, turn: number } = Refresh::open(desk.sealer, &client.digest.0, text)
         .map_err(|_| invalid("the refresh token is not known, or is another client's"))?;
+    desk.trail.grant(&grant);
     if grant.until <= desk.now {
         return Err(invalid("the sign-in is over; log in again"));
     }
     same_resource(fields, &grant)?;
     let front = &desk.gateway.front;
-    if front.was_used(text.as_bytes()) || front.has_ended(&grant.session) {
-        front.end(&grant.session);
-        return Err(invalid("the refresh token was used already; log in again"));
+    if front.has_ended(&grant.session) {
+        return Err(invalid("the sign-in was ended; log in again"));
     }
     if let Some(wanted) = fields.get("scope") {
         let have: Vec<&str> = grant.scope.split_ascii_whitespace().collect();
@@ -141,13 +164,61 @@ async fn by_refresh(
         }
     }
     let provider = provider_of(desk, &grant, client)?;
-    still_welcome(desk, provider, &mut grant).await?;
-    // Only now: where the provider could not be asked, the client may try again.
-    if !front.first_use(text.as_bytes()) {
-        front.end(&grant.session);
-        return Err(invalid("the refresh token was used already; log in again"));
+    let turn = ledger::turn(&grant.session, number, grant.until);
+    let ledger = &desk.gateway.ledger;
+    let counted = match ledger.step(&grant.group, Step::Take(turn.clone())).await {
+        Ok(Verdict::Granted) => true,
+        Ok(Verdict::Again(Some(before))) => return repeated(desk, client, before),
+        Ok(Verdict::Again(None)) => {
+            let text = "the same refresh token is being used at this moment; try again";
+            return Err(Fault::new("temporarily_unavailable", text));
+        }
+        Ok(Verdict::Over) => {
+            front.end(&grant.session);
+            return Err(invalid("the refresh token was used already; log in again"));
+        }
+        Err(why) => match alone(desk, &grant) {
+            false => return Err(uncounted(&why)),
+            true if !front.first_use(text.as_bytes()) => {
+                front.end(&grant.session);
+                return Err(invalid("the refresh token was used already; log in again"));
+            }
+            true => false,
+        },
+    };
+    if let Err(fault) = still_welcome(desk, provider, &mut grant).await {
+        if fault.code == "temporarily_unavailable" && counted {
+            // Nothing came of it: the client may try again.
+            let _ = ledger.step(&grant.group, Step::GiveBack(turn)).await;
+        }
+        return Err(fault);
     }
-    answer(desk, client, grant)
+    let refresh = next(desk, client, (&grant, number + 1))?;
+    if let Some(refresh) = refresh.clone().filter(|_| counted) {
+        // Where this is lost, a client that repeats itself has to log in.
+        let _ = ledger.step(&grant.group, Step::Keep(turn, refresh)).await;
+    }
+    answer(desk, &grant, refresh)
+}
+
+/// The answer to a refresh that was made moments ago, to whoever did not hear it.
+fn repeated(desk: &Desk<'_>, client: &Client, refresh: String) -> Result<Response<Body>, Fault> {
+    let opened = Refresh::open(desk.sealer, &client.digest.0, &refresh);
+    let lost = |_| Fault::new("invalid_grant", "the refresh token was used already; log in again");
+    let grant = opened.map_err(lost)?.grant;
+    provider_of(desk, &grant, client)?;
+    answer(desk, &grant, Some(refresh))
+}
+
+/// True when the group lets its people be refreshed by a proxy that nobody counts for.
+fn alone(desk: &Desk<'_>, grant: &Grant) -> bool {
+    let group = desk.groups().find(|group| group.name == grant.group);
+    group.and_then(|group| group.spec.sign_in.as_ref()).is_some_and(|front| front.refresh_alone)
+}
+
+fn uncounted(why: &Unreachable) -> Fault {
+    tracing::warn!(%why, "nobody counts the turns of sign-ins");
+    Fault::new("temporarily_unavailable", "the gateway cannot tell whether this was used already")
 }
 
 /// The provider that somebody signed in with, where the group still uses it and lets the client
@@ -164,9 +235,10 @@ fn provider_of<'a>(
     }
     let provider = group.providers.iter().find(|provider| provider.name == grant.provider);
     let provider = provider.filter(|p| p.spec.sign_in.is_some()).ok_or_else(gone)?;
-    let revoked = group.withdrawn.session(&grant.session, desk.now).is_some()
-        || group.withdrawn.caller(&grant.principal(), desk.now).is_some();
-    if revoked { Err(gone()) } else { Ok(provider) }
+    match group.withdrawn.caller(&grant.principal(), desk.now) {
+        Some(_) => Err(gone()),
+        None => Ok(provider),
+    }
 }
 
 /// Asks the provider whether the person may still come in, and what it is a member of now.
@@ -201,11 +273,29 @@ async fn still_welcome(
     Ok(())
 }
 
-fn answer(desk: &Desk<'_>, client: &Client, grant: Grant) -> Result<Response<Body>, Fault> {
+/// The refresh token of a turn; none without a way to ask the provider again, since it would outlive
+/// the person's leave.
+fn next(
+    desk: &Desk<'_>,
+    client: &Client,
+    (grant, turn): (&Grant, u64),
+) -> Result<Option<String>, Fault> {
+    if grant.upstream.is_none() {
+        return Ok(None);
+    }
+    let refresh = Refresh { grant: grant.clone(), turn }.seal(desk.sealer, &client.digest.0);
+    refresh.map(Some).map_err(|_| Fault::new("server_error", "too much to be sealed"))
+}
+
+fn answer(
+    desk: &Desk<'_>,
+    grant: &Grant,
+    refresh: Option<String>,
+) -> Result<Response<Body>, Fault> {
     let group = desk.groups().find(|group| group.name == grant.group);
     let secs = group.and_then(|group| Some(i64::from(group.spec.sign_in.as_ref()?.token_secs)));
     let secs = secs.unwrap_or(0).min(grant.until - desk.now);
-    let access = own::issue(&desk.snapshot.sealing, desk.base, &grant, (desk.now, secs));
+    let access = own::issue(&desk.snapshot.sealing, desk.base, grant, (desk.now, secs));
     let access = access.map_err(|refusal| Fault::new("server_error", refusal.message()))?;
     let mut body = json!({
         "access_token": access,
@@ -213,10 +303,7 @@ fn answer(desk: &Desk<'_>, client: &Client, grant: Grant) -> Result<Response<Bod
         "expires_in": secs,
         "scope": grant.scope,
     });
-    // Without a way to ask the provider again, a refresh token would outlive the person's leave.
-    if grant.upstream.is_some() {
-        let refresh = Refresh { grant }.seal(desk.sealer, &client.digest.0);
-        let refresh = refresh.map_err(|_| Fault::new("server_error", "too much to be sealed"))?;
+    if let Some(refresh) = refresh {
         body["refresh_token"] = refresh.into();
     }
     Ok(answer::object(StatusCode::OK, &body))

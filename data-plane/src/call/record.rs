@@ -67,16 +67,11 @@ impl Record {
         // fill the trail of those that do.
         let class = endpoint.map_or(AuditClass::Counted, |e| e.group.spec.audit);
         let slot = gateway.audit.reserve(class)?;
-        let random = uuid::Builder::from_random_bytes(random::name()).into_uuid();
+        let random = named();
         let facts = Box::new(Facts {
-            request_id: random.simple().to_string(),
-            time_ms: gateway.clock.now_ms(),
-            region: gateway.site.region.clone(),
-            peer: Some(conn.peer.ip().to_string()),
             group: endpoint.map(|e| e.group.name.clone()),
             class,
-            revision: snapshot.revision,
-            ..Facts::default()
+            ..facts_of(gateway, conn, snapshot, random)
         });
         let metrics = gateway.metrics.clone();
         metrics.begun();
@@ -326,6 +321,26 @@ impl Drop for Record {
             self.observed();
             slot.note(&self.facts);
         }
+    }
+}
+
+/// What is known of every request.
+pub fn facts(gateway: &Gateway, conn: &Conn, snapshot: &Snapshot) -> Facts {
+    facts_of(gateway, conn, snapshot, named())
+}
+
+fn named() -> uuid::Uuid {
+    uuid::Builder::from_random_bytes(random::name()).into_uuid()
+}
+
+fn facts_of(gateway: &Gateway, conn: &Conn, snapshot: &Snapshot, name: uuid::Uuid) -> Facts {
+    Facts {
+        request_id: name.simple().to_string(),
+        time_ms: gateway.clock.now_ms(),
+        region: gateway.site.region.clone(),
+        peer: Some(conn.peer.ip().to_string()),
+        revision: snapshot.revision,
+        ..Facts::default()
     }
 }
 

@@ -327,6 +327,11 @@ pub fn error_object(refusal: &Refusal) -> String {
         None if reason.code() > 0 => error["data"] = json!({ "reason": reason.label() }),
         None => {}
     }
+    // Where there are no headers to say it in: in batches, on streams, and for whoever reads bodies.
+    let data = error.get_mut("data").and_then(serde_json::Value::as_object_mut);
+    if let (Some(secs), Some(data)) = (refusal.retry_after_secs, data) {
+        data.insert("retryAfterSecs".to_owned(), secs.into());
+    }
     error.to_string()
 }
 

@@ -13,6 +13,8 @@ use weir_model::reason::{Reason, Refusal};
 use weir_model::resource::{ClaimNames, IdentityProvider, Overage};
 use weir_model::snapshot::ProviderView;
 
+use super::sign_out::EVENT;
+
 /// The payload of a token.
 #[derive(Debug)]
 pub(super) struct Claims(Map<String, Value>);
@@ -68,6 +70,10 @@ impl Claims {
         if self.issuer()? != spec.issuer {
             return Err(invalid("another issuer"));
         }
+        // It is signed by the same key, for an audience that may be one of ours.
+        if self.get("events").and_then(|events| events.get(EVENT)).is_some() {
+            return Err(invalid("a logout token lets nobody in"));
+        }
         let leeway = i64::try_from(spec.leeway_secs.min(300)).unwrap_or(0);
         let expires = self.time("exp")?.ok_or_else(|| invalid("no `exp` claim"))?;
         let expires = expires.saturating_add(leeway);
@@ -107,6 +113,7 @@ impl Claims {
             sha256: Digest::of(token.as_bytes()),
             id: text("jti").or_else(|| text("uti")),
             session: text("sid"),
+            login: None,
             issued: self.time("iat")?,
         })
     }
@@ -158,7 +165,7 @@ impl Claims {
 
     /// A NumericDate; fractions are cut off.
     #[allow(clippy::cast_possible_truncation)] // saturates, which is what is wanted here
-    fn time(&self, name: &str) -> Result<Option<i64>, Refusal> {
+    pub(super) fn time(&self, name: &str) -> Result<Option<i64>, Refusal> {
         match self.0.get(name) {
             None => Ok(None),
             Some(Value::Number(n)) => Ok(n.as_i64().or_else(|| n.as_f64().map(|f| f as i64))),

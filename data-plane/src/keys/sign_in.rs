@@ -47,8 +47,13 @@ impl Keys {
             let detail = "the ID token is for another client";
             return Err(Refusal::new(Reason::TokenAudience, detail));
         }
-        if claims.text("azp").is_some_and(|client| client != tokens.client_id) {
-            return Err(invalid("the ID token was given to another client"));
+        match claims.text("azp") {
+            Some(client) if client == tokens.client_id => {}
+            Some(_) => return Err(invalid("the ID token was given to another client")),
+            None if claims.has_one_audience() => {}
+            None => {
+                return Err(invalid("the ID token is for several, and does not say who got it"));
+            }
         }
         let (mut who, _) =
             claims.principal(provider, &[tokens.client_id], (tokens.id_token, now))?;
@@ -85,12 +90,17 @@ impl Keys {
 
 impl Claims {
     /// A claim that is text.
-    fn text(&self, name: &str) -> Option<&str> {
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.get(name).and_then(Value::as_str)
     }
 
+    /// True when `aud` names one party.
+    fn has_one_audience(&self) -> bool {
+        self.get("aud").and_then(Value::as_array).is_none_or(|all| all.len() == 1)
+    }
+
     /// True when `aud` names this client.
-    fn is_for(&self, client: &str) -> bool {
+    pub(super) fn is_for(&self, client: &str) -> bool {
         match self.get("aud") {
             Some(Value::String(one)) => one == client,
             Some(Value::Array(all)) => all.iter().any(|one| one == client),

@@ -2,8 +2,8 @@
 //!
 //! Keys are fetched when a token first needs them, again ahead of their age, and again when a
 //! token names a key that they lack, but for that not more often than once in
-//! [`bounds::JWKS_UNKNOWN_KEY_FLOOR_SECS`]: tokens with made-up key ids must not make the proxy
-//! hammer an issuer. However many calls wait, one fetch runs per source. When a fetch fails the
+//! [`bounds::JWKS_UNKNOWN_KEY_FLOOR_SECS`] on average and [`bounds::JWKS_UNKNOWN_KEY_BURST`] times in
+//! a row: tokens with made-up key ids must not make the proxy hammer an issuer. However many calls wait, one fetch runs per source. When a fetch fails the
 //! last good keys stay in use, up to [`bounds::JWKS_STALE_SECS`].
 
 use std::sync::Arc;
@@ -116,6 +116,8 @@ struct Described {
 struct Times {
     fetched: Option<Instant>,
     tried: Option<Instant>,
+    /// Until when looks for unknown keys are paid for.
+    paid: Option<Instant>,
     failure: Option<String>,
 }
 
@@ -176,9 +178,25 @@ impl Source {
         if keys.keys.iter().any(|key| key.has_id(id)) {
             return Ok(keys);
         }
-        let floor = Duration::from_secs(bounds::JWKS_UNKNOWN_KEY_FLOOR_SECS);
-        self.refresh(Some(&keys), floor).await;
+        if self.may_look_for_a_key(Instant::now()) {
+            self.refresh(Some(&keys), Duration::ZERO).await;
+        } else {
+            // Somebody may be looking already.
+            drop(self.turn.lock().await);
+        }
         Ok(self.current.load_full().unwrap_or(keys))
+    }
+
+    /// Pays for one more look at the issuer's keys, while there is something to pay with.
+    fn may_look_for_a_key(&self, now: Instant) -> bool {
+        let price = Duration::from_secs(bounds::JWKS_UNKNOWN_KEY_FLOOR_SECS);
+        let mut times = self.times.lock();
+        let paid = times.paid.filter(|paid| *paid > now).unwrap_or(now);
+        let may = paid <= now + price * (bounds::JWKS_UNKNOWN_KEY_BURST - 1);
+        if may {
+            times.paid = Some(paid + price);
+        }
+        may
     }
 
     fn age(&self) -> Option<Duration> {

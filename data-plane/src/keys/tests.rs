@@ -224,6 +224,14 @@ async fn every_fault_of_a_token_has_its_reason() {
         ),
         ("unknown key id", good.sign_as(&claims(), |h| h.kid = Some("k9".into())), invalid),
         ("no key id", good.sign_as(&claims(), |h| h.kid = None), None),
+        (
+            "a logout token",
+            good.sign(&with(
+                "events",
+                json!({"http://schemas.openid.net/event/backchannel-logout": {}}),
+            )),
+            invalid,
+        ),
         ("nonsense", "nonsense".to_owned(), invalid),
         ("two parts", "a.b".to_owned(), invalid),
         ("five parts", "a.b.c.d.e".to_owned(), invalid),
@@ -351,16 +359,30 @@ async fn a_rotated_key_is_found_and_a_withdrawn_one_forgotten() {
     assert_eq!(scene.reason(&by_old).await, None);
     assert_eq!(scene.web.asked(JWKS), 1);
 
-    // Unknown ids do not make the proxy hammer the issuer.
+    // Unknown ids do not make the proxy hammer the issuer: a few looks in a row, then one in a while.
     for _ in 0..20 {
         assert_eq!(scene.reason(&by_new).await, Some(Reason::TokenInvalid));
     }
-    assert_eq!(scene.web.asked(JWKS), 1, "the floor holds");
+    let looks = 1 + bounds::JWKS_UNKNOWN_KEY_BURST as usize;
+    assert_eq!(scene.web.asked(JWKS), looks, "the floor holds");
     scene.web.put(JWKS, json!({"keys": [new.public()]}));
     tokio::time::advance(Duration::from_secs(11)).await;
     assert_eq!(scene.reason(&by_new).await, None, "fetched again for the unknown id");
-    assert_eq!(scene.web.asked(JWKS), 2);
+    assert_eq!(scene.web.asked(JWKS), looks + 1);
     assert_eq!(scene.reason(&by_old).await, Some(Reason::TokenInvalid), "remembered no longer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_rotate_in_a_row_refuse_no_call() {
+    let pairs = [Pair::ed("k1"), Pair::ed("k2"), Pair::ed("k3"), Pair::ed("k4")];
+    let scene = Scene::new(&[&pairs[0]], &provider("okta", ""));
+    for count in 1..=pairs.len() {
+        let published: Vec<Value> = pairs[..count].iter().map(Pair::public).collect();
+        scene.web.put(JWKS, json!({"keys": published}));
+        for pair in &pairs[..count] {
+            assert_eq!(scene.reason(&pair.sign(&claims())).await, None, "{count} keys");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

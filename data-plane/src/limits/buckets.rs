@@ -10,7 +10,7 @@ const SHARDS: usize = 64;
 const SWEEP_FROM: usize = 128;
 /// The whole of a rate.
 pub(super) const WHOLE: u32 = 1_000;
-/// A rate is told to the fleet when this part of it is asked for here.
+/// A rate, or calls in flight, are told to the fleet when this part of them is asked for here.
 const WORTH_TELLING: u64 = 8;
 
 /// What a limit demands of a bucket.
@@ -56,6 +56,11 @@ struct Bucket {
     in_flight: u32,
     /// This proxy's part of the rate, of [`WHOLE`].
     share: u32,
+    /// Calls in flight that the whole fleet may have, and this proxy's part of them.
+    most: u32,
+    part: u32,
+    /// The most that were in flight or wanted to be since the fleet heard of it.
+    wanted: u32,
     /// Units asked for since the fleet heard of it, refused ones included.
     demand: u64,
     interval: u64,
@@ -75,14 +80,22 @@ pub(super) struct Buckets {
     per_shard: usize,
 }
 
-/// A rate that the fleet should hear of.
+/// What is shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shared {
+    /// A rate: nanoseconds per unit of the whole of it.
+    Rate { interval: u64 },
+    /// Calls in flight: how many of them.
+    Concurrency { most: u32 },
+}
+
+/// A rate or concurrency that the fleet should hear of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Asked {
     pub(super) key: u128,
     pub(super) name: (Digest, String),
-    /// Nanoseconds per unit of the whole rate.
-    pub(super) interval: u64,
-    /// Units.
+    pub(super) of: Shared,
+    /// Units, or calls.
     pub(super) demand: u64,
 }
 
@@ -120,8 +133,13 @@ impl Buckets {
         }
         let bucket = shard.buckets.get_mut(&key).ok_or(Full::Buckets)?;
         bucket.demand = bucket.demand.saturating_add(units);
-        if shape.concurrency.is_some_and(|most| bucket.in_flight >= most) {
-            return Err(Full::Concurrency);
+        if shape.concurrency.is_some() {
+            let over = bucket.in_flight >= bucket.room();
+            let more = if over { bucket.wanted.saturating_add(1) } else { bucket.in_flight + 1 };
+            bucket.wanted = bucket.wanted.max(more);
+            if over {
+                return Err(Full::Concurrency);
+            }
         }
         if let Some((interval, ahead)) = shape.rate {
             let settled = bucket.settled.max(now);
@@ -164,6 +182,7 @@ impl Buckets {
         let mut all = Vec::new();
         for shard in &self.shards {
             for (key, bucket) in &mut shard.lock().buckets {
+                all.extend(bucket.asked_concurrency(*key).filter(|_| all.len() < most));
                 let demand = std::mem::take(&mut bucket.demand);
                 if bucket.interval == 0 || demand == 0 || all.len() >= most {
                     continue;
@@ -171,17 +190,20 @@ impl Buckets {
                 let capacity = nanos / bucket.interval;
                 if bucket.share < WHOLE || demand.saturating_mul(WORTH_TELLING) > capacity {
                     let (name, interval) = (bucket.name.clone(), bucket.interval);
-                    all.push(Asked { key: *key, name, interval, demand });
+                    all.push(Asked { key: *key, name, of: Shared::Rate { interval }, demand });
                 }
             }
         }
         all
     }
 
-    /// From now on this proxy has such a part of the rate.
-    pub(super) fn share(&self, key: u128, share: u32) {
+    /// From now on this proxy has such a part of it.
+    pub(super) fn share(&self, key: u128, of: Shared, share: u32) {
         if let Some(bucket) = self.shard(key).lock().buckets.get_mut(&key) {
-            bucket.share = share.clamp(1, WHOLE);
+            match of {
+                Shared::Rate { .. } => bucket.share = share.clamp(1, WHOLE),
+                Shared::Concurrency { .. } => bucket.part = share.clamp(1, WHOLE),
+            }
         }
     }
 }
@@ -189,7 +211,37 @@ impl Buckets {
 impl Bucket {
     fn new(shape: Shape, name: (Digest, String)) -> Self {
         let interval = shape.rate.map_or(0, |(interval, _)| interval);
-        Self { settled: 0, in_flight: 0, share: WHOLE, demand: 0, interval, name }
+        let most = shape.concurrency.unwrap_or(0);
+        Self {
+            settled: 0,
+            in_flight: 0,
+            share: WHOLE,
+            most,
+            part: WHOLE,
+            wanted: 0,
+            demand: 0,
+            interval,
+            name,
+        }
+    }
+
+    /// Calls that may be in flight here. One may, however small the part is: nobody starves.
+    fn room(&self) -> u32 {
+        let part = u64::from(self.most) * u64::from(self.part) / u64::from(WHOLE);
+        u32::try_from(part).unwrap_or(u32::MAX).max(1).min(self.most)
+    }
+
+    /// What the fleet should hear of calls in flight; what is in flight still is wanted still.
+    fn asked_concurrency(&mut self, key: u128) -> Option<Asked> {
+        let demand = std::mem::replace(&mut self.wanted, self.in_flight);
+        let demand = u64::from(demand.max(self.in_flight));
+        let matters = self.part < WHOLE || demand.saturating_mul(WORTH_TELLING) > self.most.into();
+        (demand > 0 && matters).then(|| Asked {
+            key,
+            name: self.name.clone(),
+            of: Shared::Concurrency { most: self.most },
+            demand,
+        })
     }
 
     /// Nanoseconds that so many units take at this proxy's share.

@@ -259,3 +259,96 @@ async fn what_a_later_limit_refuses_costs_no_quota() {
     let fleet::Told::Quota(due) = &told[0] else { panic!("{told:?}") };
     assert_eq!(due.claim.spent, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn calls_in_flight_are_shared_by_demand_and_each_proxy_lets_one_in() {
+    let scene = Scene::new(&[("c", "{per: group, concurrency: 8}")]);
+    let mut held: Vec<Ticket> = (0..8).map(|_| scene.take("a", "").unwrap()).collect();
+    assert_eq!(scene.take("a", "").unwrap_err(), (Reason::ConcurrencyLimited, Some(1)));
+    let tell = || scene.limits.tell(Duration::from_millis(500));
+    let told = tell();
+    let [fleet::Told::Rate(rate)] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!((rate.capacity, rate.demand), (8, 9), "with the one that was refused");
+    scene.limits.hear(&told[0], fleet::Heard::Share(500));
+    held.truncate(4);
+    assert!(scene.take("a", "").is_err(), "a half is in flight");
+    held.truncate(3);
+    held.push(scene.take("a", "").unwrap());
+    let told = tell();
+    let [fleet::Told::Rate(rate)] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!(rate.demand, 9, "as many as wanted to be since");
+    let told = tell();
+    let [fleet::Told::Rate(rate)] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!(rate.demand, 4, "what is in flight is wanted still");
+    scene.limits.hear(&told[0], fleet::Heard::Share(1));
+    held.clear();
+    let one = scene.take("a", "").unwrap();
+    assert!(scene.take("a", "").is_err(), "however small the part");
+    drop(one);
+    // A limit with a rate as well has two counters.
+    let both = Scene::new(&[("b", "{per: group, concurrency: 1, rate: {calls: 1, per: minute}}")]);
+    let _held = both.take("a", "").unwrap();
+    let told = both.limits.tell(Duration::from_millis(500));
+    let [fleet::Told::Rate(a), fleet::Told::Rate(b)] = told.as_slice() else { panic!("{told:?}") };
+    assert_ne!(a.id, b.id);
+}
+
+/// Several proxies and what the control plane says to them, in lockstep: however demand moves,
+/// there are never more calls in flight than the limit, or one at each proxy, once all have heard.
+#[tokio::test(start_paused = true)]
+async fn proxies_that_have_heard_keep_to_the_limit_between_them() {
+    let scenes: Vec<Scene> =
+        (0..4).map(|_| Scene::new(&[("c", "{per: group, concurrency: 10}")])).collect();
+    let mut held: Vec<Vec<Ticket>> = vec![Vec::new(), Vec::new(), Vec::new(), Vec::new()];
+    for round in 0..12_usize {
+        for (at, scene) in scenes.iter().enumerate() {
+            held[at].clear();
+            let wanted = if (round / 3 + at) % 2 == 0 { 20 } else { 2 };
+            held[at].extend((0..wanted).filter_map(|_| scene.take("a", "").ok()));
+        }
+        if round % 3 == 2 {
+            let all: usize = held.iter().map(Vec::len).sum();
+            assert!(all <= 10, "{all} in round {round}");
+            assert!(all >= 7, "{all} in round {round}: what is free is used");
+            assert!(held.iter().all(|held| !held.is_empty()), "nobody starves");
+        }
+        let told: Vec<_> =
+            scenes.iter().map(|scene| scene.limits.tell(Duration::from_millis(500))).collect();
+        let demand = |told: &Vec<fleet::Told>| match told.as_slice() {
+            [fleet::Told::Rate(rate)] => rate.demand,
+            other => panic!("{other:?}"),
+        };
+        let demands: Vec<u64> = told.iter().map(|told| demand(told) * 1_000).collect();
+        let shares = weir_model::budget::shares(10_000, &demands);
+        for ((scene, told), share) in scenes.iter().zip(&told).zip(shares) {
+            let share = u32::try_from(share / 10).unwrap();
+            scene.limits.hear(&told[0], fleet::Heard::Share(share));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_limits_refuse_and_what_the_ledger_owes_is_measured() {
+    let metrics = Metrics::new();
+    let snapshot = limits(&[("q", "{per: group, quota: {calls: 100, per: day}}")]);
+    let limits = Limits::default().measured(&metrics);
+    let wanted = Use { server: None, tool: None, cost: 1 };
+    let caller = who("a");
+    let group = &snapshot.groups["acme"];
+    let served = (0..5).filter(|_| limits.take(group, &caller, wanted).is_ok()).count();
+    assert_eq!(served, 1, "the head start");
+    let told = limits.tell(Duration::from_millis(500));
+    pass(3_000).await;
+    let text = metrics.render();
+    for line in [
+        "weir_limit_refusals_total{group=\"acme\",limit=\"q\",reason=\"quota_exceeded\"} 4",
+        "weir_limit_quota_counters 1",
+        "weir_limit_buckets 0",
+        "weir_limit_ledger_lag_seconds 3.0",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    let grant = weir_model::budget::Grant { granted: 50, exhausted: false };
+    limits.hear(&told[0], fleet::Heard::Grant(grant));
+    assert!(metrics.render().contains("weir_limit_ledger_lag_seconds 0.0"));
+}

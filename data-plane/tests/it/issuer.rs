@@ -37,6 +37,8 @@ struct State {
     /// Documents at other paths: those of clients.
     pages: Mutex<HashMap<String, Value>>,
     disabled: Mutex<bool>,
+    failing: Mutex<bool>,
+    named: Mutex<bool>,
     refreshed: Mutex<usize>,
 }
 
@@ -53,6 +55,8 @@ impl Issuer {
             claims: Mutex::new(json!({"sub": "alice", "groups": ["staff"]})),
             pages: Mutex::default(),
             disabled: Mutex::default(),
+            failing: Mutex::default(),
+            named: Mutex::default(),
             refreshed: Mutex::default(),
         });
         let shared = Arc::clone(&state);
@@ -83,6 +87,16 @@ impl Issuer {
     /// The person is shut out: refresh tokens are worth nothing any more.
     pub fn disable(&self) {
         *self.state.disabled.lock() = true;
+    }
+
+    /// The token endpoint is broken, or mended.
+    pub fn fail(&self, failing: bool) {
+        *self.state.failing.lock() = failing;
+    }
+
+    /// Says that its answers name it (RFC 9207).
+    pub fn names_itself(&self) {
+        *self.state.named.lock() = true;
     }
 
     /// Serves a document, as the web of clients does; gives its URL.
@@ -176,6 +190,7 @@ async fn answer(
                 "issuer": url, "jwks_uri": format!("{url}/keys"),
                 "authorization_endpoint": format!("{url}/authorize?tenant=a"),
                 "token_endpoint": format!("{url}/token"),
+                "authorization_response_iss_parameter_supported": *state.named.lock(),
             }),
         ),
         "/keys" => {
@@ -183,6 +198,7 @@ async fn answer(
             jwk.common.key_id = Some("k1".to_owned());
             (200, json!({"keys": [jwk]}))
         }
+        "/token" if *state.failing.lock() => (500, Value::Null),
         "/token" => {
             let form = form_urlencoded::parse(&body).into_owned().collect();
             let basic = head.headers.get("authorization").map(|v| v.to_str().unwrap().to_owned());

@@ -19,6 +19,7 @@ mod cross;
 mod http_sse;
 mod issuer;
 mod joined;
+mod ledger;
 mod legacy;
 mod matrix;
 mod modern;

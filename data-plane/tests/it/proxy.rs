@@ -31,6 +31,8 @@ use weir_runtime::ready::Ready;
 use weir_runtime::testing::{Ca, eventually};
 use weir_runtime::tls::{certificates, private_key};
 
+use crate::ledger::Shared;
+
 /// Longest wait for something that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -53,7 +55,16 @@ impl Proxy {
     }
 
     pub async fn with(world: &World, change: impl FnOnce(&mut Settings)) -> Self {
-        Self::built(world, (None, SystemClock::shared()), change).await
+        Self::built(world, (None, None, SystemClock::shared()), change).await
+    }
+
+    /// A proxy whose sign-ins are counted together with those of others.
+    pub async fn counted(
+        world: &World,
+        ledger: Arc<Shared>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
+        Self::built(world, (None, Some(ledger), SystemClock::shared()), change).await
     }
 
     /// An enrolled node that other nodes of the same authority reach.
@@ -79,7 +90,7 @@ impl Proxy {
         let key = Secret::new(key.secret_der().to_vec());
         let (own, authority) = (first(&issued.chain), first(&ca.pem()));
         let identity = Identity::new(own, key, authority, NodeKey::generate()).unwrap();
-        Self::built(world, (Some(identity), clock), |settings| {
+        Self::built(world, (Some(identity), None, clock), |settings| {
             settings.hop.address = Some(([127, 0, 0, 1], 0).into());
             change(settings);
         })
@@ -110,7 +121,7 @@ impl Proxy {
 
     async fn built(
         world: &World,
-        (identity, clock): (Option<Identity>, SharedClock),
+        (identity, ledger, clock): (Option<Identity>, Option<Arc<Shared>>, SharedClock),
         change: impl FnOnce(&mut Settings),
     ) -> Self {
         let mut settings = Settings::default();
@@ -129,6 +140,7 @@ impl Proxy {
         let spans = Some(spans);
         let parts = Parts {
             config: Arc::clone(&config),
+            ledger: ledger.unwrap_or_default(),
             identity: identity.map(|identity| Arc::new(ArcSwap::from_pointee(identity))),
             audit,
             metrics,

@@ -247,6 +247,7 @@ async fn limits_say_when_to_come_back() {
     assert_eq!((answer.status.as_u16(), answer.code()), (429, 42900));
     let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&wait));
+    assert_eq!(answer.json()["error"]["data"]["retryAfterSecs"], wait);
     assert_eq!(proxy.send(list()).await.status, 200, "lists are not concerned");
 }
 

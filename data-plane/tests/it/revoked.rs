@@ -1,11 +1,13 @@
 //! What an operator takes back: refused from the next request on, and gone from what is open.
 
 use serde_json::{Value, json};
+use weir_model::id::Digest;
 use weir_model::resource::{
-    Kind, ResourceKey, Revocation, Revoked, RevokedPrincipal, RevokedTool, Spec,
+    Kind, ResourceKey, Revocation, Revoked, RevokedPrincipal, RevokedTool, Rule, Spec, Subject,
 };
 use weir_model::testing::World;
 
+use crate::issuer::Issuer;
 use crate::peer::Peer;
 use crate::proxy::{Ask, PATIENCE, Proxy, read_until};
 use crate::{token, world};
@@ -132,6 +134,71 @@ async fn open_streams_and_calls_in_flight_end_with_what_they_need() {
         let text = hanging.await.unwrap();
         assert!(text.contains("40300"), "{text}");
         peer.dropped().await;
+    }
+}
+
+/// Every kind of revocation ends the streams that lived by what it takes: of a caller with a JWT
+/// whose right comes from a role here and from a policy there.
+#[tokio::test]
+async fn each_kind_of_revocation_ends_open_streams() {
+    let (peer, issuer) = (Peer::start().await, Issuer::start().await);
+    let provider = format!(
+        "apiVersion: weir/v1\nkind: IdentityProvider\nmetadata: {{name: corp, group: acme}}\n\
+         spec: {{issuer: {}, audiences: [weir], allowPrivate: true}}\n",
+        issuer.url
+    );
+    let policy = "apiVersion: weir/v1\nkind: Policy\nmetadata: {name: all, group: acme}\n\
+                  spec: {cedar: 'permit (principal, action, resource);'}\n";
+    let everything = Rule { servers: vec!["*".into()], tools: vec!["*".into()], ..Rule::default() };
+    let by_role = world(&peer.url).documents(&provider).grant(
+        "acme",
+        vec![everything],
+        vec![Subject::Membership("staff".into())],
+    );
+    let by_policy = world(&peer.url).documents(&provider).documents(policy);
+    let set = by_role.set();
+    let bindings = set.iter().filter(|r| r.key.kind == Kind::RoleBinding);
+    let binding = bindings.last().unwrap().key.name.parse().unwrap();
+    let now = jiff::Timestamp::now().as_second();
+    let jwt = issuer.token(json!({
+        "iss": issuer.url, "aud": "weir", "sub": "alice", "groups": ["staff"], "iat": now,
+        "exp": now + 300, "jti": "jti-1", "sid": "sid-1",
+    }));
+    let alice = |issued_before| {
+        Revoked::Principal(RevokedPrincipal { id: "jwt:corp:alice".to_owned(), issued_before })
+    };
+    let tool = RevokedTool { server: "files".parse().unwrap(), name: "stream-hang".to_owned() };
+    // What is revoked; whether a stream that is about no tool ends as well.
+    let cases = [
+        (&by_role, Revoked::Token(Digest::of(jwt.as_bytes())), true),
+        (&by_role, Revoked::TokenId("jti-1".to_owned()), true),
+        (&by_role, Revoked::Session("sid-1".to_owned()), true),
+        (&by_role, alice(None), true),
+        (&by_role, alice(Some(now + 1)), true),
+        (&by_role, Revoked::Server("files".parse().unwrap()), true),
+        (&by_role, Revoked::Tool(tool), false),
+        (&by_role, Revoked::RoleBinding(binding), true),
+        (&by_policy, Revoked::Policy("all".parse().unwrap()), true),
+    ];
+    for (world, what, all) in cases {
+        let proxy = Proxy::start(world).await;
+        assert_eq!(proxy.config.current().problems, [], "{what:?}");
+        let params = json!({"notifications": {"toolsListChanged": true}});
+        let listen = Ask::modern(PATH, "subscriptions/listen", params).token(&jwt);
+        let mut listening = proxy.open(listen).await;
+        assert_eq!(listening.status(), 200, "{what:?}");
+        read_until(listening.body_mut(), "acknowledged").await;
+        let params = json!({"name": "stream-hang", "arguments": {}});
+        let mut calling = proxy.open(Ask::modern(PATH, "tools/call", params).token(&jwt)).await;
+        read_until(calling.body_mut(), "working").await;
+        let revoked = revoking(world, what.clone());
+        assert_eq!(revoked.snapshot().problems, [], "{what:?}");
+        proxy.apply(&revoked);
+        let text = read_until(calling.body_mut(), "error").await;
+        assert!(text.contains("40300"), "{what:?}: {text}");
+        if all {
+            ended(listening).await;
+        }
     }
 }
 

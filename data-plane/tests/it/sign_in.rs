@@ -1,8 +1,11 @@
 //! Logging in through the gateway, as real clients do it: over two proxies that know nothing of
 //! each other, with every way in which it must not work.
 
+mod counted;
 mod refused;
 mod secret;
+
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
@@ -12,6 +15,7 @@ use weir_model::resource::{Rule, Subject};
 use weir_model::testing::World;
 
 use crate::issuer::{Issuer, SECRET};
+use crate::ledger::Shared;
 use crate::peer::Peer;
 use crate::proxy::{Answer, Ask, Proxy};
 use crate::world;
@@ -22,6 +26,8 @@ const VERIFIER: &str = "0123456789012345678901234567890123456789abc";
 struct Scene {
     issuer: Issuer,
     proxies: [Proxy; 2],
+    ledger: Arc<Shared>,
+    world: World,
     turn: std::cell::Cell<usize>,
     _peer: Peer,
 }
@@ -50,8 +56,9 @@ impl Scene {
             vec![everything],
             vec![Subject::Membership("staff".into())],
         );
+        let ledger = Arc::new(Shared::default());
         let proxy = async |world: &World| {
-            Proxy::with(world, |settings| {
+            Proxy::counted(world, Arc::clone(&ledger), |settings| {
                 settings.public_url = Some(BASE.to_owned());
                 settings.hosts = vec!["gw.example".to_owned()];
             })
@@ -59,7 +66,7 @@ impl Scene {
         };
         let proxies = [proxy(&world).await, proxy(&world).await];
         assert_eq!(proxies[0].config.current().problems, []);
-        Self { issuer, proxies, turn: std::cell::Cell::new(0), _peer: peer }
+        Self { issuer, proxies, ledger, world, turn: std::cell::Cell::new(0), _peer: peer }
     }
 
     /// The next request goes to the other proxy, as behind a load balancer.
@@ -287,13 +294,19 @@ async fn tokens_are_refreshed_as_long_as_the_provider_lets_the_person_in() {
     let refused = scene.call("/acme/files/mcp", "echo", access).await;
     assert_eq!(refused.status, 404, "no member of staff any more: {}", refused.text());
 
-    // Used twice: at the same proxy that is found out, at the other by the provider.
+    // Used twice, whichever proxy it is shown to.
+    scene.ledger.pass(31);
     for proxy in &scene.proxies {
         let again = proxy.send(ask(None).with("host", "gw.example")).await;
         assert_eq!(again.json()["error"], "invalid_grant");
     }
-    scene.issuer.claims(json!({"sub": "mallory"}));
     let third = scene.proxies[0].send(refresh(&second)(None).with("host", "gw.example")).await;
+    assert_eq!(third.json()["error"], "invalid_grant", "the whole sign-in has ended");
+
+    scene.issuer.claims(json!({"sub": "alice", "groups": ["staff"]}));
+    let other = log_in(&scene, &request).await;
+    scene.issuer.claims(json!({"sub": "mallory"}));
+    let third = scene.proxies[0].send(refresh(&other)(None).with("host", "gw.example")).await;
     assert_eq!(third.json()["error"], "invalid_grant", "somebody else");
 
     scene.issuer.claims(json!({"sub": "alice", "groups": ["staff"]}));

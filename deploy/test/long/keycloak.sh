@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A real Keycloak as an issuer of a group, beside a second one: discovery, groups and roles from its
-# claims, keys that rotate while calls flow, a disabled user, a signed-out session, and a person who
-# logs in through the gateway. Ends with `N passed, N failed`.
+# claims that decide who sees what, keys that rotate while calls flow, a disabled user, sessions that
+# are signed out (the provider tells the gateway so), and people who log in through the gateway. Ends with `N passed, N failed`.
 set -euo pipefail
 cd "$(dirname -- "$0")/../../.."
 . deploy/test/lib.sh
@@ -39,8 +39,9 @@ export PATH
 # Keycloak writes into its own folder: a copy.
 cp -r "$KEYCLOAK" "$RUN/kc"
 mkdir -p "$RUN/kc/data/import"
-cp deploy/test/long/keycloak-realm.json "$RUN/kc/data/import/weir-realm.json"
-port=$(free_port)
+port=$(free_port) gateway_port=$(free_port)
+sed "s|GATEWAY|http://127.0.0.1:$gateway_port|" deploy/test/long/keycloak-realm.json \
+  >"$RUN/kc/data/import/weir-realm.json"
 issuer=http://127.0.0.1:$port/realms/weir
 KC_BOOTSTRAP_ADMIN_USERNAME=admin KC_BOOTSTRAP_ADMIN_PASSWORD=admin KC_HTTP_PORT=$port \
   JAVA_OPTS_KC_HEAP=-Xmx512m spawn keycloak bash "$RUN/kc/bin/kc.sh" start-dev \
@@ -55,7 +56,6 @@ member() { sed -n "s/.*\"$1\" *: *\"\([^\"]*\)\".*/\1/p" "$2" | head -n 1; }
 mkdir "$RUN/config"
 sed -e "s|ISSUER|$issuer|" -e "s|SERVER|$(member url "$RUN/server.json")|" \
   deploy/test/long/keycloak.yaml >"$RUN/config/all.yaml"
-gateway_port=$(free_port)
 spawn weir weir dev --data-dir "$RUN/data" --apply "$RUN/config" \
   --listen "127.0.0.1:$gateway_port" --admin-listen 127.0.0.1:0 --ready-file "$RUN/ready.json"
 wait_for 60 "weir dev" test -s "$RUN/ready.json" || { cat "$RUN/weir.log"; exit 1; }

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# The official Python SDK logs in through the gateway and lists tools: discovery, registration,
-# consent, code, tokens, by nobody's code but its own. Ends with `N passed, N failed`.
+# The official SDKs of Python, TypeScript (both generations) and Rust log in through the gateway and list
+# tools: discovery, registration, consent, code, tokens, refreshing, by nobody's code but their own.
+# Ends with `N passed, N failed`.
 set -euo pipefail
 cd "$(dirname -- "$0")/../../.."
 . deploy/test/lib.sh
+. deploy/test/software.sh
 
 version=2.3.0
 
@@ -25,11 +27,27 @@ fetch_sdk() {
 
 say "the Python SDK $version"
 fetch_sdk
+m=@modelcontextprotocol
+npm_packages sdk-login "$m/sdk@1.32.2" "$m/client@2.4.0"
+export CARGO_TARGET_DIR=$CACHE/rmcp-login
+cargo build --quiet --locked --manifest-path deploy/test/long/rmcp-login/Cargo.toml >&2
+RMCP=$CARGO_TARGET_DIR/debug/rmcp-login
+unset CARGO_TARGET_DIR
+SCRIPTS=$PWD/deploy/test/long
 open_run sdk-login
 . deploy/test/sign-in.sh
 
 say "log in"
-failed=0
-"$PYTHON" deploy/test/long/sdk_login.py "$gateway/lab/mcp" || failed=1
-printf '\n%s passed, %s failed\n' "$((1 - failed))" "$failed"
+{
+  "$PYTHON" deploy/test/long/sdk_login.py "$gateway/lab/mcp" || echo "not ok the Python SDK logs in"
+  for library in v1 v2; do
+    (cd "$PACKAGES" && "$NODE" "$SCRIPTS/sdk_login.mjs" "$library" "$gateway/lab/mcp") || true
+  done
+  "$RMCP" "$gateway/lab/mcp" deploy/test/long/agree.py || true
+} 2>&1 | tee "$RUN/checks"
+passed=$(grep -c '^ok ' "$RUN/checks" || true)
+failed=$(grep -c '^not ok ' "$RUN/checks" || true)
+# Two generations with three checks each, two of Rust, and the Python SDK.
+[ $((passed + failed)) = 9 ] || failed=$((failed + 1))
+printf '\n%s passed, %s failed\n' "$passed" "$failed"
 [ "$failed" = 0 ]

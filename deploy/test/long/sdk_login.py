@@ -1,48 +1,17 @@
 """Logs in with the official Python SDK and calls a tool. Usage: sdk_login.py ENDPOINT"""
 
 import asyncio
-import html
-import http.cookiejar
-import re
 import sys
 import urllib.parse
-import urllib.request
 
 import httpx2
+from agree import REDIRECT, agree
 from mcp.client.auth import OAuthClientProvider
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import AuthorizationCodeResult, OAuthClientMetadata
 
 ENDPOINT = sys.argv[1]
-REDIRECT = "http://127.0.0.1:7/callback"
-
-
-class Stay(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but for the one that leads back to the client."""
-
-    answer = None
-
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
-        if newurl.startswith(REDIRECT):
-            Stay.answer = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(newurl).query))
-            return None
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def consent(url):
-    browser = urllib.request.build_opener(
-        urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()), Stay)
-    with browser.open(url, timeout=30) as page:
-        text = page.read().decode()
-    form = {name: html.unescape(value) for name, value in
-            re.findall(r'<(?:input|button)[^>]* name="([^"]+)" value="([^"]*)"', text)}
-    form.pop("deny", None)
-    try:
-        browser.open(urllib.parse.urljoin(url, "/authorize/consent"),
-                     urllib.parse.urlencode(form).encode(), timeout=30)
-    except urllib.error.HTTPError as stayed:
-        assert stayed.code in (302, 303), stayed
 
 
 class Memory:
@@ -66,11 +35,13 @@ class Memory:
 async def main():
     memory = Memory()
 
+    back = []
+
     async def redirect(url):
-        await asyncio.to_thread(consent, url)
+        back.append(await asyncio.to_thread(agree, url))
 
     async def callback():
-        answer = Stay.answer
+        answer = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(back[-1]).query))
         return AuthorizationCodeResult(
             code=answer["code"], state=answer.get("state"), iss=answer.get("iss"))
 

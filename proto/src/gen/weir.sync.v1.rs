@@ -92,6 +92,135 @@ pub struct Neighbour {
     #[prost(string, tag = "3")]
     pub address: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignInRequest {
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    #[prost(oneof = "sign_in_request::Step", tags = "2, 3, 4, 5")]
+    pub step: ::core::option::Option<sign_in_request::Step>,
+}
+/// Nested message and enum types in `SignInRequest`.
+pub mod sign_in_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Step {
+        /// To take a turn: a code, or a refresh token.
+        #[prost(message, tag = "2")]
+        Take(super::SignInTurn),
+        /// To undo that.
+        #[prost(message, tag = "3")]
+        GiveBack(super::SignInTurn),
+        /// To keep what came of it for a while.
+        #[prost(message, tag = "4")]
+        Keep(super::SignInKept),
+        /// To end what somebody had who signed out at an identity provider.
+        #[prost(message, tag = "5")]
+        SignedOut(super::SignedOut),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignInTurn {
+    #[prost(string, tag = "1")]
+    pub session: ::prost::alloc::string::String,
+    /// 0 for the code, then one more with each refresh.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// Random: the same attempt may ask twice.
+    #[prost(string, tag = "3")]
+    pub attempt: ::prost::alloc::string::String,
+    /// When the sign-in ends, in seconds since the epoch.
+    #[prost(int64, tag = "4")]
+    pub until: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignInKept {
+    #[prost(message, optional, tag = "1")]
+    pub turn: ::core::option::Option<SignInTurn>,
+    /// Sealed with keys that nodes share.
+    #[prost(string, tag = "2")]
+    pub answer: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignedOut {
+    /// Resource name of the identity provider.
+    #[prost(string, tag = "1")]
+    pub provider: ::prost::alloc::string::String,
+    #[prost(oneof = "signed_out::What", tags = "2, 3")]
+    pub what: ::core::option::Option<signed_out::What>,
+}
+/// Nested message and enum types in `SignedOut`.
+pub mod signed_out {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum What {
+        /// At the provider (`sid`).
+        #[prost(string, tag = "2")]
+        Session(::prost::alloc::string::String),
+        #[prost(message, tag = "3")]
+        Subject(super::SignedOutSubject),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignedOutSubject {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// What was issued before this second ends.
+    #[prost(int64, tag = "2")]
+    pub before: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignInResponse {
+    #[prost(enumeration = "sign_in_response::Verdict", tag = "1")]
+    pub verdict: i32,
+    /// AGAIN: what came of it, when that is known.
+    #[prost(string, tag = "2")]
+    pub answer: ::prost::alloc::string::String,
+}
+/// Nested message and enum types in `SignInResponse`.
+pub mod sign_in_response {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Verdict {
+        Unspecified = 0,
+        Granted = 1,
+        /// Taken by somebody else moments ago.
+        Again = 2,
+        /// Taken before, or the sign-in is over.
+        Over = 3,
+    }
+    impl Verdict {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "VERDICT_UNSPECIFIED",
+                Self::Granted => "GRANTED",
+                Self::Again => "AGAIN",
+                Self::Over => "OVER",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "VERDICT_UNSPECIFIED" => Some(Self::Unspecified),
+                "GRANTED" => Some(Self::Granted),
+                "AGAIN" => Some(Self::Again),
+                "OVER" => Some(Self::Over),
+                _ => None,
+            }
+        }
+    }
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct BudgetRequest {
     /// One run of the node's process.

@@ -216,6 +216,18 @@ pub const CLIENT_DOCUMENT_RETRY_SECS: u64 = 10;
 pub const SIGN_INS_MAX: u64 = 200_000;
 /// Seconds for which it does.
 pub const SIGN_IN_MEMORY_SECS: u64 = 24 * 3600;
+/// Seconds in which a client that did not hear the answer to a refresh may repeat it.
+pub const SIGN_IN_REPEAT_SECS: i64 = 30;
+/// Sign-ins whose turns the control plane keeps; nobody signs in anew beyond.
+pub const SIGN_IN_RECORDS_MAX: usize = 200_000;
+/// Longest sealed answer to a refresh that is kept for its repeating.
+pub const SIGN_IN_ANSWER_BYTES_MAX: usize = 32 * 1024;
+/// Longest id of a session, and longest subject, in what proxies say of sign-ins.
+pub const SIGN_IN_ID_BYTES_MAX: usize = 512;
+/// Milliseconds that one replica of the control plane has for one step of a sign-in.
+pub const SIGN_IN_CALL_MS: u64 = 2_000;
+/// Seconds for which what a signed-out session had is refused: longer than such tokens live.
+pub const SIGNED_OUT_SECS: i64 = 24 * 3600;
 /// Keys of one JWKS.
 pub const JWKS_KEYS_MAX: usize = 100;
 /// Keys of one JWKS that are tried on one token (only tokens without a key id need more than one).
@@ -230,6 +242,9 @@ pub const JWKS_REFRESH_SECS: u64 = 300;
 pub const JWKS_RETRY_FLOOR_SECS: u64 = 2;
 /// Seconds between fetches for tokens that name an unknown key.
 pub const JWKS_UNKNOWN_KEY_FLOOR_SECS: u64 = 10;
+/// Such fetches that may come at once after a quiet time: an issuer that rotates twice in a row, or
+/// just after a fetch, makes no call wait.
+pub const JWKS_UNKNOWN_KEY_BURST: u32 = 3;
 /// Seconds for which keys are used that cannot be fetched again; a day outlasts an issuer's outage.
 pub const JWKS_STALE_SECS: u64 = 86_400;
 /// Subject of a token.
@@ -352,6 +367,8 @@ pub const TOOL_COST_MAX: u32 = 10_000;
 pub const QUOTA_COUNTERS_MAX: usize = 100_000;
 /// Counters that a proxy tells the ledger of in one request.
 pub const BUDGET_CLAIMS_MAX: usize = 500;
+/// Uses of quotas that one answer shows, the most used first.
+pub const QUOTA_USES_SHOWN_MAX: usize = 1_000;
 /// Milliseconds between two reports of a proxy to the ledger.
 pub const BUDGET_REPORT_MS: u64 = 500;
 /// Milliseconds that a report may take.

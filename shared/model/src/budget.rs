@@ -136,6 +136,11 @@ impl Account {
         Grant { granted: charge.granted, exhausted: left == given }
     }
 
+    /// What nobody else can be granted any more: spent, or reserved by somebody.
+    pub fn charged(&self) -> u64 {
+        self.processes.values().fold(0, |sum, charge| sum.saturating_add(charge.charged()))
+    }
+
     /// Spent by all, as far as it was reported.
     pub fn spent(&self) -> u64 {
         self.processes.values().fold(0, |sum, charge| sum.saturating_add(charge.spent))

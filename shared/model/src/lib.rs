@@ -19,6 +19,7 @@ pub mod resource;
 pub mod schema;
 pub mod seal;
 pub mod secret;
+pub mod sign_in;
 pub mod snapshot;
 pub mod sync;
 #[cfg(feature = "testing")]

@@ -52,6 +52,8 @@ pub struct Presented {
     pub id: Option<String>,
     /// `sid`: the session at the issuer.
     pub session: Option<String>,
+    /// Of a token of the gateway's own: the session at the identity provider that it goes back to.
+    pub login: Option<String>,
     /// `iat`, seconds since the epoch.
     pub issued: Option<i64>,
 }

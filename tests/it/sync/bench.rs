@@ -14,6 +14,7 @@ use control_plane::index::{self, Index};
 use control_plane::observe::Observer;
 use control_plane::observe::intake::Intake;
 use control_plane::publish::{self, Publish};
+use control_plane::sign_ins::SignIns;
 use control_plane::store::embedded::{Embedded, History};
 use control_plane::store::{Op, Store};
 use control_plane::vault::{LocalKeys, Vault};
@@ -159,6 +160,7 @@ impl Plane {
             fleet: fleet.clone(),
             intake,
             witness,
+            sign_ins: SignIns::new(store.clone(), author.clone(), clock.clone()),
             audit: None,
             clock,
             timing: timing(),

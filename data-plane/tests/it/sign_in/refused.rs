@@ -32,26 +32,37 @@ async fn a_bad_request_sends_nobody_anywhere() {
             answer.header("content-security-policy").unwrap().contains("frame-ancestors 'none'")
         );
     }
-    for (what, url, error) in [
-        ("no PKCE", with("code_challenge", ""), "invalid_request"),
-        ("plain PKCE", with("code_challenge_method", "plain"), "invalid_request"),
-        ("no method of PKCE", with("code_challenge_method", ""), "invalid_request"),
-        ("a token at once", with("response_type", "token"), "unsupported_response_type"),
-        ("another resource", with("resource", "https://evil.example/acme/mcp"), "invalid_target"),
-        (
-            "a group that is not there",
-            with("resource", &format!("{BASE}/beta/mcp")),
-            "invalid_target",
-        ),
-        ("a fragment", with("response_mode", "fragment"), "invalid_request"),
+    // Whoever an administrator vouches for is told where it waits; whoever vouches for itself must not
+    // be able to send people anywhere by a link to the gateway that is wrong (RFC 9700, 4.11.2).
+    let trusted = Request::new("vscode", "https://vscode.dev/redirect").fields();
+    let replaced = |fields: &[(&'static str, String)], name: &'static str, value: &str| {
+        let mut fields = fields.to_vec();
+        fields.retain(|(known, _)| *known != name);
+        if !value.is_empty() {
+            fields.push((name, value.to_owned()));
+        }
+        url(&fields)
+    };
+    for (what, name, value, error) in [
+        ("no PKCE", "code_challenge", "", "invalid_request"),
+        ("plain PKCE", "code_challenge_method", "plain", "invalid_request"),
+        ("no method of PKCE", "code_challenge_method", "", "invalid_request"),
+        ("a token at once", "response_type", "token", "unsupported_response_type"),
+        ("another resource", "resource", "https://evil.example/acme/mcp", "invalid_target"),
+        ("no such group", "resource", "https://gw.example/beta/mcp", "invalid_target"),
+        ("a fragment", "response_mode", "fragment", "invalid_request"),
     ] {
-        let answer = scene.get(&url).await;
+        let answer = scene.get(&replaced(&trusted, name, value)).await;
         assert_eq!(answer.status, 303, "{what}: {}", answer.text());
         let location = answer.header("location").unwrap();
-        assert!(location.starts_with(&format!("{redirect}?")), "{what}: {location}");
+        assert!(location.starts_with("https://vscode.dev/redirect?"), "{what}: {location}");
         let told = query_of(location);
         assert_eq!((told["error"].as_str(), told["iss"].as_str()), (error, BASE), "{what}");
         assert_eq!(told["state"], "client state", "{what}");
+        let answer = scene.get(&replaced(&good, name, value)).await;
+        assert_eq!(answer.status, 400, "{what}: {}", answer.text());
+        assert_eq!(answer.header("location"), None, "{what}");
+        assert!(answer.text().contains(&format!("error={error}")), "{what}: {}", answer.text());
     }
     for (what, body) in [
         ("no redirect", json!({})),
@@ -174,6 +185,7 @@ async fn an_answer_of_the_provider_is_judged() {
         ("another nonce", json!({"sub": "alice", "nonce": "x"})),
         ("another audience", json!({"sub": "alice", "aud": "elsewhere"})),
         ("another party", json!({"sub": "alice", "azp": "other"})),
+        ("several parties", json!({"sub": "alice", "aud": ["weir", "other"]})),
         ("nobody", json!({})),
         ("groups left out", json!({"sub": "alice", "_claim_names": {"groups": "s"}})),
     ] {
@@ -199,4 +211,28 @@ async fn an_answer_of_the_provider_is_judged() {
     }));
     let refused = scene.call("/acme/files/mcp", "echo", &direct).await;
     assert_eq!(refused.status, 401, "{}", refused.text());
+}
+
+/// RFC 9207: where the provider says that it names itself, an answer without a name is another's.
+#[tokio::test]
+async fn an_answer_without_its_issuer_is_refused_where_the_provider_names_itself() {
+    let scene = Scene::start().await;
+    scene.issuer.names_itself();
+    let redirect = "https://app.example/cb";
+    let registered = scene.register(json!({"redirect_uris": [redirect]})).await.json();
+    let request = Request::new(registered["client_id"].as_str().unwrap(), redirect);
+    for (iss, good) in [("", false), ("&iss=https://evil.example", false), ("own", true)] {
+        let page = scene.get(&request.url()).await;
+        let sealed = between(page.text(), "name=\"request\" value=\"", "\"");
+        let ask = form("/authorize/consent", &[("request", sealed)]);
+        let away = scene.send(ask.header("cookie", cookie(&page, "weir-consent"))).await;
+        let asked = query_of(away.header("location").unwrap());
+        let code = scene.issuer.log_in(&asked["nonce"], &asked["code_challenge"]);
+        let own = format!("&iss={}", scene.issuer.url);
+        let iss = if iss == "own" { own.as_str() } else { iss };
+        let back = format!("/authorize/callback?code={code}&state={}{iss}", asked["state"]);
+        let done = scene.send(get(&back).header("cookie", cookie(&away, "weir-sign-in"))).await;
+        let told = query_of(done.header("location").unwrap());
+        assert_eq!(told.contains_key("code"), good, "{iss:?}: {told:?}");
+    }
 }

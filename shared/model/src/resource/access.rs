@@ -78,7 +78,7 @@ pub struct Limit {
     /// Calls per time, over all proxies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
-    /// Calls in flight, on each proxy.
+    /// Calls in flight, over all proxies: shared by demand, at least one on each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
     /// Units in an hour, day or month, over all proxies.

@@ -35,6 +35,10 @@ pub struct IdentityProvider {
     /// where their group has `signIn`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sign_in: Option<ProviderClient>,
+    /// Other clients of the provider whose sign-outs are heeded here (OIDC back-channel logout),
+    /// besides that of `signIn`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logout_clients: Vec<String>,
     /// Lets the issuer's URLs be `http` and loopback or private addresses (tests, in-house).
     #[serde(default)]
     pub allow_private: bool,

@@ -27,6 +27,13 @@ pub struct SignIn {
     /// Seconds after which people have to log in again, however often tokens are refreshed.
     #[serde(default = "a_week")]
     pub session_secs: u32,
+    /// Seconds for which a person's consent to one client is remembered in the browser, where the
+    /// person wishes so and the client is sent back over `https`; 0 to ask each time.
+    #[serde(default = "thirty_days", skip_serializing_if = "is_thirty_days")]
+    pub consent_secs: u32,
+    /// Lets a proxy that reaches no control plane refresh tokens by what it remembers itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refresh_alone: bool,
     /// Lets metadata documents come over `http` and from loopback or private addresses (tests).
     #[serde(default)]
     pub allow_private: bool,
@@ -40,6 +47,14 @@ fn ten_minutes() -> u32 {
 }
 fn a_week() -> u32 {
     7 * 86_400
+}
+fn thirty_days() -> u32 {
+    30 * 86_400
+}
+// By reference because serde calls it so.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_thirty_days(secs: &u32) -> bool {
+    *secs == thirty_days()
 }
 
 /// A client that need not register.

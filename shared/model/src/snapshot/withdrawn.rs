@@ -88,6 +88,7 @@ impl Withdrawn {
             .or_else(by_id)
             .and_then(|term| term.holds(now))
             .or_else(|| self.session(token.session.as_ref()?, now))
+            .or_else(|| self.session(token.login.as_ref()?, now))
     }
 
     /// The revocation that a session falls under.
@@ -138,6 +139,7 @@ mod tests {
             sha256: Digest::of(b"token"),
             id: Some("jti-1".to_owned()),
             session: Some("sid-1".to_owned()),
+            login: Some("login-1".to_owned()),
             issued: Some(100),
         };
         Principal {
@@ -160,6 +162,7 @@ mod tests {
             (Revoked::TokenId("jti-1".to_owned()), true),
             (Revoked::TokenId("jti-2".to_owned()), false),
             (Revoked::Session("sid-1".to_owned()), true),
+            (Revoked::Session("login-1".to_owned()), true),
             (Revoked::Session("sid-2".to_owned()), false),
             (principal("jwt:okta:alice", None), true),
             (principal("jwt:okta:alice", Some(101)), true),

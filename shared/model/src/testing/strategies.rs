@@ -166,6 +166,7 @@ fn provider() -> impl Strategy<Value = IdentityProvider> {
         },
         overage: crate::resource::Overage::Refuse,
         sign_in: None,
+        logout_clients: Vec::new(),
         leeway_secs,
         allow_private,
     })

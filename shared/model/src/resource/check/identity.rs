@@ -49,6 +49,11 @@ pub(super) fn provider(f: &mut Findings, spec: &IdentityProvider) {
             f.add_if(path, text::id(&secret.secret, 64, "-_"));
         }
     }
+    f.count("spec.logoutClients", spec.logout_clients.len(), (0, AUDIENCES_MAX));
+    f.unique(&spec.logout_clients, |i| format!("spec.logoutClients[{i}]"));
+    for (i, client) in spec.logout_clients.iter().enumerate() {
+        f.add_if(format!("spec.logoutClients[{i}]"), text::attribute(client));
+    }
     if spec.leeway_secs > LEEWAY_SECS_MAX {
         f.add("spec.leewaySecs", format!("must be at most {LEEWAY_SECS_MAX}"));
     }

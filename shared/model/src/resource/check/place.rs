@@ -129,6 +129,9 @@ fn sign_in(f: &mut Findings, spec: &SignIn) {
     if !(300..=30 * 86_400).contains(&spec.session_secs) {
         f.add("spec.signIn.sessionSecs", "must be 300 to 2592000 (30 days)");
     }
+    if spec.consent_secs > 365 * 86_400 {
+        f.add("spec.signIn.consentSecs", "must be at most 31536000 (365 days)");
+    }
 }
 
 fn extensions(f: &mut Findings, extensions: &[Extension]) {
