@@ -40,6 +40,7 @@ use crate::fleet::Fleet;
 use crate::keyring::Keys;
 use crate::observe::Observer;
 use crate::operator::Operators;
+use crate::sign_ins::SignIns;
 use crate::witness::Witness;
 use problem::{Kind, Problem};
 
@@ -56,6 +57,8 @@ pub struct Parts {
     pub enrolment: Enrolment,
     /// Keeps the checkpoints of audit logs.
     pub witness: Witness,
+    /// The turns of people's sign-ins.
+    pub sign_ins: SignIns,
     /// Pins what proxies see.
     pub observer: Observer,
     /// Seal what travels through clients.
@@ -87,6 +90,7 @@ struct Shared {
     fleet: Fleet,
     enrolment: Enrolment,
     witness: Witness,
+    sign_ins: SignIns,
     observer: Observer,
     keys: Keys,
     audit: Pipeline,
@@ -106,6 +110,7 @@ pub fn router(parts: Parts) -> Router {
         fleet,
         enrolment,
         witness,
+        sign_ins,
         observer,
         keys,
         audit,
@@ -120,6 +125,7 @@ pub fn router(parts: Parts) -> Router {
         fleet,
         enrolment,
         witness,
+        sign_ins,
         observer,
         keys,
         audit,

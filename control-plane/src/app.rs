@@ -231,8 +231,9 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     let author = Author::new(Arc::clone(&parts.store), parts.vault.clone(), index.newest());
     let operators = Operators::new(Arc::clone(&parts.store), Arc::clone(&parts.clock));
     let observer = Observer::new(Arc::clone(&parts.store), author.clone());
+    let sign_ins = SignIns::new(Arc::clone(&parts.store), author.clone(), Arc::clone(&parts.clock));
     let sync =
-        build_sync(settings, &parts, (index.newest(), observer.clone()), author.clone()).await?;
+        build_sync(settings, &parts, (index.newest(), observer.clone()), sign_ins.clone()).await?;
 
     let certificate = match &settings.listen.tls {
         Some(files) => Some(
@@ -262,6 +263,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         fleet: sync.fleet.clone(),
         enrolment: sync.enrolment.clone(),
         witness: sync.witness.clone(),
+        sign_ins: sign_ins.clone(),
         observer,
         keys,
         audit: parts.audit,
@@ -292,7 +294,7 @@ async fn build_sync(
     settings: &Settings,
     parts: &Parts,
     (newest, observer): (crate::index::Newest, Observer),
-    author: Author,
+    sign_ins: SignIns,
 ) -> anyhow::Result<Sync> {
     let now = i64::try_from(parts.clock.now_secs()).unwrap_or(i64::MAX);
     let ca = Ca::load_or_make(&*parts.store, &parts.vault, now).await;
@@ -317,7 +319,7 @@ async fn build_sync(
         fleet: fleet.clone(),
         intake,
         witness: witness.clone(),
-        sign_ins: SignIns::new(Arc::clone(store), author, Arc::clone(clock)),
+        sign_ins,
         audit: Some(parts.audit.clone()),
         clock: Arc::clone(clock),
         timing: Timing::default(),

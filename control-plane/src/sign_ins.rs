@@ -168,6 +168,25 @@ impl SignIns {
         Err(StoreError::Conflict.into())
     }
 
+    /// Ends a sign-in for good, if it is one: a revocation of its session ends sooner than its
+    /// refresh tokens would.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn end(&self, group: &Name, session: &str) -> Result<(), StoreError> {
+        let key = path(TURNS, group, session);
+        for _ in 0..TRIES_MAX {
+            let (turns, revision) = self.turns(&key).await?;
+            if revision.0 == 0 || turns.ended {
+                return Ok(());
+            }
+            if self.put(&key, revision, &Turns { ended: true, ..turns }).await? {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Conflict)
+    }
+
     /// Ends what both holders of a copied code or refresh token have.
     async fn copied(&self, group: &Name, turn: &Turn) -> Result<Done, SignInError> {
         tracing::warn!(

@@ -139,8 +139,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         keys: Keys::new(fetch, KeyMetrics::register(&parts.metrics)),
         decisions: decisions(&parts.metrics),
         lists: Lists::default(),
-        limits: Limits::new(bounds::LIMIT_BUCKETS_MAX, Arc::clone(&parts.clock))
-            .measured(&parts.metrics),
+        limits: limits(&parts.clock, &parts.metrics),
         upstreams,
         audit: parts.audit,
         site: settings.site(),
@@ -204,6 +203,10 @@ async fn bind_hop(
     let own = listener.as_ref().map(hop::Listener::address).transpose()?;
     let advertised = settings.hop.advertise.clone().or(own.map(|own| own.to_string()));
     Ok((listener, Hop::new(parts.identity.clone(), advertised, &parts.metrics)))
+}
+
+fn limits(clock: &SharedClock, metrics: &Metrics) -> Arc<Limits> {
+    Limits::new(bounds::LIMIT_BUCKETS_MAX, Arc::clone(clock)).measured(metrics)
 }
 
 fn decisions(metrics: &Metrics) -> Arc<Decisions> {

@@ -38,7 +38,6 @@ part 240 "other people's servers and clients" ./deploy/test/software-test.sh
 part 120 "conformance across eras" env TOPOLOGIES="C D" ./deploy/test/conformance.sh
 part 240 "conformance over two proxies" env PROXIES=2 ./deploy/test/conformance.sh
 part 180 "the SDKs of Python, TypeScript and Rust log in" ./deploy/test/long/sdk-login.sh
-part 120 "a quota while proxies and replicas die" ./deploy/test/long/quota.sh
 part 180 "revocations over two proxies" ./deploy/test/long/revocation.sh debug 5
 part 240 "Keycloak as an issuer" ./deploy/test/long/keycloak.sh
 part 90 "traces in a real Jaeger" ./deploy/test/long/jaeger.sh

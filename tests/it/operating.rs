@@ -100,7 +100,15 @@ async fn tokens_and_operators_are_made_and_taken_away() {
     let account = product.weir(&["get", "serviceaccount", "support", "-g", "demo", "-o", "json"]);
     let account = account.await.unwrap();
     assert!(account.contains(id) && !account.contains(token.trim()), "{account}");
+    // Rotation: the next one works beside the old one until that is taken away.
+    let next = ["token", "create", "support", "-g", "demo", "--days", "30", "-q"];
+    let next = product.weir(&next).await.unwrap();
+    let next = next.split('_').nth(2).unwrap();
+    let list = product.weir(&["token", "list", "support", "-g", "demo"]).await.unwrap();
+    assert!(list.contains(id) && list.contains(next) && list.contains("LAST USED"), "{list}");
     product.weir(&["token", "revoke", "support", id, "-g", "demo"]).await.unwrap();
+    let list = product.weir(&["token", "list", "support", "-g", "demo"]).await.unwrap();
+    assert!(!list.contains(id) && list.contains(next), "{list}");
     let again = product.weir(&["token", "revoke", "support", id, "-g", "demo"]).await;
     ended(again, Exit::NotFound, "token");
 

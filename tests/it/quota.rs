@@ -86,4 +86,18 @@ async fn a_quota_holds_over_proxies_that_die_and_a_control_plane_that_dies() {
         first.call(agent).await.is_err_and(|error| format!("{error:#}").contains("42902"))
     });
     assert!(over.await);
+    let shown = control.weir(&admin, &["limits", "-g", "acme", "-o", "json"]).await;
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let of = &shown["uses"][0];
+    assert_eq!(
+        (&of["limit"], &of["per"], &of["left"]),
+        (&"daily".into(), &"group".into(), &0.into())
+    );
+    let known = of["used"].as_u64().unwrap() + of["reserved"].as_u64().unwrap();
+    assert!((QUOTA..=bound).contains(&known), "{shown}");
+    assert!(of["renews"].as_i64().unwrap() - of["begins"].as_i64().unwrap() == 86_400, "{shown}");
+    let table = control.weir(&admin, &["limits", "-g", "acme"]).await;
+    assert!(table.starts_with("LIMIT") && table.contains("daily  group"), "{table}");
+    let none = control.weir(&admin, &["limits", "-g", "acme", "--of", "account:nobody"]).await;
+    assert_eq!(none.lines().count(), 1, "{none}");
 }

@@ -10,7 +10,9 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Serialize;
 use weir_model::id::Revision;
-use weir_model::resource::{Kind, NodeRevocation, Resource, ResourceKey, Revocation, Spec};
+use weir_model::resource::{
+    Kind, NodeRevocation, Resource, ResourceKey, Revocation, Revoked, Spec,
+};
 
 use super::Api;
 use super::apply::NoQuery;
@@ -45,6 +47,9 @@ pub(super) async fn revoke(
         return Err(Problem::new(problem::Kind::InvalidRequest, text));
     }
     let (expires, what) = (wanted.expires, said(&wanted.what));
+    if let Revoked::Session(session) = &wanted.what {
+        api.shared.sign_ins.end(&group, session).await?;
+    }
     let withdrawn = crate::revoke::revoke(&api.shared.author, &group, wanted, now).await?;
     let (key, revision) = (withdrawn.key, withdrawn.revision);
     let body = Answer { name: key.name.clone(), expires, revision };

@@ -122,6 +122,17 @@ async fn a_copy_ends_the_sign_in_everywhere() {
 }
 
 #[tokio::test]
+async fn a_sign_in_that_an_operator_ended_stays_ended() {
+    let scene = scene().await;
+    scene.take(0, turn("s1", 0, "a")).await;
+    let group = "acme".parse().unwrap();
+    scene.replicas[1].sign_ins.end(&group, "s1").await.unwrap();
+    scene.replicas[1].sign_ins.end(&group, "of-an-mcp-client").await.unwrap();
+    assert_eq!(scene.take(0, turn("s1", 1, "b")).await, Verdict::Over);
+    assert_eq!(scene.take(0, turn("of-an-mcp-client", 0, "b")).await, Verdict::Granted);
+}
+
+#[tokio::test]
 async fn signing_out_at_the_provider_ends_what_was_had() {
     let scene = scene().await;
     let out = |provider: &str, what| {

@@ -4,7 +4,7 @@ use http::request::Parts;
 use http::{Response, StatusCode};
 use weir_model::id::Digest;
 use weir_model::principal::Principal;
-use weir_model::snapshot::GroupView;
+use weir_model::snapshot::{GroupView, ProviderView};
 
 use super::answer::{self, Fault};
 use super::begin::{back, came_back, forget};
@@ -69,6 +69,50 @@ async fn code(
     let group = group.ok_or_else(|| denied("the group is not signed in to here any more"))?;
     let provider = group.providers.iter().find(|p| p.name == away.provider);
     let provider = provider.ok_or_else(|| denied("the identity provider is gone"))?;
+    let (who, upstream) = identified(desk, fields, (&away, provider)).await?;
+    desk.trail.person(&who);
+    if group.withdrawn.caller(&who, desk.now).is_some() {
+        return Err(denied("an operator has revoked this account"));
+    }
+    consented(desk, consents, (&away, &who, group))?;
+    let secs = i64::from(group.spec.sign_in.as_ref().map_or(0, |front| front.session_secs));
+    let asked = away.asked;
+    let code = Code {
+        grant: Grant {
+            session: random()[..22].to_owned(),
+            login: who.token.as_ref().and_then(|token| token.session.clone()),
+            began: desk.now,
+            label: asked.label,
+            resource: asked.resource,
+            group: asked.group,
+            scope: asked.scope,
+            provider: away.provider,
+            subject: who.subject.to_string(),
+            memberships: memberships(&who),
+            upstream,
+            until: desk.now + secs,
+        },
+        challenge: asked.challenge,
+        redirect: Digest::of(asked.redirect.as_bytes()),
+        expires: desk.now + CODE_SECS,
+    };
+    desk.trail.grant(&code.grant);
+    tracing::info!(
+        group = %group.name, principal = %who.id(), client = code.grant.label,
+        session = code.grant.session, "signed in"
+    );
+    code.seal(desk.sealer, &asked.client.0).map_err(|_| {
+        denied("there are too many groups in the identity provider's answer; have it send fewer")
+    })
+}
+
+/// Who came back from the provider, and with what it is asked later.
+async fn identified(
+    desk: &Desk<'_>,
+    fields: &Fields,
+    (away, provider): (&Away, &ProviderView),
+) -> Result<(Principal, Option<String>), Fault> {
+    let denied = |text: &str| Fault::new("access_denied", text);
     let client = provider.spec.sign_in.as_ref();
     let client = client.ok_or_else(|| denied("the identity provider is not signed in to here"))?;
     // RFC 9207: whoever says that it names itself always does; an answer that does not is of
@@ -109,40 +153,7 @@ async fn code(
         tracing::warn!(provider = %provider.name, %refusal, "a sign-in was refused");
         denied(refusal.hint.as_deref().unwrap_or("the identity provider's answer is not usable"))
     })?;
-    desk.trail.person(&who);
-    if group.withdrawn.caller(&who, desk.now).is_some() {
-        return Err(denied("an operator has revoked this account"));
-    }
-    consented(desk, consents, (&away, &who, group))?;
-    let secs = i64::from(group.spec.sign_in.as_ref().map_or(0, |front| front.session_secs));
-    let asked = away.asked;
-    let code = Code {
-        grant: Grant {
-            session: random()[..22].to_owned(),
-            login: who.token.as_ref().and_then(|token| token.session.clone()),
-            began: desk.now,
-            label: asked.label,
-            resource: asked.resource,
-            group: asked.group,
-            scope: asked.scope,
-            provider: away.provider,
-            subject: who.subject.to_string(),
-            memberships: memberships(&who),
-            upstream: tokens.refresh_token,
-            until: desk.now + secs,
-        },
-        challenge: asked.challenge,
-        redirect: Digest::of(asked.redirect.as_bytes()),
-        expires: desk.now + CODE_SECS,
-    };
-    desk.trail.grant(&code.grant);
-    tracing::info!(
-        group = %group.name, principal = %who.id(), client = code.grant.label,
-        session = code.grant.session, "signed in"
-    );
-    code.seal(desk.sealer, &asked.client.0).map_err(|_| {
-        denied("there are too many groups in the identity provider's answer; have it send fewer")
-    })
+    Ok((who, tokens.refresh_token))
 }
 
 /// Heeds what the person said about being asked: a consent that was remembered is of one person,
