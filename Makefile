@@ -2,7 +2,7 @@
 # running; `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo bench test test-long conformance lint fmt
+.PHONY: help build demo bench bench-micro bench-fleet test test-long conformance lint fmt
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -18,6 +18,15 @@ test: ## all checks against real etcd and Kafka; ends with "N passed, N failed"
 
 bench: ## the table of targets on a release build; reports go to target/bench
 	@./loadtest/bench.sh
+
+bench-fleet: ## one control plane, 1,000 proxies, 10,000 servers, 100,000 tools: how changes reach them
+	@./loadtest/fleet.sh
+
+bench-micro: ## figures of the pure parts, each by itself
+	cargo bench -p weir-model --bench decide --bench seal --bench snapshot
+	cargo bench -p weir-model --bench apply -- 100000
+	cargo bench -p weir-audit --no-default-features --bench spool
+	cargo bench -p data-plane --bench envelope
 
 test-long: ## other people's servers and clients, conformance across eras and over two proxies
 	@./deploy/test/run-long.sh

@@ -221,7 +221,7 @@ fn within_limits(set: &ResourceSet) -> Result<(), Refused> {
     if set.len() > bounds::SNAPSHOT_RESOURCES_MAX {
         return refuse(set.len(), "documents", bounds::SNAPSHOT_RESOURCES_MAX);
     }
-    let bytes = set.iter().map(|resource| resource.canonical.len()).sum();
+    let bytes = set.bytes();
     if bytes > bounds::SNAPSHOT_BYTES_MAX {
         return refuse(bytes, "bytes", bounds::SNAPSHOT_BYTES_MAX);
     }

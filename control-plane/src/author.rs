@@ -4,6 +4,7 @@
 //! A dry run is the same call without the commit. Every answer of a change means that it is in
 //! the store, and that this replica's index has it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -260,22 +261,26 @@ impl Author {
         if plan.swept.iter().chain(steps).any(catalog) {
             let author = self.clone();
             weir_runtime::task::spawn("sweep", async move {
-                if let Err(error) = author.sweep().await {
+                if let Err(error) = author.sweep(None).await {
                     tracing::warn!(%error, "unused definitions could not be deleted");
                 }
             });
         }
     }
 
-    /// Deletes definitions that no catalog refers to.
+    /// Deletes definitions that no catalog refers to; with `among`, only some of these.
     ///
     /// # Errors
     /// Those of the store. What is left over is found by the next sweep.
-    pub async fn sweep(&self) -> Result<(), AuthorError> {
+    pub async fn sweep(&self, among: Option<BTreeSet<String>>) -> Result<(), AuthorError> {
+        let among = Arc::new(among);
         let mut newest = self.newest();
         for _ in 0..TRIES_MAX {
             let base = newest.borrow_and_update().clone();
-            let unused = unused_definitions(&base.set);
+            let (looked_at, among) = (Arc::clone(&base), Arc::clone(&among));
+            let look = move || unused_definitions(&looked_at.set, (*among).as_ref());
+            let unused = tokio::task::spawn_blocking(look).await;
+            let unused = unused.map_err(|_| AuthorError::Aborted)?;
             if unused.is_empty() {
                 return Ok(());
             }
@@ -309,7 +314,8 @@ impl Shared {
     }
 }
 
-fn unused_definitions(set: &ResourceSet) -> Vec<ResourceKey> {
+fn unused_definitions(set: &ResourceSet, among: Option<&BTreeSet<String>>) -> Vec<ResourceKey> {
+    let asked = |name: &str| among.is_none_or(|among| among.contains(name));
     let catalogs = set.kinds_by_group().filter(|(kind, _)| *kind == Kind::Catalog);
     let used: std::collections::HashSet<String> = catalogs
         .flat_map(|(kind, group)| set.of_kind(kind, Some(group)))
@@ -319,7 +325,17 @@ fn unused_definitions(set: &ResourceSet) -> Vec<ResourceKey> {
         })
         .flat_map(|catalog| catalog.entries.iter().chain(&catalog.waiting).chain(&catalog.absent))
         .map(|entry| Definition::name_of(&entry.digest))
+        .filter(|name| asked(name))
         .collect();
-    let definitions = set.of_kind(Kind::Definition, None).map(|definition| &definition.key);
-    definitions.filter(|key| !used.contains(&key.name)).cloned().collect()
+    let unused = |key: &ResourceKey| !used.contains(&key.name);
+    match among {
+        Some(among) => {
+            let keys = among.iter().map(|name| ResourceKey::global(Kind::Definition, name));
+            keys.filter(|key| unused(key) && set.get(key).is_some()).collect()
+        }
+        None => {
+            let definitions = set.of_kind(Kind::Definition, None).map(|definition| &definition.key);
+            definitions.filter(|key| unused(key)).cloned().collect()
+        }
+    }
 }

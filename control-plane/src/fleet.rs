@@ -6,10 +6,11 @@
 
 mod metrics;
 mod uses;
+mod write;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -22,13 +23,17 @@ use weir_model::sync::{Applied, Refused};
 use weir_runtime::clock::SharedClock;
 use weir_runtime::drain::Watch;
 
-use crate::store::{Entry, Guard, Op, Store, StoreError};
+use crate::store::{Entry, Store, StoreError};
 
 pub use metrics::FleetMetrics;
 
 const PATH: &str = "state/nodes/";
-/// Changes are gathered for this long before they are written.
+/// Changes are gathered for this long before they are written; for as much again for every
+/// hundred nodes of which something was to be written.
 const GATHER: Duration = Duration::from_millis(500);
+const GATHER_MAX: Duration = Duration::from_secs(5);
+/// Between two looks for nodes to forget.
+const FORGET: Duration = Duration::from_secs(60);
 /// Silence after which a node counts as gone, whatever its record says: its replica may be.
 const SILENT_SECS: i64 = 3 * bounds::FLEET_WRITE_SECS as i64;
 
@@ -111,9 +116,13 @@ struct Shared {
 }
 
 struct Local {
+    /// Its servers too.
     node: Node,
     stream: u64,
+    /// Without its servers.
     written: Option<Node>,
+    /// What it sees of its servers is to be written.
+    health_due: bool,
 }
 
 impl std::fmt::Debug for Fleet {
@@ -161,7 +170,9 @@ impl Fleet {
             refused: Vec::new(),
             servers: before.as_ref().map(|b| b.node.servers.clone()).unwrap_or_default(),
         };
-        nodes.insert(id.clone(), Local { node, stream, written: before.and_then(|b| b.written) });
+        let health_due = before.as_ref().is_some_and(|b| b.health_due);
+        let written = before.and_then(|b| b.written);
+        nodes.insert(id.clone(), Local { node, stream, written, health_due });
         drop(nodes);
         self.shared.dirty.notify_one();
         Connected { fleet: self.clone(), id, stream }
@@ -182,6 +193,7 @@ impl Fleet {
             return;
         }
         servers.insert(key, Health { up, message, since: now });
+        local.health_due = true;
         drop(nodes);
         self.shared.dirty.notify_one();
     }
@@ -205,6 +217,11 @@ impl Fleet {
                 nodes.insert((node.region.clone(), node.node.clone()), node);
             }
         }
+        for (id, servers) in self.health_of_all().await? {
+            if let Some(node) = nodes.get_mut(&(id.region, id.node)) {
+                node.servers = servers;
+            }
+        }
         for local in self.shared.nodes.lock().values() {
             let key = (local.node.region.clone(), local.node.node.clone());
             let newer = nodes.get(&key).is_none_or(|n| n.last_seen <= local.node.last_seen);
@@ -218,82 +235,30 @@ impl Fleet {
     /// Writes what changed, until the drain; then writes that everybody left.
     pub async fn run(self, drain: Watch) {
         let interval = Duration::from_secs(bounds::FLEET_WRITE_SECS);
+        let (mut gather, mut forgotten) = (GATHER, Instant::now());
         loop {
             let wake = tokio::time::timeout(interval, self.shared.dirty.notified());
+            let gathered = async {
+                let _ = wake.await;
+                tokio::time::sleep(gather).await;
+            };
             tokio::select! {
-                _ = wake => {}
+                () = gathered => {}
                 () = drain.drained() => break,
             }
-            tokio::time::sleep(GATHER).await;
-            self.write().await;
-            if let Err(error) = self.forget().await {
-                tracing::debug!(%error, "old nodes could not be forgotten");
+            let written = u32::try_from(self.write().await).unwrap_or(u32::MAX);
+            gather = GATHER.saturating_mul(1 + written / 100).min(GATHER_MAX);
+            if forgotten.elapsed() >= FORGET {
+                forgotten = Instant::now();
+                if let Err(error) = self.forget().await {
+                    tracing::debug!(%error, "old nodes could not be forgotten");
+                }
             }
         }
         for local in self.shared.nodes.lock().values_mut() {
             local.node.connected = false;
         }
         self.write().await;
-    }
-
-    async fn write(&self) {
-        let due: Vec<(NodeId, Node)> = {
-            let nodes = self.shared.nodes.lock();
-            let due = nodes.iter().filter(|(_, l)| is_due(&l.node, l.written.as_ref()));
-            due.map(|(id, l)| (id.clone(), l.node.clone())).collect()
-        };
-        for (id, node) in due {
-            match self.write_one(&id, &node).await {
-                Ok(()) => {
-                    let mut nodes = self.shared.nodes.lock();
-                    if let Some(local) = nodes.get_mut(&id) {
-                        local.written = Some(node);
-                        if !local.node.connected {
-                            nodes.remove(&id);
-                        }
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, node = %id, "what a node runs could not be written");
-                }
-            }
-        }
-    }
-
-    async fn write_one(&self, id: &NodeId, node: &Node) -> Result<(), StoreError> {
-        let key = format!("{PATH}{id}");
-        let known = self.shared.store.get(&key).await?;
-        let revision = known.as_ref().map_or(Revision(0), |e| e.revision);
-        let other = known.as_ref().and_then(read);
-        if !node.connected && other.is_some_and(|o| o.connected && o.replica != node.replica) {
-            // It has moved on to another replica, which tells of it now.
-            return Ok(());
-        }
-        let value = serde_json::to_vec(node).map_err(|e| StoreError::Corrupt(e.to_string()))?;
-        let guard = Guard { key: key.clone(), revision };
-        match self.shared.store.commit(vec![guard], vec![Op::Put(key, value.into())]).await {
-            // Another replica was faster; the next round decides anew.
-            Err(StoreError::Conflict) => {
-                self.shared.dirty.notify_one();
-                Ok(())
-            }
-            other => other.map(drop),
-        }
-    }
-
-    async fn forget(&self) -> Result<(), StoreError> {
-        let oldest = self.now() - bounds::FLEET_FORGET_SECS;
-        let entries = self.shared.store.list(PATH).await?.entries;
-        for entry in entries {
-            if read(&entry).is_none_or(|node| node.last_seen < oldest) {
-                let guard = Guard { key: entry.key.clone(), revision: entry.revision };
-                match self.shared.store.commit(vec![guard], vec![Op::Delete(entry.key)]).await {
-                    Ok(_) | Err(StoreError::Conflict) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(())
     }
 }
 
@@ -329,13 +294,6 @@ impl Drop for Connected {
         drop(nodes);
         self.fleet.shared.dirty.notify_one();
     }
-}
-
-fn is_due(node: &Node, written: Option<&Node>) -> bool {
-    let Some(written) = written else { return true };
-    let seen = Node { last_seen: written.last_seen, ..node.clone() };
-    let write_secs = i64::try_from(bounds::FLEET_WRITE_SECS).unwrap_or(i64::MAX);
-    seen != *written || node.last_seen - written.last_seen >= write_secs
 }
 
 fn read(entry: &Entry) -> Option<Node> {

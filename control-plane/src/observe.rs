@@ -11,15 +11,16 @@
 pub mod intake;
 pub mod merge;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use weir_model::bounds;
 use weir_model::id::{Digest, Name, Revision};
 use weir_model::observation::{Offer, Offered};
 use weir_model::resource::{
-    Catalog, Definition, FieldError, Kind, PinRule, Resource, ResourceKey, ResourceSet, Spec,
+    Catalog, CatalogEntry, Definition, FieldError, Kind, PinRule, Resource, ResourceKey, ResourceSet, Spec,
 };
 
 use crate::author::{Author, AuthorError};
@@ -38,6 +39,8 @@ pub struct Observer {
     author: Author,
     /// One offer at a time: a replica never races with itself.
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// Names of definitions that may be unused.
+    unused: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl std::fmt::Debug for Observer {
@@ -79,6 +82,9 @@ pub enum ObserveError {
     Busy,
 }
 
+/// How long definitions that a change left unused stay, so that one sweep takes many.
+const SWEEP_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Names the version that an offer is about.
 #[derive(Debug, Clone, Copy)]
 pub struct Version<'a> {
@@ -96,7 +102,7 @@ type Decided = Result<Option<(Catalog, BTreeMap<Digest, String>)>, ObserveError>
 impl Observer {
     /// Over a store and the author whose index follows it.
     pub fn new(store: Arc<dyn Store>, author: Author) -> Self {
-        Self { store, author, turn: Arc::default() }
+        Self { store, author, turn: Arc::default(), unused: Arc::default() }
     }
 
     /// Takes an offer in.
@@ -154,6 +160,7 @@ impl Observer {
                 return Ok(observed(base.revision, false, waiting));
             };
             let waiting = catalog.waiting.len();
+            let unused = no_longer_named(existing, &catalog);
             let step = next_step(&base, &key, catalog, texts)?;
             let (guard, head) = index::head(base.revision);
             let ops = std::iter::once(head).chain(step.ops).collect();
@@ -161,7 +168,7 @@ impl Observer {
                 Ok(revision) => {
                     index::reached(&mut newest, revision).await;
                     if step.last {
-                        self.sweep_later();
+                        self.sweep_later(unused);
                         return Ok(observed(revision, true, waiting));
                     }
                 }
@@ -176,16 +183,39 @@ impl Observer {
         Err(ObserveError::Busy)
     }
 
-    /// Definitions that the change left unused go in the background.
-    fn sweep_later(&self) {
-        let author = self.author.clone();
+    /// Definitions that the change left unused go in the background, after a moment: others may
+    /// join them, and each sweep is a change of its own at every proxy.
+    fn sweep_later(&self, unused: BTreeSet<String>) {
+        if unused.is_empty() {
+            return;
+        }
+        let mut gathered = self.unused.lock();
+        let first = gathered.is_empty();
+        gathered.extend(unused);
+        drop(gathered);
+        if !first {
+            return;
+        }
+        let (author, gathered) = (self.author.clone(), Arc::clone(&self.unused));
         weir_runtime::task::spawn("sweep", async move {
-            match author.sweep().await {
+            tokio::time::sleep(SWEEP_AFTER).await;
+            let unused = std::mem::take(&mut *gathered.lock());
+            match author.sweep(Some(unused)).await {
                 Ok(()) | Err(AuthorError::Busy) => {}
                 Err(error) => tracing::warn!(%error, "unused definitions could not be deleted"),
             }
         });
     }
+}
+
+/// Definitions that a catalog named and no longer names. Another may.
+fn no_longer_named(before: Option<&Catalog>, after: &Catalog) -> BTreeSet<String> {
+    fn all(catalog: &Catalog) -> impl Iterator<Item = &CatalogEntry> {
+        catalog.entries.iter().chain(&catalog.waiting).chain(&catalog.absent)
+    }
+    let kept: HashSet<&Digest> = all(after).map(|entry| &entry.digest).collect();
+    let gone = before.into_iter().flat_map(all).filter(|entry| !kept.contains(&entry.digest));
+    gone.map(|entry| Definition::name_of(&entry.digest)).collect()
 }
 
 fn observed(revision: Revision, changed: bool, waiting: usize) -> Observed {

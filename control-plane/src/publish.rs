@@ -11,6 +11,7 @@ mod secrets;
 mod sign_in;
 mod stream;
 mod verify;
+mod ways;
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -49,6 +50,7 @@ pub use listen::{Peer, Pipe, pipe};
 
 use regions::Regions;
 use secrets::Opened;
+use ways::Ways;
 
 /// What publishing is made of.
 #[derive(Debug, Clone)]
@@ -88,6 +90,7 @@ struct Shared {
     signer: ArcSwap<Signer>,
     regions: Regions,
     opened: Opened,
+    ways: Ways,
     began: Instant,
     budget: Budget,
     neighbours: Neighbours,
@@ -108,14 +111,16 @@ impl Publish {
     pub fn new(parts: Parts, store: Arc<dyn Store>, vault: Vault) -> Result<Self, CaError> {
         let now = i64::try_from(parts.clock.now_secs()).unwrap_or(i64::MAX);
         let signer = ArcSwap::from_pointee(parts.ca.signer(now, bounds::PLANE_CERTIFICATE_SECS)?);
-        let regions = Regions::new(parts.newest.clone());
+        let regions = Regions::new(parts.newest.clone(), Arc::clone(&store));
         let replica = Some(parts.replica.clone());
         let (budget, settler) = budget::new(Arc::clone(&store), replica, Arc::clone(&parts.clock));
         let settler = Mutex::new(Some(settler));
         let neighbours = Neighbours::new(Arc::clone(&store), Arc::clone(&parts.clock));
         let opened = Opened::new(store, vault);
         let began = parts.clock.monotonic();
-        let shared = Shared { parts, signer, regions, opened, began, budget, neighbours, settler };
+        let ways = Ways::default();
+        let shared =
+            Shared { parts, signer, regions, opened, ways, began, budget, neighbours, settler };
         Ok(Self { shared: Arc::new(shared) })
     }
 

@@ -40,7 +40,8 @@ use crate::authorization::ledger::Ledger;
 pub use account::Accountant;
 pub use directory::Directory;
 pub use identity::Identity;
-pub use link::Endpoint;
+pub use join::enrol;
+pub use link::{Client, Endpoint, connect_over};
 pub use metrics::ConfigMetrics;
 pub use state::State;
 

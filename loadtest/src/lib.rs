@@ -12,6 +12,7 @@
 //! - [`flame`]: flame graphs of what `perf` saw;
 //! - [`chaos`]: what became of every call while everything is killed, against the audit records;
 //! - [`apply`]: how long a change takes from the control plane to the proxies' decisions;
+//! - [`fleet`]: one control plane with many proxies, and what size costs there;
 //! - [`upstream`] and [`floor`]: a fast MCP server, and a bare proxy in front of it, which show
 //!   what the machine allows; [`issuer`]: a key and a token, for gateways that want one.
 //!
@@ -23,6 +24,7 @@ pub mod driver;
 pub mod era;
 pub mod events;
 pub mod flame;
+pub mod fleet;
 pub mod floor;
 pub mod goal;
 pub mod hold;

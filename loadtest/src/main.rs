@@ -1,8 +1,9 @@
-//! `weir-loadtest run | compare | apply | chaos | upstream | floor | token`; see the library.
+//! `weir-loadtest run | compare | apply | fleet | chaos | upstream | floor | token`; see the library.
 
 use std::io::{BufReader, BufWriter, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -17,7 +18,8 @@ use weir_loadtest::flame::Frame;
 use weir_loadtest::plan::{Pace, Plan, Scenario, Target, Work};
 use weir_loadtest::report::{self, Report};
 use weir_loadtest::target::Connection;
-use weir_loadtest::{apply, floor, issuer, run, upstream};
+use weir_loadtest::fleet::world::World;
+use weir_loadtest::{apply, fleet, floor, issuer, run, upstream};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -76,6 +78,8 @@ enum Command {
     /// The client's side of the chaos test.
     #[command(subcommand)]
     Chaos(Chaos),
+    /// Starts a control plane, has many proxies follow it, and measures how changes reach them.
+    Fleet(FleetArgs),
     /// A fast MCP server.
     Upstream {
         /// Where to listen.
@@ -115,6 +119,37 @@ struct RunArgs {
     /// Ends with status 1 when a goal is missed or an answer was wrong.
     #[arg(long)]
     strict: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct FleetArgs {
+    /// The control plane's binary.
+    #[arg(long, default_value = "weir-control-plane")]
+    control_plane: PathBuf,
+    /// Keep the configuration in this etcd (`http://host:port`) instead of the embedded store.
+    #[arg(long, env = "WEIR_TEST_ETCD")]
+    etcd: Option<String>,
+    /// Simulated proxies, up to 10,000.
+    #[arg(long, default_value_t = 1_000)]
+    proxies: usize,
+    /// Groups over which the servers are spread.
+    #[arg(long, default_value_t = 10)]
+    groups: usize,
+    /// Servers.
+    #[arg(long, default_value_t = 10_000)]
+    servers: usize,
+    /// Tools of each server.
+    #[arg(long, default_value_t = 10)]
+    tools_each: usize,
+    /// Edits to measure, of a server and of a tool each.
+    #[arg(long, default_value_t = 50)]
+    edits: usize,
+    /// Longest time for one step, in seconds.
+    #[arg(long, default_value_t = 300)]
+    patience: u64,
+    /// Writes the report as JSON too.
+    #[arg(long)]
+    json: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -209,6 +244,7 @@ fn main() -> anyhow::Result<()> {
             }
             Command::Apply(args) => measure_apply(args).await,
             Command::Chaos(args) => chaos(args).await,
+            Command::Fleet(args) => measure_fleet(args).await,
             Command::Upstream { listen, tools } => {
                 upstream::serve(TcpListener::bind(listen).await?, tools).await
             }
@@ -313,6 +349,32 @@ async fn chaos(args: Chaos) -> anyhow::Result<()> {
 fn counter(text: &str) -> Result<(String, u64), String> {
     let (node, lost) = text.split_once('=').ok_or("give NODE=N")?;
     Ok((node.to_owned(), lost.parse().map_err(|error| format!("{error}"))?))
+}
+
+async fn measure_fleet(args: FleetArgs) -> anyhow::Result<()> {
+    let plan = fleet::Plan {
+        binary: args.control_plane,
+        etcd: args.etcd,
+        proxies: args.proxies,
+        world: World {
+            groups: args.groups,
+            servers: args.servers,
+            tools_each: args.tools_each,
+        },
+        edits: args.edits,
+        patience: Duration::from_secs(args.patience),
+    };
+    let progress = |text: String| {
+        // Nobody may be looking.
+        let _ = writeln!(std::io::stderr(), "{text}");
+    };
+    let report = fleet::run(&plan, &progress).await?;
+    std::io::stdout().write_all(report.markdown().as_bytes())?;
+    if let Some(file) = &args.json {
+        let text = serde_json::to_string_pretty(&report)?;
+        std::fs::write(file, text).with_context(|| file.display().to_string())?;
+    }
+    Ok(())
 }
 
 async fn measure_apply(args: ApplyArgs) -> anyhow::Result<()> {

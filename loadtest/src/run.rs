@@ -84,7 +84,7 @@ async fn table(plan: &Plan, scenario: &Scenario) -> anyhow::Result<Table> {
 }
 
 /// Load average of the last minute.
-fn load() -> f64 {
+pub(crate) fn load() -> f64 {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(0.0)
 }

@@ -135,3 +135,63 @@ async fn the_end_says_goodbye() {
     task.await.unwrap();
     assert!(!two.list().await.unwrap()[0].connected);
 }
+
+#[tokio::test]
+async fn many_nodes_are_written_in_few_transactions() {
+    let (one, two, _) = fleets();
+    let all: Vec<_> = (0..250).map(|at| one.connected(presence(&format!("n{at}")))).collect();
+    assert_eq!(one.write().await, 250);
+    let newest = async || one.shared.store.list(PATH).await.unwrap().revision.0;
+    let before = newest().await;
+    all.iter().for_each(|node| node.status(applied(7), &[]));
+    assert_eq!(one.write().await, 250);
+    assert!(newest().await - before <= 4, "{} transactions", newest().await - before);
+    assert_eq!(one.write().await, 0, "all of it is written");
+    let told = two.list().await.unwrap();
+    assert_eq!(told.iter().filter(|n| n.revision.0 == 7 && n.connected).count(), 250);
+}
+
+#[tokio::test]
+async fn one_record_that_another_replica_changed_holds_up_no_other() {
+    let (one, two, _) = fleets();
+    let mut ours: Vec<_> = (0..6).map(|at| one.connected(presence(&format!("n{at}")))).collect();
+    one.write().await;
+    // Between reading and writing, a node turns up at the other replica.
+    let due: Vec<_> = {
+        let nodes = one.shared.nodes.lock();
+        nodes.iter().map(|(id, local)| (id.clone(), local.node.clone())).collect()
+    };
+    let known = one.known(&due).await.unwrap();
+    let moved = two.connected(presence("n3"));
+    moved.status(applied(9), &[]);
+    two.write().await;
+    ours.iter().for_each(|node| node.status(applied(8), &[]));
+    drop(ours.remove(3));
+    let due: Vec<_> = {
+        let nodes = one.shared.nodes.lock();
+        nodes.iter().map(|(id, local)| (id.clone(), local.node.clone())).collect()
+    };
+    one.write_some(&due, &known).await;
+    let told = two.list().await.unwrap();
+    let at = |revision| told.iter().filter(|n| n.revision == Revision(revision)).count();
+    assert_eq!((at(8), at(9)), (5, 1), "{told:?}");
+}
+
+#[tokio::test]
+async fn what_nodes_see_is_told_by_every_replica() {
+    let (one, two, _) = fleets();
+    let server = UpstreamKey {
+        group: "g".parse().unwrap(),
+        server: "s".parse().unwrap(),
+        version: "v1".parse().unwrap(),
+    };
+    let node = one.connected(presence("a"));
+    one.health(&id("a"), &server, (false, Some("refused".to_owned())));
+    one.write().await;
+    assert!(!two.list().await.unwrap()[0].servers["g/s@v1"].up);
+    // A change of what it runs leaves that alone.
+    node.status(applied(3), &[]);
+    one.write().await;
+    let told = &two.list().await.unwrap()[0];
+    assert_eq!((told.revision.0, told.servers.len()), (3, 1));
+}

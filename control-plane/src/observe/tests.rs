@@ -107,7 +107,7 @@ async fn a_changed_offer_waits_until_it_is_pinned() {
     assert_eq!((changed.waiting, world.catalog()), (2, (2, 2)));
     let pinned = world.observer.pin(Billing::new().version()).await.unwrap();
     assert_eq!((pinned.waiting, world.catalog()), (0, (2, 0)));
-    world.author.sweep().await.unwrap();
+    world.author.sweep(None).await.unwrap();
     let definitions = world.index.newest().borrow().set.iter().count();
     assert_eq!(definitions, 2 + 1 + 2, "group and server, catalog, the pinned definitions");
 }

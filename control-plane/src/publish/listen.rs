@@ -105,6 +105,8 @@ struct Door {
     acceptor: TlsAcceptor,
     ready: mpsc::Sender<io::Result<Connection>>,
     room: Arc<Semaphore>,
+    /// Handshakes under way: when all nodes come at once, those that begin also end in time.
+    shaking: Semaphore,
 }
 
 /// The stream of connections that have shaken hands.
@@ -128,6 +130,7 @@ pub(super) fn incoming(
         acceptor: TlsAcceptor::from(Arc::new(config)),
         ready,
         room: Arc::new(Semaphore::new(bounds::CONNECTIONS_MAX)),
+        shaking: Semaphore::new(bounds::SYNC_HANDSHAKES_MAX),
     });
     if let Some(tcp) = tcp {
         weir_runtime::task::spawn("sync-accept", accept_tcp(tcp, Arc::clone(&door), drain.clone()));
@@ -183,7 +186,10 @@ impl Door {
         let door = Arc::clone(self);
         weir_runtime::task::spawn("sync-handshake", async move {
             let limit = Duration::from_millis(bounds::SYNC_HANDSHAKE_MS);
-            match tokio::time::timeout(limit, door.acceptor.accept(stream)).await {
+            let Ok(turn) = door.shaking.acquire().await else { return };
+            let shaken = tokio::time::timeout(limit, door.acceptor.accept(stream)).await;
+            drop(turn);
+            match shaken {
                 Ok(Ok(stream)) => {
                     let certificates = stream.get_ref().1.peer_certificates();
                     let peer = Peer { identity: certificates.and_then(|c| identity(c.first()?)) };

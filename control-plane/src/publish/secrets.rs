@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use weir_model::resource::ResourceSet;
 use weir_model::seal::{NodePublic, seal_to};
 use weir_model::secret::Secret;
-use weir_model::sync::secret_ids;
+use weir_model::sync::secrets_of;
 
 use crate::admit::secret_path;
 use crate::store::Store;
@@ -30,20 +30,19 @@ impl Opened {
     pub(super) fn retain(&self, set: &ResourceSet) {
         let mut cache = self.cache.lock();
         if !cache.is_empty() {
-            let used: std::collections::HashSet<&str> =
-                set.iter().flat_map(|r| secret_ids(&r.spec)).collect();
+            let used: std::collections::HashSet<&str> = secrets_of(set).collect();
             cache.retain(|id, _| used.contains(id.as_str()));
         }
     }
 
     /// The secrets, sealed to a node. One that is missing or does not open is left out: the node
     /// quarantines what needs it, and says so.
-    pub(super) async fn sealed(&self, ids: Vec<String>, node: NodePublic) -> Vec<(String, Bytes)> {
+    pub(super) async fn sealed(&self, ids: &[String], node: NodePublic) -> Vec<(String, Bytes)> {
         let mut sealed = Vec::with_capacity(ids.len());
         for id in ids {
-            let Some(secret) = self.get(&id).await else { continue };
-            match seal_to(node, &id, secret.expose()) {
-                Ok(bytes) => sealed.push((id, bytes.into())),
+            let Some(secret) = self.get(id).await else { continue };
+            match seal_to(node, id, secret.expose()) {
+                Ok(bytes) => sealed.push((id.clone(), bytes.into())),
                 Err(error) => tracing::warn!(%error, id, "a secret cannot be sealed to a node"),
             }
         }

@@ -11,9 +11,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use weir_model::bounds;
 use weir_model::sync::identity::NodeId;
+use weir_model::sync::delta::Parts;
 use weir_model::sync::publisher::{Action, Plan, Publisher, View};
 use weir_model::sync::report::Assembly;
-use weir_model::sync::{Hello, NodeFrame, PlaneFrame};
+use weir_model::id::{Digest, Revision};
+use weir_model::sync::{Applied, Hello, NodeFrame, PlaneFrame};
 use weir_model::wire;
 use weir_proto::sync::v1;
 use weir_runtime::drain::Watch;
@@ -46,6 +48,7 @@ pub(super) fn open(
             machine,
             views,
             queue: VecDeque::new(),
+            update: None,
             preparing: None,
             reports: Assembly::default(),
             presence: None,
@@ -68,8 +71,10 @@ struct Link {
     views: watch::Receiver<Arc<View>>,
     /// Frames that wait for the node to take them.
     queue: VecDeque<PlaneFrame>,
-    /// The update that is being sealed, signed and cut into parts.
-    preparing: Option<JoinHandle<Vec<PlaneFrame>>>,
+    /// The update that goes after them; its messages are made one at a time.
+    update: Option<Parts>,
+    /// The update that is being sealed and signed.
+    preparing: Option<JoinHandle<Option<Parts>>>,
     reports: Assembly,
     presence: Option<Connected>,
     stored_tell: mpsc::Sender<u64>,
@@ -90,7 +95,7 @@ impl Drop for Link {
 enum Turn {
     Frame(Option<Result<v1::NodeFrame, Status>>),
     View,
-    Prepared(Vec<PlaneFrame>),
+    Prepared(Option<Parts>),
     Stored(u64),
     Sent,
     Tick,
@@ -111,9 +116,9 @@ impl Link {
                 },
                 prepared = prepared(&mut self.preparing) => Turn::Prepared(prepared),
                 Some(sequence) = self.stored.recv() => Turn::Stored(sequence),
-                room = out.reserve(), if !self.queue.is_empty() => match room {
+                room = out.reserve(), if !self.queue.is_empty() || self.update.is_some() => match room {
                     Ok(room) => {
-                        if let Some(frame) = self.queue.pop_front() {
+                        if let Some(frame) = self.next_frame() {
                             room.send(Ok(wire::to_plane_frame(frame)));
                         }
                         Turn::Sent
@@ -125,10 +130,39 @@ impl Link {
                     Turn::End(Status::unavailable("this replica is going away"))
                 }
             };
+            if let Turn::Frame(Some(Ok(frame))) = &turn
+                && let Some(v1::node_frame::Body::Hello(hello)) = &frame.body
+            {
+                self.recall(hello).await;
+            }
             if let Err(end) = self.turn(turn) {
                 return end;
             }
         }
+    }
+
+    /// A node that comes back may have what this stream does not know, since this replica has
+    /// started anew or the node was away for long: then the store's history may know it.
+    async fn recall(&mut self, hello: &v1::Hello) {
+        let Ok(digest) = hello.digest.as_ref().try_into() else { return };
+        let applied = Applied { revision: Revision(hello.revision), digest: Digest(digest) };
+        if self.machine.hello().is_some() || self.machine.knows(applied) {
+            return;
+        }
+        let (shared, region) = (&self.shared, &self.peer.id.region);
+        if let Some(view) = shared.regions.past(region, applied).await {
+            self.machine.recall(view);
+        }
+    }
+
+    fn next_frame(&mut self) -> Option<PlaneFrame> {
+        self.queue.pop_front().or_else(|| {
+            let frame = self.update.as_mut()?.frame();
+            if frame.is_none() {
+                self.update = None;
+            }
+            frame
+        })
     }
 
     fn turn(&mut self, turn: Turn) -> Result<(), Status> {
@@ -161,8 +195,8 @@ impl Link {
                 let view = self.views.borrow_and_update().clone();
                 self.machine.on_change(view, now)
             }
-            Turn::Prepared(frames) => {
-                self.queue.extend(frames);
+            Turn::Prepared(update) => {
+                self.update = update;
                 Vec::new()
             }
             Turn::Stored(sequence) => {
@@ -219,20 +253,20 @@ impl Link {
         Ok(())
     }
 
-    /// Seals, signs and cuts in a task: the stream stays alive meanwhile.
+    /// Compares, seals and signs in a task: the stream stays alive meanwhile. What is the same for
+    /// all nodes of the region is done once.
     fn prepare(&mut self, plan: Plan) {
         let Some(hello) = self.machine.hello() else { return };
         let (region, key) = (hello.region.clone(), hello.sealing_key);
         let shared = Arc::clone(&self.shared);
         // The latest wins: what is left of an update before is no longer wanted.
-        self.queue.retain(|frame| !matches!(frame, PlaneFrame::Update(_)));
+        self.update = None;
         let task = tokio::spawn(async move {
-            let secrets = shared.opened.sealed(plan.secret_ids(), key).await;
-            let cut = tokio::task::spawn_blocking(move || {
-                let statement = shared.signer.load().sign(&region, plan.target);
-                plan.into_parts(statement, secrets)
-            });
-            cut.await.unwrap_or_default()
+            let delta = shared.ways.delta(&plan).await?;
+            let signer = shared.signer.load_full();
+            let statement = shared.ways.statement(&region, plan.heading.target, &signer);
+            let secrets = shared.opened.sealed(delta.secret_ids(), key).await;
+            Some(plan.into_parts(delta, statement, secrets))
         });
         if let Some(before) = self.preparing.replace(task) {
             before.abort();
@@ -240,10 +274,10 @@ impl Link {
     }
 }
 
-async fn prepared(task: &mut Option<JoinHandle<Vec<PlaneFrame>>>) -> Vec<PlaneFrame> {
+async fn prepared(task: &mut Option<JoinHandle<Option<Parts>>>) -> Option<Parts> {
     let Some(running) = task else { return std::future::pending().await };
     // A task that failed sends nothing: the node does not acknowledge, and the stream ends.
-    let frames = running.await.unwrap_or_default();
+    let parts = running.await.ok().flatten();
     *task = None;
-    frames
+    parts
 }

@@ -33,10 +33,11 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 struct Bench {
     ca: Arc<Ca>,
+    store: Arc<dyn Store>,
     pipe: mpsc::Sender<DuplexStream>,
     drain: Drain,
     served: tokio::task::JoinHandle<Result<(), ServeError>>,
-    _index: Index,
+    index: Index,
 }
 
 fn unix() -> i64 {
@@ -74,11 +75,11 @@ async fn bench(set: &ResourceSet) -> Bench {
         clock,
         timing,
     };
-    let publish = Publish::new(parts, store, vault).unwrap();
+    let publish = Publish::new(parts, Arc::clone(&store), vault).unwrap();
     let (pipe, theirs) = listen::pipe();
     let (drain, watch) = weir_runtime::drain::new(Duration::from_secs(5));
     let served = tokio::spawn(publish.serve(None, Some(theirs), watch));
-    Bench { ca, pipe, drain, served, _index: index }
+    Bench { ca, store, pipe, drain, served, index }
 }
 
 fn id(node: &str) -> NodeId {
@@ -298,4 +299,73 @@ async fn large_states_come_in_parts_below_the_limit_of_a_message() {
     }
     assert_eq!(keys, set.len());
     assert!(parts > 1, "{parts}");
+}
+
+/// What a node that says it has `applied` is sent: whether it begins with that, and the documents.
+async fn sent(bench: &Bench, applied: Applied) -> (bool, Vec<String>) {
+    let mut client = bench.client(certificate(&bench.ca, 60)).await;
+    let mut stream = Stream::open(&mut client).await.unwrap();
+    let NodeFrame::Hello(greeting) = hello("n1") else { unreachable!("is a Hello") };
+    stream.send(NodeFrame::Hello(Hello { applied, ..greeting })).await;
+    loop {
+        if let PlaneFrame::Update(part) = stream.next().await.unwrap() {
+            let keys = part.upserts.into_iter().map(|(key, _)| key);
+            return (part.head.base == Some(applied), keys.collect());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_whose_state_is_only_in_the_store_gets_what_changed_since() {
+    let world = World::new().group("g").policy("g", "p1", "forbid (principal, action, resource);");
+    let bench = bench(&world.set()).await;
+    let newest = bench.index.newest();
+    let had = Applied { revision: newest.borrow().revision, digest: world.set().digest() };
+    let world = world.policy("g", "p2", "forbid (principal, action, resource);");
+    let key = weir_model::resource::ResourceKey::parse("Policy/g/p2").unwrap();
+    let added = world.set().get(&key).unwrap().canonical.clone();
+    let (guard, head) = index::head(had.revision);
+    let ops = vec![head, Op::Put(index::path(&key), added)];
+    let revision = bench.store.commit(vec![guard], ops).await.unwrap();
+    assert!(index::reached(&mut bench.index.newest(), revision).await);
+    // No stream has seen the state before.
+    assert_eq!(sent(&bench, had).await, (true, vec!["Policy/g/p2".to_owned()]));
+    // Another digest, and a node that wants everything.
+    let digests = [weir_model::id::Digest::of(b"other"), weir_model::id::Digest::default()];
+    for digest in digests {
+        let (based, keys) = sent(&bench, Applied { digest, ..had }).await;
+        assert!(!based && keys.len() == world.set().len(), "{digest:?}: {keys:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_the_same_for_all_nodes_is_worked_out_once() {
+    let view = |at: u64, set: &ResourceSet| {
+        Arc::new(weir_model::sync::publisher::View::new(weir_model::id::Revision(at), set.clone()))
+    };
+    let world = World::new().group("g");
+    let (old, new) = (view(1, &world.set()), view(2, &world.clone().group("h").set()));
+    let plan = |nonce| weir_model::sync::publisher::Plan {
+        heading: weir_model::sync::delta::Heading {
+            nonce,
+            target: new.applied,
+            base: Some(old.applied),
+            rollback: false,
+        },
+        from: Some(old.clone()),
+        to: new.clone(),
+    };
+    let ways = Ways::default();
+    let (one, two) = (ways.delta(&plan(1)).await.unwrap(), ways.delta(&plan(2)).await.unwrap());
+    assert!(Arc::ptr_eq(&one, &two));
+    assert_eq!((one.upserts().len(), one.removals().len()), (1, 0));
+    let bench = bench(&ResourceSet::default()).await;
+    let signer = || Arc::new(bench.ca.signer(unix(), 60).unwrap());
+    let (first, region) = (signer(), "eu".parse().unwrap());
+    let signed = ways.statement(&region, new.applied, &first);
+    assert_eq!(ways.statement(&region, new.applied, &first), signed);
+    assert_ne!(ways.statement(&region, old.applied, &first), signed);
+    // A new signer signs anew: the endorsement of the one before ends.
+    let second = signer();
+    assert_ne!(ways.statement(&region, old.applied, &second).signer, signed.signer);
 }

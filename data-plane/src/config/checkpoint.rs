@@ -1,6 +1,11 @@
 //! The last good configuration on disk: documents, secrets as they came (sealed to this node),
 //! and the control plane's signature. Checked like an update when it is read.
 //!
+//! The file begins with a whole state. What changes after it is added at its end, signed as it
+//! came, until there is so much of it that the whole is written anew: one edit among 100,000 tools
+//! costs one small write. An addition that is torn or damaged ends the reading there; what was
+//! before it is good.
+//!
 //! The file's time of change tells when the control plane was last heard of.
 
 use std::io::{self, Read as _, Write as _};
@@ -8,18 +13,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use weir_model::bounds;
 use weir_model::id::Name;
-use weir_model::sync::Held;
 use weir_model::sync::statement::Anchor;
+use weir_model::sync::{Held, UpdatePart};
 use weir_model::wire;
 
 use super::files;
 
 const FILE: &str = "checkpoint";
 /// First bytes; the number is the format's version.
-const MAGIC: &[u8] = b"weir checkpoint 1\n";
+const MAGIC: &[u8] = b"weir checkpoint 2\n";
+/// The version before, which had no additions.
+const MAGIC_WHOLE: &[u8] = b"weir checkpoint 1\n";
+/// Additions after which the whole is written anew, whatever their size.
+const ADDITIONS_MAX: usize = 256;
+/// Bytes of additions that are always allowed; beyond, they may be half of the whole.
+const ADDED_BYTES: usize = 64 * 1024;
 /// Shortest time between two writes, and between two notes of having heard.
 const PACE: Duration = Duration::from_secs(1);
 const NOTE: Duration = Duration::from_secs(30);
@@ -28,17 +40,74 @@ fn path(folder: &Path) -> PathBuf {
     folder.join(FILE)
 }
 
-pub(super) fn write(folder: &Path, held: &Held) -> io::Result<()> {
+pub(super) fn write(folder: &Path, held: &Held) -> io::Result<usize> {
+    let mut written = MAGIC.len();
     files::replace(&path(folder), |file| {
         file.write_all(MAGIC)?;
         for part in held.to_parts() {
-            let bytes = wire::encode_update(part);
-            let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-            file.write_all(&length.to_be_bytes())?;
-            file.write_all(&bytes)?;
+            let framed = framed(part)?;
+            written += framed.len();
+            file.write_all(&framed)?;
         }
         Ok(())
-    })
+    })?;
+    Ok(written)
+}
+
+/// A message with its length before it.
+fn framed(part: UpdatePart) -> io::Result<Vec<u8>> {
+    let bytes = wire::encode_update(part);
+    let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+    Ok([&length.to_be_bytes()[..], &bytes].concat())
+}
+
+/// What the file holds, as far as its writer knows.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    last: Option<Arc<Held>>,
+    whole_bytes: usize,
+    added_bytes: usize,
+    additions: usize,
+}
+
+impl Written {
+    /// Brings the file to a state: adds what changed, or writes it anew.
+    pub(super) fn bring(&mut self, folder: &Path, held: &Arc<Held>) -> io::Result<()> {
+        // Whatever goes wrong on the way, the file is not known any more.
+        let before = std::mem::take(self);
+        if let Some(last) = &before.last
+            && before.additions < ADDITIONS_MAX
+        {
+            let room = ADDED_BYTES.max(before.whole_bytes / 2).saturating_sub(before.added_bytes);
+            if let Some(addition) = addition(last, held, room)? {
+                let mut file = std::fs::OpenOptions::new().append(true).open(path(folder))?;
+                file.write_all(&addition)?;
+                file.sync_data()?;
+                *self = Self {
+                    last: Some(Arc::clone(held)),
+                    added_bytes: before.added_bytes + addition.len(),
+                    additions: before.additions + 1,
+                    ..before
+                };
+                return Ok(());
+            }
+        }
+        let whole_bytes = write(folder, held)?;
+        *self = Self { last: Some(Arc::clone(held)), whole_bytes, ..Self::default() };
+        Ok(())
+    }
+}
+
+/// What leads from one state to another, when it is not too long.
+fn addition(last: &Held, held: &Held, room: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut all = Vec::new();
+    for part in held.parts_since(last) {
+        all.extend(framed(part)?);
+        if all.len() > room {
+            return Ok(None);
+        }
+    }
+    Ok(Some(all))
 }
 
 /// What is on disk and how old it is. A file that is broken, or not for this node, is set aside.
@@ -71,15 +140,38 @@ fn parse(file: std::fs::File, anchor: &Anchor, region: &Name) -> Result<Held, St
     let mut file = io::BufReader::new(file);
     let mut magic = [0; MAGIC.len()];
     file.read_exact(&mut magic).map_err(|e| e.to_string())?;
-    if magic != MAGIC {
+    if magic != MAGIC && magic != MAGIC_WHOLE {
         return Err("it was written by another version".to_owned());
     }
-    let mut parts = Vec::new();
+    let whole = update(&mut file)?.ok_or("it is empty")?;
+    let mut held = Arc::new(Held::from_parts(whole, anchor, region)?);
+    loop {
+        let next = update(&mut file).and_then(|parts| {
+            parts.map(|parts| held.advanced(parts, (anchor, region))).transpose()
+        });
+        match next {
+            Ok(Some(next)) => held = Arc::new(next),
+            Ok(None) => break,
+            Err(why) => {
+                let revision = held.applied.revision;
+                tracing::warn!(why, %revision, "the checkpoint's last additions are left out");
+                break;
+            }
+        }
+    }
+    Ok(Arc::unwrap_or_clone(held))
+}
+
+/// The parts of the next update; none at the end of the file.
+fn update(file: &mut impl io::Read) -> Result<Option<Vec<UpdatePart>>, String> {
+    let mut parts: Vec<UpdatePart> = Vec::new();
     loop {
         let mut length = [0; 4];
         match file.read_exact(&mut length) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && parts.is_empty() => {
+                return Ok(None);
+            }
             Err(error) => return Err(error.to_string()),
         }
         let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
@@ -88,9 +180,13 @@ fn parse(file: std::fs::File, anchor: &Anchor, region: &Name) -> Result<Held, St
         }
         let mut bytes = vec![0; length];
         file.read_exact(&mut bytes).map_err(|e| e.to_string())?;
-        parts.push(wire::decode_update(bytes.into()).map_err(|e| e.to_string())?);
+        let part = wire::decode_update(bytes.into()).map_err(|e| e.to_string())?;
+        let last = part.part + 1 >= part.head.parts;
+        parts.push(part);
+        if last {
+            return Ok(Some(parts));
+        }
     }
-    Held::from_parts(parts, anchor, region)
 }
 
 /// Notes that the control plane was just heard of.
@@ -109,6 +205,7 @@ pub(super) async fn keep(
     mut newest: watch::Receiver<Option<Arc<Held>>>,
     heard: impl Fn() -> Duration,
 ) {
+    let written = Arc::new(Mutex::new(Written::default()));
     loop {
         match tokio::time::timeout(NOTE, newest.changed()).await {
             Ok(Ok(())) => {}
@@ -123,7 +220,8 @@ pub(super) async fn keep(
         }
         let held = newest.borrow_and_update().clone();
         if let Some(held) = held {
-            on_disk(folder.clone(), move |folder| write(folder, &held)).await;
+            let written = Arc::clone(&written);
+            on_disk(folder.clone(), move |folder| written.lock().bring(folder, &held)).await;
         }
         // Whoever drops the sender waits for us: no more pauses then.
         let _ = tokio::time::timeout(PACE, closed(&newest)).await;

@@ -1,6 +1,6 @@
 //! The stream: moves frames between gRPC and the state machine, and does what the machine asks.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,10 @@ use super::{Config, apply, checkpoint, link};
 
 /// Reports that nobody confirmed are sent again after this long.
 const REPORT_AGAIN: Duration = Duration::from_secs(30);
+
+/// Reports that are under way at a time. The control plane takes them one after the other, and has
+/// room for a few of each node.
+const REPORTS_MAX: usize = 32;
 
 /// Runs until the drain.
 pub(super) async fn run(config: Config, reports: mpsc::Receiver<Observation>, drain: Watch) {
@@ -63,6 +67,8 @@ struct Follower {
     queue: VecDeque<NodeFrame>,
     outbox: Outbox,
     due: VecDeque<u64>,
+    /// Reports that were sent and not confirmed yet.
+    reported: HashSet<u64>,
     due_again: Duration,
     uses: Uses,
     uses_due: Duration,
@@ -121,6 +127,7 @@ impl Follower {
             queue: VecDeque::new(),
             outbox: Outbox::default(),
             due: VecDeque::new(),
+            reported: HashSet::new(),
             due_again: Duration::ZERO,
             uses: Uses::default(),
             uses_due: Duration::ZERO,
@@ -228,8 +235,7 @@ impl Follower {
         self.config.state.heard();
         if let PlaneFrame::Welcome { replica, revision } = &frame {
             tracing::info!(replica, %revision, "following the control plane");
-            self.due = self.outbox.sequences().into();
-            self.due_again = now.mono + REPORT_AGAIN;
+            self.all_due(now.mono);
         }
         self.machine.on_message(frame, now)
     }
@@ -254,7 +260,11 @@ impl Follower {
             Action::Connect { .. } => self.connect(),
             Action::Send(frame) => self.queue.push_back(frame),
             Action::Apply(assembled) => self.apply(*assembled, now),
-            Action::Stored { sequence } => self.outbox.stored(sequence),
+            Action::Stored { sequence } => {
+                self.outbox.stored(sequence);
+                self.reported.remove(&sequence);
+                self.due_again = now.mono + REPORT_AGAIN;
+            }
             Action::Close(reason) => {
                 tracing::warn!(reason, "leaving the control plane's stream; connecting again");
                 self.hang_up();
@@ -325,20 +335,29 @@ impl Follower {
         }
     }
 
-    /// Puts the next report into the queue when there is nothing before it.
+    /// Everything that waits is to be sent (again).
+    fn all_due(&mut self, now: Duration) {
+        self.due = self.outbox.sequences().into();
+        self.reported.clear();
+        self.due_again = now + REPORT_AGAIN;
+    }
+
+    /// Puts the next report into the queue when there is nothing before it, and not too many are
+    /// under way.
     fn feed(&mut self) {
         if !self.machine.is_connected() || !self.queue.is_empty() {
             return;
         }
         let now = self.began.elapsed();
-        if self.due.is_empty() && now >= self.due_again {
-            self.due = self.outbox.sequences().into();
-            self.due_again = now + REPORT_AGAIN;
+        if now >= self.due_again {
+            self.all_due(now);
         }
-        while let Some(sequence) = self.due.pop_front() {
+        while self.reported.len() < REPORTS_MAX {
+            let Some(sequence) = self.due.pop_front() else { return };
             let parts = self.outbox.parts(sequence);
             self.queue.extend(parts.into_iter().filter_map(|part| self.machine.report(part)));
             if !self.queue.is_empty() {
+                self.reported.insert(sequence);
                 return;
             }
         }

@@ -128,13 +128,19 @@ impl Identity {
     }
 
     /// The authority's key, against which the control plane's signatures are checked.
-    pub(super) fn anchor(&self) -> Result<Anchor, ConfigError> {
+    ///
+    /// # Errors
+    /// When the authority's certificate cannot be read.
+    pub fn anchor(&self) -> Result<Anchor, ConfigError> {
         let (_, parsed) = X509Certificate::from_der(&self.authority).map_err(crypto)?;
         Ok(Anchor(Bytes::copy_from_slice(&parsed.public_key().subject_public_key.data)))
     }
 
     /// TLS towards the control plane: this node's certificate, that authority, nobody else.
-    pub(super) fn tls(&self) -> Result<Arc<ClientConfig>, ConfigError> {
+    ///
+    /// # Errors
+    /// When key and certificates do not fit together.
+    pub fn tls(&self) -> Result<Arc<ClientConfig>, ConfigError> {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.clone()).map_err(crypto)?;
         let key = PrivateKeyDer::try_from(self.key.expose().clone()).map_err(crypto)?;

@@ -31,8 +31,11 @@ pub(super) fn request() -> Result<(Secret<Vec<u8>>, Vec<u8>), ConfigError> {
 }
 
 /// Trades the token for an identity. Tries one replica after the other until one answers, or
-/// says no.
-pub(super) async fn enrol(options: &Options, drain: &Watch) -> Result<Identity, ConfigError> {
+/// says no. Writes nothing.
+///
+/// # Errors
+/// See [`ConfigError`]; a control plane that cannot be reached is waited for until the drain.
+pub async fn enrol(options: &Options, drain: &Watch) -> Result<Identity, ConfigError> {
     let text = options.token.as_ref().ok_or(ConfigError::NoToken)?;
     let (_, authority) = split_join_token(text.expose()).ok_or(ConfigError::BadToken)?;
     let mut backoff = Backoff::new(options.timing.backoff_min, options.timing.backoff_max);

@@ -41,15 +41,35 @@ const PIPE_BYTES: usize = 256 * 1024;
 trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 
-pub(super) type Client = SyncClient<Channel>;
+/// Speaks to one replica.
+pub type Client = SyncClient<Channel>;
 
 /// Connects, shakes hands, and gives a client. A replica that refuses our certificate shows with
 /// the first call only.
 pub(super) async fn connect(endpoint: &Endpoint, tls: Arc<ClientConfig>) -> Result<Client, String> {
     let endpoint = endpoint.clone();
+    let open = move || {
+        let endpoint = endpoint.clone();
+        async move { endpoint.open().await }
+    };
+    connect_over(open, tls).await
+}
+
+/// The same over a stream of bytes that `open` makes.
+///
+/// # Errors
+/// What went wrong, in a sentence: with the stream, the handshake or HTTP/2.
+pub async fn connect_over<F, S>(
+    open: impl Fn() -> F + Send + 'static,
+    tls: Arc<ClientConfig>,
+) -> Result<Client, String>
+where
+    F: Future<Output = io::Result<S>> + Send + 'static,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let connector = tower::service_fn(move |_| {
-        let (endpoint, tls) = (endpoint.clone(), Arc::clone(&tls));
-        async move { open(&endpoint, tls).await.map(TokioIo::new) }
+        let (stream, tls) = (open(), Arc::clone(&tls));
+        async move { secured(stream.await?, tls).await.map(TokioIo::new) }
     });
     let limit = Duration::from_millis(bounds::CONNECT_MS);
     let channel = tonic::transport::Endpoint::from_static("http://control-plane.weir.internal")
@@ -65,24 +85,30 @@ pub(super) async fn connect(endpoint: &Endpoint, tls: Arc<ClientConfig>) -> Resu
         .max_encoding_message_size(bounds::SYNC_MESSAGE_BYTES_MAX))
 }
 
-async fn open(
-    endpoint: &Endpoint,
+impl Endpoint {
+    async fn open(&self) -> io::Result<Box<dyn Bytes>> {
+        let limit = Duration::from_millis(bounds::CONNECT_MS);
+        match self {
+            Self::Tcp(address) => {
+                let stream = tokio::time::timeout(limit, TcpStream::connect(address)).await??;
+                stream.set_nodelay(true)?;
+                Ok(Box::new(stream))
+            }
+            Self::Pipe(pipe) => {
+                let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+                let gone = || io::Error::new(io::ErrorKind::ConnectionRefused, "nobody serves");
+                tokio::time::timeout(limit, pipe.send(theirs)).await?.map_err(|_| gone())?;
+                Ok(Box::new(ours))
+            }
+        }
+    }
+}
+
+async fn secured<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
     tls: Arc<ClientConfig>,
-) -> io::Result<tokio_rustls::client::TlsStream<Box<dyn Bytes>>> {
+) -> io::Result<tokio_rustls::client::TlsStream<S>> {
     let limit = Duration::from_millis(bounds::CONNECT_MS);
-    let stream: Box<dyn Bytes> = match endpoint {
-        Endpoint::Tcp(address) => {
-            let stream = tokio::time::timeout(limit, TcpStream::connect(address)).await??;
-            stream.set_nodelay(true)?;
-            Box::new(stream)
-        }
-        Endpoint::Pipe(pipe) => {
-            let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-            let gone = || io::Error::new(io::ErrorKind::ConnectionRefused, "nobody serves");
-            tokio::time::timeout(limit, pipe.send(theirs)).await?.map_err(|_| gone())?;
-            Box::new(ours)
-        }
-    };
     let name = ServerName::try_from(PLANE_SERVER_NAME).map_err(io::Error::other)?;
     tokio::time::timeout(limit, TlsConnector::from(tls).connect(name, stream)).await?
 }

@@ -14,22 +14,83 @@ fn region() -> Name {
     "eu".parse().unwrap()
 }
 
-/// A state as the control plane signs it.
-fn held(key: &NodeKey) -> (Held, Anchor) {
+fn authority() -> (Signer, Anchor) {
     let authority = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
     let anchor = Anchor(authority.public_key().as_ref().to_vec().into());
     let endorse =
         |bytes: &[u8]| authority.sign(&SystemRandom::new(), bytes).map(|s| s.as_ref().to_vec());
-    let signer = Signer::new(1, endorse).unwrap();
-    let world = World::new().group("acme");
+    (Signer::new(1, endorse).unwrap(), anchor)
+}
+
+fn state(world: &World, revision: u64, (signer, key): (&Signer, &NodeKey)) -> Held {
     let set = world.set();
-    let applied = Applied { revision: Revision(7), digest: set.digest() };
+    let applied = Applied { revision: Revision(revision), digest: set.digest() };
     let seal = |(id, secret): (&String, &Arc<Secret<Vec<u8>>>)| {
         (id.clone(), seal_to(key.public(), id, secret.expose()).unwrap().into())
     };
     let sealed: BTreeMap<_, _> = world.secrets().iter().map(seal).collect();
     let statement = Some(signer.sign(&region(), applied));
-    (Held { applied, set, sealed, statement }, anchor)
+    Held { applied, set, sealed, statement }
+}
+
+/// A state as the control plane signs it.
+fn held(key: &NodeKey) -> (Held, Anchor) {
+    let (signer, anchor) = authority();
+    (state(&World::new().group("acme"), 7, (&signer, key)), anchor)
+}
+
+#[test]
+fn what_changes_is_added_to_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint");
+    let (key, (signer, anchor)) = (NodeKey::generate(), authority());
+    let size = || std::fs::metadata(&path).unwrap().len();
+    let mut world = World::new().group("acme").account("acme", "ci");
+    for at in 0..200 {
+        world = world.server("acme", &format!("s{at}"), "http://127.0.0.1:9/mcp");
+    }
+    let mut written = checkpoint::Written::default();
+    let mut last = Arc::new(state(&world, 10, (&signer, &key)));
+    written.bring(folder.path(), &last).unwrap();
+    let whole = size();
+    let mut ends = Vec::new();
+    for at in 0..4 {
+        let url = format!("http://127.0.0.1:{}/mcp", 10 + at);
+        world = world.server("acme", "s7", &url);
+        if at == 2 {
+            world = world.credential("acme", "s7", "x-key", "of the server").without("Server/acme/s9");
+        }
+        last = Arc::new(state(&world, 11 + at, (&signer, &key)));
+        // What is sealed already stays as it is.
+        written.bring(folder.path(), &last).unwrap();
+        ends.push((size(), Held::clone(&last)));
+    }
+    assert!(ends[0].0 - whole < 2_048, "{} bytes are added", ends[0].0 - whole);
+    let read = || checkpoint::read(folder.path(), &anchor, &region()).map(|(held, _)| held);
+    assert_eq!(read().as_ref(), Some(&*last));
+    // Torn or damaged: what was before it is good.
+    let bytes = std::fs::read(&path).unwrap();
+    for cut in [1, 3, 5, 100] {
+        std::fs::write(&path, &bytes[..bytes.len() - cut]).unwrap();
+        assert_eq!(read().as_ref(), Some(&ends[2].1), "{cut} bytes are missing");
+    }
+    let mut damaged = bytes.clone();
+    let at = usize::try_from(ends[1].0).unwrap() + 60;
+    damaged[at] ^= 1;
+    std::fs::write(&path, &damaged).unwrap();
+    assert_eq!(read().as_ref(), Some(&ends[1].1));
+    // Too many additions, and a writer that does not know the file: the whole anew.
+    std::fs::write(&path, &bytes).unwrap();
+    for revision in 20..300 {
+        world = world.server("acme", "s7", &format!("http://127.0.0.1:{}/mcp", 20 + revision));
+        last = Arc::new(state(&world, revision, (&signer, &key)));
+        written.bring(folder.path(), &last).unwrap();
+    }
+    assert!(size() < whole + 200 * 1_024, "{} bytes", size());
+    assert_eq!(read().as_ref(), Some(&*last));
+    checkpoint::Written::default().bring(folder.path(), &last).unwrap();
+    assert!(size() < whole + 4_096);
+    assert_eq!(read().as_ref(), Some(&*last));
 }
 
 #[test]

@@ -19,7 +19,7 @@ use weir_model::id::{Digest, Name};
 use weir_model::observation::{Observation, Offer, Seen};
 use weir_model::reason::{Reason, Refusal};
 use weir_model::resource::{DefinitionKind, ObservedEra, ServerVersion, Upstream};
-use weir_model::snapshot::{Snapshot, UpstreamKey, VersionView, param_headers};
+use weir_model::snapshot::{GroupView, Snapshot, UpstreamKey, VersionView, param_headers};
 use weir_runtime::drain::Watch;
 
 use super::{Exchange, Messages, Upstreams};
@@ -59,6 +59,8 @@ const AGAIN: u32 = 12;
 pub struct Observer {
     eye: Arc<Eye>,
     watched: HashMap<UpstreamKey, Watched>,
+    /// What `watched` was last brought in line with.
+    last: Arc<Snapshot>,
 }
 
 /// What the tasks share.
@@ -96,7 +98,7 @@ impl Observer {
     ) -> Self {
         let turns = Semaphore::new(bounds::OBSERVATIONS_AT_ONCE_MAX);
         let eye = Arc::new(Eye { upstreams, state, reports, turns, pace });
-        Self { eye, watched: HashMap::new() }
+        Self { eye, watched: HashMap::new(), last: Arc::default() }
     }
 
     /// Runs until the drain begins.
@@ -129,31 +131,67 @@ impl Observer {
         }
     }
 
-    /// Starts a task for what is new or changed, ends those of what is gone.
+    /// Starts a task for what is new or changed, ends those of what is gone. Looks at what is
+    /// another since it looked last: one edit among thousands of servers costs that one.
     fn reconcile(&mut self) {
         let snapshot = self.eye.state.current();
-        let mut seen = HashMap::new();
-        for group in snapshot.groups.values() {
-            for server in group.servers.values().filter(|server| server.quarantined.is_none()) {
-                for version in &server.versions {
-                    let credential = fingerprint(&snapshot, version);
-                    seen.insert(version.key.clone(), (version.spec.clone(), credential));
+        let last = std::mem::replace(&mut self.last, Arc::clone(&snapshot));
+        for (name, before) in &last.groups {
+            let now = snapshot.groups.get(name);
+            if !now.is_some_and(|now| Arc::ptr_eq(now, before)) {
+                self.end_gone(before, now);
+            }
+        }
+        for (name, now) in &snapshot.groups {
+            let before = last.groups.get(name);
+            if !before.is_some_and(|before| Arc::ptr_eq(before, now)) {
+                self.begin_new(&snapshot, before, now);
+            }
+        }
+    }
+
+    fn end_gone(&mut self, before: &GroupView, now: Option<&Arc<GroupView>>) {
+        for (name, server) in &before.servers {
+            let now = now.and_then(|now| now.servers.get(name));
+            if now.is_some_and(|now| Arc::ptr_eq(now, server)) {
+                continue;
+            }
+            let now = now.filter(|now| now.quarantined.is_none());
+            for version in &server.versions {
+                if !now.is_some_and(|now| now.versions.iter().any(|v| v.key == version.key)) {
+                    self.watched.remove(&version.key);
                 }
             }
         }
-        self.watched.retain(|key, watched| {
-            seen.get(key).is_some_and(|(spec, credential)| {
-                *spec == watched.spec && *credential == watched.credential
-            })
-        });
-        for (key, (spec, credential)) in seen {
-            if !self.watched.contains_key(&key) {
-                let nudge = Arc::new(Notify::new());
-                let watch = watch(Arc::clone(&self.eye), key.clone(), Arc::clone(&nudge));
-                let task = tokio::spawn(watch);
-                self.watched.insert(key, Watched { spec, credential, nudge, task });
+    }
+
+    fn begin_new(
+        &mut self,
+        snapshot: &Snapshot,
+        before: Option<&Arc<GroupView>>,
+        now: &Arc<GroupView>,
+    ) {
+        let known = before.filter(|before| before.credentials == now.credentials);
+        for (name, server) in now.servers.iter().filter(|(_, s)| s.quarantined.is_none()) {
+            let known = known.and_then(|known| known.servers.get(name));
+            if known.is_some_and(|known| Arc::ptr_eq(known, server)) {
+                continue;
+            }
+            for version in &server.versions {
+                self.watch(version, fingerprint(snapshot, version));
             }
         }
+    }
+
+    fn watch(&mut self, version: &VersionView, credential: Digest) {
+        let watched = self.watched.get(&version.key);
+        if watched.is_some_and(|w| w.spec == version.spec && w.credential == credential) {
+            return;
+        }
+        let (key, spec) = (version.key.clone(), version.spec.clone());
+        let nudge = Arc::new(Notify::new());
+        let task = tokio::spawn(watch(Arc::clone(&self.eye), key.clone(), Arc::clone(&nudge)));
+        self.watched.insert(key, Watched { spec, credential, nudge, task });
     }
 }
 

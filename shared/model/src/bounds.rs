@@ -321,6 +321,8 @@ pub const NODE_RENEW_GRACE_SECS: i64 = 30 * 24 * 3600;
 pub const PLANE_CERTIFICATE_SECS: i64 = 7 * 24 * 3600;
 /// Milliseconds for a TLS handshake on the sync listener.
 pub const SYNC_HANDSHAKE_MS: u64 = 5_000;
+/// Handshakes of nodes that a replica has under way; others wait for their turn.
+pub const SYNC_HANDSHAKES_MAX: usize = 256;
 /// Milliseconds for one call that enrols a node or renews its certificate.
 pub const ENROL_CALL_MS: u64 = 15_000;
 /// Seconds for which an enrolment token is good at most.

@@ -193,6 +193,13 @@ impl fmt::Display for ResourceKey {
         }
     }
 }
+impl ResourceKey {
+    /// Bytes of its text.
+    pub fn text_bytes(&self) -> usize {
+        let group = self.group.as_ref().map_or(0, |group| group.as_str().len() + 1);
+        self.kind.as_str().len() + 1 + group + self.name.len()
+    }
+}
 impl fmt::Debug for ResourceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

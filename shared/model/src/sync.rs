@@ -17,6 +17,7 @@
 //!   that is silent for [`Timing::missed`] heartbeats is given up.
 //! - A node that cannot connect tries again with capped, jittered backoff, for ever.
 
+pub mod delta;
 mod held;
 pub mod identity;
 pub mod publisher;
@@ -30,7 +31,7 @@ use bytes::Bytes;
 
 use crate::bounds;
 use crate::id::{Digest, Name, Revision};
-use crate::resource::{Credential, Spec};
+use crate::resource::{Credential, Kind, ResourceSet, Spec};
 use crate::seal::NodePublic;
 pub use held::{Assembled, Held};
 use report::ReportPart;
@@ -235,6 +236,17 @@ pub fn secret_ids(spec: &Spec) -> Vec<&str> {
         Spec::Keyring(keyring) => keyring.keys.iter().map(|k| k.key.secret.as_str()).collect(),
         _ => Vec::new(),
     }
+}
+
+/// Ids of all secrets that the documents of a set refer to. Looks at the kinds that have any, and
+/// costs nothing for the others.
+pub fn secrets_of(set: &ResourceSet) -> impl Iterator<Item = &str> {
+    let holds = |kind: Kind| matches!(kind, Kind::Credential | Kind::IdentityProvider);
+    let grouped = set.kinds_by_group().filter(move |(kind, _)| holds(*kind));
+    grouped
+        .flat_map(|(kind, group)| set.of_kind(kind, Some(group)))
+        .chain(set.of_kind(Kind::Keyring, None))
+        .flat_map(|resource| secret_ids(&resource.spec))
 }
 
 /// A small generator for jitter: repeatable from its seed, good for nothing secret.

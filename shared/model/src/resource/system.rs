@@ -90,6 +90,11 @@ impl Definition {
         digest.hex()[..40].to_owned()
     }
 
+    /// The first four bytes of the digest of a definition of that name.
+    pub(crate) fn begins(name: &str) -> Option<[u8; 4]> {
+        u32::from_str_radix(name.get(..8)?, 16).ok().map(u32::to_be_bytes)
+    }
+
     /// Why a text cannot be kept as a definition, when it cannot: too long, too deep, no JSON
     /// object.
     pub fn json_complaint(json: &str) -> Option<String> {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::publisher::Plan;
+use super::delta::{Delta, Heading, Parts};
 use super::statement::{Anchor, SignedStatement};
-use super::{Applied, Now, PlaneFrame, UpdateHead, UpdatePart, secret_ids};
+use super::{Applied, Now, UpdateHead, UpdatePart, secrets_of};
 use crate::bounds;
 use crate::id::Name;
 use crate::resource::{Resource, ResourceKey, ResourceSet};
@@ -41,6 +41,45 @@ impl Assembled {
         self.head.nonce
     }
 
+    /// True when the update holds the whole state, false when it changes what the node has.
+    pub fn is_whole_state(&self) -> bool {
+        self.head.base.is_none()
+    }
+
+    /// The state that the update leads to.
+    pub fn target(&self) -> Applied {
+        self.head.target
+    }
+
+    /// [`Self::resolve`] for who already has the documents of the state after the update, say
+    /// because another node of the same process resolved it: a set is known by its digest. The
+    /// signature is checked all the same.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub fn resolve_known(
+        self,
+        set: ResourceSet,
+        (anchor, region): (&Anchor, &Name),
+        now: Now,
+    ) -> Result<Held, String> {
+        self.check_statement(anchor, region, Some(now.unix))?;
+        let sealed = self.base.as_ref().map(|base| base.sealed.clone()).unwrap_or_default();
+        finished(self.head, set, (sealed, self.secrets))
+    }
+
+    fn check_statement(
+        &self,
+        anchor: &Anchor,
+        region: &Name,
+        unix: Option<i64>,
+    ) -> Result<(), String> {
+        let UpdateHead { target, statement, .. } = &self.head;
+        statement
+            .verify(anchor, region, *target, unix)
+            .map_err(|e| format!("the update is not signed as it should be: {e}"))
+    }
+
     /// The state after the update, checked: its digest is the announced one, and the control
     /// plane signed it for this region. Documents that this build cannot read are kept as
     /// [`Spec::Unreadable`]. Takes time; not for threads that serve calls.
@@ -52,12 +91,8 @@ impl Assembled {
     }
 
     fn resolve_at(self, anchor: &Anchor, region: &Name, unix: Option<i64>) -> Result<Held, String> {
-        let target = self.head.target;
-        let statement = self.head.statement;
-        statement
-            .verify(anchor, region, target, unix)
-            .map_err(|e| format!("the update is not signed as it should be: {e}"))?;
-        let (mut set, mut sealed) = match &self.base {
+        self.check_statement(anchor, region, unix)?;
+        let (mut set, sealed) = match &self.base {
             Some(base) => (base.set.clone(), base.sealed.clone()),
             None => Default::default(),
         };
@@ -68,19 +103,28 @@ impl Assembled {
             let key = ResourceKey::parse(key).ok_or_else(|| format!("no such key: {key}"))?;
             set.remove(&key);
         }
-        let digest = set.digest();
-        if digest != target.digest {
-            return Err(format!(
-                "the digest after the update is {} instead of {}",
-                digest.short(),
-                target.digest.short()
-            ));
-        }
-        sealed.extend(self.secrets);
-        let wanted: BTreeSet<&str> = set.iter().flat_map(|r| secret_ids(&r.spec)).collect();
-        sealed.retain(|id, _| wanted.contains(id.as_str()));
-        Ok(Held { applied: target, set, sealed, statement: Some(statement) })
+        finished(self.head, set, (sealed, self.secrets))
     }
+}
+
+/// A state whose digest is the announced one.
+fn finished(
+    head: UpdateHead,
+    set: ResourceSet,
+    (mut sealed, secrets): (BTreeMap<String, Bytes>, Vec<(String, Bytes)>),
+) -> Result<Held, String> {
+    let (digest, target) = (set.digest(), head.target);
+    if digest != target.digest {
+        return Err(format!(
+            "the digest after the update is {} instead of {}",
+            digest.short(),
+            target.digest.short()
+        ));
+    }
+    sealed.extend(secrets);
+    let wanted: BTreeSet<&str> = secrets_of(&set).collect();
+    sealed.retain(|id, _| wanted.contains(id.as_str()));
+    Ok(Held { applied: target, set, sealed, statement: Some(head.statement) })
 }
 
 /// Reads one document as it came, or keeps it unread.
@@ -100,28 +144,48 @@ fn read(key: &str, canonical: Bytes) -> Result<Resource, String> {
 impl Held {
     /// True when every secret that the documents refer to is here.
     pub fn is_complete(&self) -> bool {
-        self.set.iter().flat_map(|r| secret_ids(&r.spec)).all(|id| self.sealed.contains_key(id))
+        secrets_of(&self.set).all(|id| self.sealed.contains_key(id))
     }
 
     /// The update that leads from nothing to here: what a checkpoint keeps. Empty when nothing
     /// is held.
-    pub fn to_parts(&self) -> Vec<UpdatePart> {
-        let Some(statement) = self.statement.clone() else { return Vec::new() };
-        let plan = Plan {
-            nonce: 1,
-            target: self.applied,
-            base: None,
-            rollback: false,
-            upserts: self.set.iter().cloned().collect(),
-            removals: Vec::new(),
-        };
-        let sealed = self.sealed.iter().map(|(id, bytes)| (id.clone(), bytes.clone()));
-        let frames = plan.into_parts(statement, sealed.collect());
-        let part = |frame| match frame {
-            PlaneFrame::Update(part) => Some(*part),
-            _ => None,
-        };
-        frames.into_iter().filter_map(part).collect()
+    pub fn to_parts(&self) -> impl Iterator<Item = UpdatePart> + use<> {
+        self.update(None)
+    }
+
+    /// The update that leads from an earlier state to here: what is added to a checkpoint.
+    pub fn parts_since(&self, before: &Self) -> impl Iterator<Item = UpdatePart> + use<> {
+        self.update(Some(before))
+    }
+
+    fn update(&self, before: Option<&Self>) -> impl Iterator<Item = UpdatePart> + use<> {
+        let parts = self.statement.clone().map(|statement| {
+            let delta = Delta::between(before.map(|before| &before.set), &self.set);
+            let known = |id: &String| before.and_then(|before| before.sealed.get(id));
+            let new = self.sealed.iter().filter(|(id, bytes)| known(id) != Some(bytes));
+            let secrets = new.map(|(id, bytes)| (id.clone(), bytes.clone())).collect();
+            let base = before.map(|before| before.applied);
+            let heading = Heading { nonce: 1, target: self.applied, base, rollback: false };
+            Parts::new(heading, Arc::new(delta), statement, secrets)
+        });
+        parts.into_iter().flatten()
+    }
+
+    /// The state after an update that [`Self::parts_since`] gave for this one, checked as by
+    /// [`Self::from_parts`].
+    ///
+    /// # Errors
+    /// A sentence, when it is not what the control plane signed, or belongs to another state.
+    pub fn advanced(
+        self: &Arc<Self>,
+        parts: Vec<UpdatePart>,
+        (anchor, region): (&Anchor, &Name),
+    ) -> Result<Self, String> {
+        let whole = assembled(parts)?;
+        if whole.head.base != Some(self.applied) {
+            return Err("it does not follow what was before".to_owned());
+        }
+        whole.into_assembled(Some(Arc::clone(self))).resolve_at(anchor, region, None)
     }
 
     /// Reads what [`Self::to_parts`] gave, and checks digest and signature. The signer's
@@ -134,16 +198,22 @@ impl Held {
         anchor: &Anchor,
         region: &Name,
     ) -> Result<Self, String> {
-        let mut parts = parts.into_iter();
-        let first = parts.next().ok_or("it is empty")?;
-        let mut whole = Assembling::of(first.head.clone());
-        whole.push(first)?;
-        parts.try_for_each(|part| whole.push(part))?;
-        if !whole.is_whole() || whole.head.base.is_some() {
+        let whole = assembled(parts)?;
+        if whole.head.base.is_some() {
             return Err("it is not whole".to_owned());
         }
         whole.into_assembled(None).resolve_at(anchor, region, None)
     }
+}
+
+/// An update from all its parts.
+fn assembled(parts: Vec<UpdatePart>) -> Result<Assembling, String> {
+    let mut parts = parts.into_iter();
+    let first = parts.next().ok_or("it is empty")?;
+    let mut whole = Assembling::of(first.head.clone());
+    whole.push(first)?;
+    parts.try_for_each(|part| whole.push(part))?;
+    if whole.is_whole() { Ok(whole) } else { Err("it is not whole".to_owned()) }
 }
 
 /// An update that is being put together.

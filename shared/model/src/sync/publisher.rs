@@ -5,18 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::delta::{Delta, Heading, Parts};
 use super::report::ReportPart;
 use super::statement::SignedStatement;
-use super::{Applied, Hello, NodeFrame, Now, PlaneFrame, Refused, Timing, UpdateHead, UpdatePart};
-use super::{SCHEMA, secret_ids};
-use crate::bounds;
-use crate::id::Revision;
-use crate::resource::{Resource, ResourceKey, ResourceSet};
+use super::{Applied, Hello, NodeFrame, Now, PlaneFrame, Refused, SCHEMA, Timing};
+use crate::id::{Digest, Revision};
+use crate::resource::ResourceSet;
 
 /// Whole states in a row that a node may ask for before its stream is ended.
 const RESYNCS_MAX: u32 = 3;
-/// Bytes of one part, below the limit of a message.
-const PART_BYTES: usize = bounds::SYNC_MESSAGE_BYTES_MAX / 2;
 
 /// What a region sees at a revision. Shared by the streams of all its nodes.
 #[derive(Debug, Default)]
@@ -50,92 +47,33 @@ pub enum Action {
 /// An update to be sent.
 #[derive(Debug)]
 pub struct Plan {
-    /// Identifies it on the stream.
-    pub nonce: u64,
-    /// The state after it.
-    pub target: Applied,
-    /// The state before it; none when it is the whole state.
-    pub base: Option<Applied>,
-    /// History was rewritten.
-    pub rollback: bool,
-    /// New and changed documents.
-    pub upserts: Vec<Arc<Resource>>,
-    /// Documents that are gone.
-    pub removals: Vec<ResourceKey>,
+    /// What its messages say besides the content.
+    pub heading: Heading,
+    /// From here; none when it is the whole state.
+    pub from: Option<Arc<View>>,
+    /// To here.
+    pub to: Arc<View>,
 }
 
 impl Plan {
-    /// Ids of the secrets that the update has to bring.
-    pub fn secret_ids(&self) -> Vec<String> {
-        let ids = self.upserts.iter().flat_map(|r| secret_ids(&r.spec));
-        let mut ids: Vec<String> = ids.map(str::to_owned).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        ids
+    /// The content. The same for every node that goes the same way: keep it.
+    pub fn delta(&self) -> Delta {
+        Delta::between(self.from.as_ref().map(|from| &from.set), &self.to.set)
     }
 
-    /// The messages of the update. `secrets` are sealed to the node.
+    /// Names the way: plans of the same way have the same content.
+    pub fn way(&self) -> (Option<Digest>, Digest) {
+        (self.from.as_ref().map(|from| from.applied.digest), self.to.applied.digest)
+    }
+
+    /// The messages. `secrets` are sealed to the node.
     pub fn into_parts(
         self,
+        delta: Arc<Delta>,
         statement: SignedStatement,
         secrets: Vec<(String, Bytes)>,
-    ) -> Vec<PlaneFrame> {
-        let mut cut = Cut::default();
-        for resource in &self.upserts {
-            let key = resource.key.to_string();
-            cut.room(key.len() + resource.canonical.len());
-            cut.last().0.push((key, resource.canonical.clone()));
-        }
-        for key in &self.removals {
-            let key = key.to_string();
-            cut.room(key.len());
-            cut.last().1.push(key);
-        }
-        for secret in secrets {
-            cut.room(secret.0.len() + secret.1.len());
-            cut.last().2.push(secret);
-        }
-        let head = UpdateHead {
-            nonce: self.nonce,
-            parts: u32::try_from(cut.parts.len()).unwrap_or(u32::MAX),
-            target: self.target,
-            base: self.base,
-            rollback: self.rollback,
-            statement,
-        };
-        let frame = |(part, (upserts, removals, secrets)): (u32, Content)| {
-            let head = head.clone();
-            PlaneFrame::Update(Box::new(UpdatePart { head, part, upserts, removals, secrets }))
-        };
-        (0..).zip(cut.parts).map(frame).collect()
-    }
-}
-
-type Content = (Vec<(String, Bytes)>, Vec<String>, Vec<(String, Bytes)>);
-
-struct Cut {
-    parts: Vec<Content>,
-    bytes: usize,
-}
-
-impl Default for Cut {
-    fn default() -> Self {
-        Self { parts: vec![Content::default()], bytes: 0 }
-    }
-}
-
-impl Cut {
-    fn room(&mut self, bytes: usize) {
-        // What framing adds to each entry.
-        let bytes = bytes + 16;
-        if self.bytes > 0 && self.bytes + bytes > PART_BYTES {
-            self.parts.push(Content::default());
-            self.bytes = 0;
-        }
-        self.bytes += bytes;
-    }
-    fn last(&mut self) -> &mut Content {
-        self.parts.last_mut().expect("there is a first part")
+    ) -> Parts {
+        Parts::new(self.heading, delta, statement, secrets)
     }
 }
 
@@ -196,6 +134,17 @@ impl Publisher {
             beat: now.mono,
             closed: false,
         }
+    }
+
+    /// One more earlier view that the node may still have. To be told before its Hello.
+    pub fn recall(&mut self, view: Arc<View>) {
+        self.known.push(view);
+    }
+
+    /// True when `applied` is nothing, or a view that this stream knows.
+    pub fn knows(&self, applied: Applied) -> bool {
+        let mut views = std::iter::once(&self.newest).chain(&self.known);
+        applied.revision == Revision(0) || views.any(|v| v.applied.digest == applied.digest)
     }
 
     /// Who is at the other end; none before its Hello.
@@ -347,17 +296,15 @@ impl Publisher {
         self.behind_since = None;
         let view = Arc::clone(&self.newest);
         let rollback = view.applied.revision <= self.applied.revision;
-        let base = if rollback { None } else { self.base.as_ref() };
-        let (upserts, removals) = match base {
-            Some(base) => base.set.diff(&view.set),
-            None => (view.set.iter().cloned().collect(), Vec::new()),
-        };
-        let base = base.map(|_| self.applied);
+        let from = if rollback { None } else { self.base.clone() };
+        let base = from.as_ref().map(|_| self.applied);
         self.nonce += 1;
         let nonce = self.nonce;
         let target = view.applied;
+        let to = Arc::clone(&view);
         self.in_flight = Some(InFlight { nonce, view, since: now.mono });
-        vec![Action::Publish(Plan { nonce, target, base, rollback, upserts, removals })]
+        let heading = Heading { nonce, target, base, rollback };
+        vec![Action::Publish(Plan { heading, from, to })]
     }
 
     fn close(&mut self, reason: &str) -> Vec<Action> {

@@ -1,6 +1,6 @@
 //! Observations on their way up: split into parts, kept until stored, put together again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::bounds;
 use crate::id::Name;
@@ -121,7 +121,9 @@ impl Assembly {
 #[derive(Debug, Default)]
 pub struct Outbox {
     next: u64,
-    waiting: BTreeMap<(UpstreamKey, bool), (u64, Observation)>,
+    waiting: BTreeMap<u64, Observation>,
+    /// The sequence of what waits, by version and whether it is about its health.
+    newest: HashMap<(UpstreamKey, bool), u64>,
 }
 
 impl Outbox {
@@ -131,39 +133,52 @@ impl Outbox {
         if let Some(why) = too_large(&observation.seen) {
             observation.seen = Seen::Down(why);
         }
-        let Observation { group, server, version, seen } = &observation;
-        let key = UpstreamKey {
-            group: Name::clone(group),
-            server: Name::clone(server),
-            version: Name::clone(version),
-        };
-        let health = !matches!(seen, Seen::Offer(_));
+        let key = key_of(&observation);
         self.next += 1;
-        if self.waiting.len() < bounds::OUTBOX_ENTRIES_MAX
-            || self.waiting.contains_key(&(key.clone(), health))
-        {
-            self.waiting.insert((key, health), (self.next, observation));
+        if self.waiting.len() < bounds::OUTBOX_ENTRIES_MAX || self.newest.contains_key(&key) {
+            let before = self.newest.insert(key, self.next);
+            before.map(|before| self.waiting.remove(&before));
+            self.waiting.insert(self.next, observation);
         }
         self.next
     }
 
     /// The parts of one report, when it still waits.
     pub fn parts(&self, sequence: u64) -> Vec<ReportPart> {
-        let found = self.waiting.values().find(|(s, _)| *s == sequence);
-        found.map(|(s, o)| split(*s, o)).unwrap_or_default()
+        self.waiting.get(&sequence).map(|seen| split(sequence, seen)).unwrap_or_default()
     }
 
     /// Everything that waits, oldest first: what a new stream has to carry.
     pub fn sequences(&self) -> Vec<u64> {
-        let mut all: Vec<u64> = self.waiting.values().map(|(s, _)| *s).collect();
-        all.sort_unstable();
-        all
+        self.waiting.keys().copied().collect()
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// True when none waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     /// The control plane has stored a report.
     pub fn stored(&mut self, sequence: u64) {
-        self.waiting.retain(|_, (s, _)| *s != sequence);
+        if let Some(seen) = self.waiting.remove(&sequence) {
+            self.newest.remove(&key_of(&seen));
+        }
     }
+}
+
+fn key_of(observation: &Observation) -> (UpstreamKey, bool) {
+    let Observation { group, server, version, seen } = observation;
+    let key = UpstreamKey {
+        group: Name::clone(group),
+        server: Name::clone(server),
+        version: Name::clone(version),
+    };
+    (key, !matches!(seen, Seen::Offer(_)))
 }
 
 /// Why an offer cannot travel.

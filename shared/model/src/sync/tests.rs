@@ -5,6 +5,7 @@ use std::sync::Arc;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 
+use super::delta::{Delta, Heading};
 use super::publisher::{self, Plan, Publisher, View};
 use super::statement::{Anchor, Signer};
 use super::subscriber::{self, Node, Subscriber};
@@ -78,13 +79,13 @@ fn plan(actions: Vec<publisher::Action>) -> Plan {
 
 impl Ends {
     fn parts(&self, plan: Plan) -> Vec<UpdatePart> {
-        let statement = self.signer.sign(&region(), plan.target);
-        let frames = plan.into_parts(statement, Vec::new()).into_iter();
-        let part = |frame| match frame {
-            PlaneFrame::Update(part) => *part,
-            other => panic!("{other:?}"),
-        };
-        frames.map(part).collect()
+        let delta = plan.delta();
+        self.parts_of(plan, delta)
+    }
+
+    fn parts_of(&self, plan: Plan, delta: Delta) -> Vec<UpdatePart> {
+        let statement = self.signer.sign(&region(), plan.heading.target);
+        plan.into_parts(Arc::new(delta), statement, Vec::new()).collect()
     }
 
     fn give(&mut self, part: UpdatePart) -> Vec<subscriber::Action> {
@@ -114,12 +115,14 @@ impl Ends {
 fn the_whole_state_comes_first_and_then_what_changed() {
     let (mut ends, actions) = ends(view(5, &["a", "b"]), Held::default());
     let whole = plan(actions);
-    assert_eq!((whole.base, whole.upserts.len(), whole.rollback), (None, 2, false));
+    let Heading { base, rollback, .. } = whole.heading;
+    assert_eq!((base, whole.delta().upserts().len(), rollback), (None, 2, false));
     assert!(ends.deliver(whole).is_empty());
     assert!(ends.publisher.is_current());
     let delta = plan(ends.publisher.on_change(view(6, &["b", "c"]), at(0)));
-    assert_eq!(delta.base.map(|b| b.revision), Some(Revision(5)));
-    assert_eq!((delta.upserts.len(), delta.removals.len()), (1, 1));
+    assert_eq!(delta.heading.base.map(|b| b.revision), Some(Revision(5)));
+    let content = delta.delta();
+    assert_eq!((content.upserts().len(), content.removals().len()), (1, 1));
     ends.deliver(delta);
     assert_eq!(ends.subscriber.held().set, set(&["b", "c"]));
 }
@@ -132,7 +135,7 @@ fn a_slow_node_skips_revisions() {
         assert!(ends.publisher.on_change(view(revision, &["b"]), at(0)).is_empty());
     }
     let next = plan(ends.deliver(whole));
-    assert_eq!(next.target.revision, Revision(8));
+    assert_eq!(next.heading.target.revision, Revision(8));
 }
 
 #[test]
@@ -146,11 +149,11 @@ fn a_node_that_comes_back_gets_what_changed() {
     // The same content under another revision moves the revision alone.
     let (_, actions) = ends(view(9, &["a"]), held.clone());
     let moved = plan(actions);
-    assert_eq!((moved.upserts.len(), moved.base.is_some()), (0, true));
+    assert_eq!((moved.delta().upserts().len(), moved.heading.base.is_some()), (0, true));
     // A rewritten history is told as such.
     let (_, actions) = ends(view(5, &["b"]), held);
     let rewritten = plan(actions);
-    assert_eq!((rewritten.base, rewritten.rollback), (None, true));
+    assert_eq!((rewritten.heading.base, rewritten.heading.rollback), (None, true));
 }
 
 #[test]
@@ -171,7 +174,7 @@ fn a_replica_that_is_behind_waits_before_it_goes_back() {
         assert!(!updates.iter().any(|a| matches!(a, publisher::Action::Publish(_))), "{ms}");
     }
     let back = plan(beat(&mut ends, lag));
-    assert!(back.rollback);
+    assert!(back.heading.rollback);
     ends.deliver(back);
     assert_eq!(ends.subscriber.held().applied.revision, Revision(4));
 }
@@ -254,9 +257,10 @@ fn a_document_that_cannot_be_read_is_kept_and_told() {
     let newer = Resource::unreadable(key, Bytes::from_static(newer), String::new());
     let mut after = set(&["a"]);
     after.insert(Arc::new(newer.clone()));
-    whole.upserts.push(Arc::new(newer));
-    whole.target.digest = after.digest();
-    let part = ends.parts(whole).remove(0);
+    let mut upserts = whole.delta().upserts().to_vec();
+    upserts.push(Arc::new(newer));
+    whole.heading.target.digest = after.digest();
+    let part = ends.parts_of(whole, Delta::new(upserts, Vec::new())).remove(0);
     let actions = ends.give(part);
     assert!(matches!(ends.apply(actions), NodeFrame::Ack { .. }));
     let held = ends.subscriber.held();

@@ -110,6 +110,26 @@ proptest! {
     }
 
     #[test]
+    fn a_view_can_be_had_from_the_one_before(
+        a in resource_set(), b in resource_set(), more in resource(), region in name(), kept in any::<bool>(),
+    ) {
+        // Neighbours, and sets that have little in common; groups that move and groups that stay.
+        let mut near = a.clone();
+        near.insert(Arc::new(more));
+        let mut far = b;
+        if kept {
+            let gone: Vec<_> = far.of_kind(Kind::Group, None).map(|r| r.key.clone()).collect();
+            gone.iter().for_each(|key| drop(far.remove(key)));
+            a.of_kind(Kind::Group, None).for_each(|group| drop(far.insert(Arc::clone(group))));
+        }
+        for (from, to) in [(&a, &near), (&near, &a), (&a, &far), (&far, &near)] {
+            let view = to.for_region_after(&region, (from, &from.for_region(&region)));
+            prop_assert_eq!(view.digest(), to.for_region(&region).digest());
+            prop_assert_eq!((view.len(), view.bytes()), (to.for_region(&region).len(), to.for_region(&region).bytes()));
+        }
+    }
+
+    #[test]
     fn exposed_names_fit_and_lead_back_to_their_server(server in name(), tool in tool_name()) {
         let exposed = naming::exposed(&server, &tool);
         prop_assert!(exposed.len() <= 64);

@@ -182,7 +182,9 @@ impl Sim {
     fn plane_gets(&mut self, conn: u64, frame: weir_model::sync::NodeFrame) {
         let now = self.now();
         let Some((_, replica)) = self.network.conns.get(&conn).copied() else { return };
-        let actions = self.replicas[replica].message(conn, frame, now);
+        // Now and then the store does not answer.
+        let history = (self.random.below(4) != 0).then_some(&self.truth);
+        let actions = self.replicas[replica].message(conn, frame, (history, now));
         self.do_plane(replica, conn, actions);
     }
 

@@ -33,13 +33,14 @@ impl Changes {
         if gone.is_empty() {
             return;
         }
-        let prefixes: HashSet<[u8; 4]> = gone.iter().filter_map(|name| prefix(name)).collect();
+        let prefixes: HashSet<[u8; 4]> = gone.iter().filter_map(|name| Definition::begins(name)).collect();
         let pins = |digest: &Digest| {
             let Digest([a, b, c, d, ..]) = digest;
             prefixes.contains(&[*a, *b, *c, *d])
                 && gone.contains(Definition::name_of(digest).as_str())
         };
-        for resource in set.iter() {
+        let catalogs = set.kinds_by_group().filter(|(kind, _)| *kind == Kind::Catalog);
+        for resource in catalogs.flat_map(|(kind, group)| set.of_kind(kind, Some(group))) {
             if let Spec::Catalog(catalog) = &resource.spec
                 && catalog.entries.iter().any(|entry| pins(&entry.digest))
             {
@@ -70,13 +71,17 @@ impl Changes {
         self.all || kinds.iter().any(|kind| self.kinds.contains(&(*kind, group.clone())))
     }
 
+    /// The resources of a group that have changed; none when that is not known.
+    pub(super) fn in_group<'a>(
+        &'a self,
+        group: &'a Name,
+    ) -> Option<impl Iterator<Item = &'a ResourceKey>> {
+        let own = |key: &&ResourceKey| key.group.as_ref() == Some(group);
+        (!self.all).then(|| self.keys.iter().filter(own))
+    }
+
     /// True when one of these resources has changed.
     pub(super) fn touch_keys<'a>(&self, keys: impl IntoIterator<Item = &'a ResourceKey>) -> bool {
         self.all || keys.into_iter().any(|key| self.keys.contains(key))
     }
-}
-
-/// The first four bytes of a digest, from the name of its definition.
-fn prefix(name: &str) -> Option<[u8; 4]> {
-    u32::from_str_radix(name.get(..8)?, 16).ok().map(u32::to_be_bytes)
 }

@@ -35,16 +35,30 @@ const ALONE: [Kind; 4] = [Kind::Server, Kind::Catalog, Kind::Credential, Kind::S
 
 /// Reports documents of the group that this build cannot read. Gives back why nothing of the
 /// group is served, when one of them may be a rule, a limit or an issuer.
-fn unreadables(input: &Input<'_>, group: &Name, report: &mut Report) -> Option<String> {
+fn unreadables(
+    input: &Input<'_>,
+    group: &Name,
+    previous: Option<&Arc<GroupView>>,
+    report: &mut Report,
+) -> Option<String> {
     let mut whole = None;
-    for kind in Kind::ALL.iter().filter(|kind| kind.is_grouped()) {
-        for resource in input.set.of_kind(*kind, Some(group)) {
-            if let Spec::Unreadable(why) = &resource.spec {
-                report.unusable(&resource.key, "", why);
-                if !ALONE.contains(kind) {
-                    whole.get_or_insert_with(|| format!("{}: {why}", resource.key));
-                }
+    let mut look = |resource: &Resource| {
+        if let Spec::Unreadable(why) = &resource.spec {
+            report.unusable(&resource.key, "", why);
+            if !ALONE.contains(&resource.key.kind) {
+                whole.get_or_insert_with(|| format!("{}: {why}", resource.key));
             }
+        }
+    };
+    match (previous.filter(|p| p.sound), input.changes.in_group(group)) {
+        // All that was there could be read.
+        (Some(_), Some(changed)) => {
+            changed.filter_map(|key| input.set.get(key)).for_each(|resource| look(resource));
+        }
+        _ => {
+            let kinds = Kind::ALL.iter().filter(|kind| kind.is_grouped());
+            let all = kinds.flat_map(|kind| input.set.of_kind(*kind, Some(group)));
+            all.for_each(|resource| look(resource));
         }
     }
     whole
@@ -59,7 +73,7 @@ pub(super) fn compile(
 ) -> GroupView {
     let before = report.findings();
     let previous = input.previous.and_then(|p| p.groups.get(name));
-    let unreadable = unreadables(input, name, report);
+    let unreadable = unreadables(input, name, previous, report);
     let (rules, broken) = rules(input, name, previous, report);
     let credentials = credentials(input, name);
     let servers = servers(input, name, previous, &credentials, report);
@@ -268,12 +282,34 @@ fn servers(
     report: &mut Report,
 ) -> BTreeMap<Name, Arc<crate::snapshot::ServerView>> {
     let usable = server::usable_credentials(input, group, credentials, report);
+    let compile = |name: &Name, report: &mut Report| {
+        let key = ResourceKey::grouped(Kind::Server, group, name.as_str());
+        let Spec::Server(spec) = &input.set.get(&key)?.spec else { return None };
+        let site = server::Site { group, name, key: &key, spec };
+        let previous = previous.and_then(|p| p.servers.get(name));
+        Some(server::compile(input, &site, &usable, previous, report))
+    };
+    // Nothing was wrong, and the credentials are what they were: a server is touched by its own
+    // document and its catalogs alone.
+    let sound = previous.filter(|p| p.sound)
+        .filter(|_| !input.changes.touch_kinds(group, &[Kind::Credential]) && usable.all());
+    if let (Some(previous), Some(changed)) = (sound, input.changes.in_group(group)) {
+        let mut servers = previous.servers.clone();
+        let named = |key: &ResourceKey| match key.kind {
+            Kind::Server => key.name.parse::<Name>().ok(),
+            Kind::Catalog => key.name.split_once('.').and_then(|(server, _)| server.parse().ok()),
+            _ => None,
+        };
+        let changed: BTreeSet<Name> = changed.filter_map(named).collect();
+        for name in changed {
+            match compile(&name, report) {
+                Some(view) => drop(servers.insert(name, view)),
+                None => drop(servers.remove(&name)),
+            }
+        }
+        return servers;
+    }
     specs!(input, group, Server)
-        .map(|(resource, name, spec)| {
-            let site = server::Site { group, name: &name, key: &resource.key, spec };
-            let previous = previous.and_then(|p| p.servers.get(&name));
-            let view = server::compile(input, &site, &usable, previous, report);
-            (name, view)
-        })
+        .filter_map(|(_, name, _)| Some((name.clone(), compile(&name, report)?)))
         .collect()
 }

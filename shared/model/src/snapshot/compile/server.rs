@@ -25,6 +25,13 @@ pub(super) struct Usable<'a> {
     usable: HashSet<&'a Name>,
 }
 
+impl Usable<'_> {
+    /// True when all that exist can be used.
+    pub(super) fn all(&self) -> bool {
+        self.usable.len() == self.known.len()
+    }
+}
+
 /// Finds out which credentials can be used.
 pub(super) fn usable_credentials<'a>(
     input: &Input<'_>,

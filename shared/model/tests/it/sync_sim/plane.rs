@@ -77,8 +77,22 @@ impl Replica {
         self.streams.iter_mut().map(|(conn, (_, p))| (*conn, p.on_tick(now))).collect()
     }
 
-    pub(crate) fn message(&mut self, conn: u64, frame: NodeFrame, now: Now) -> Vec<Action> {
-        self.streams.get_mut(&conn).map_or_else(Vec::new, |(_, p)| p.on_message(frame, now))
+    /// Where `history` is given, a node's state that is not known is looked for in it.
+    pub(crate) fn message(
+        &mut self,
+        conn: u64,
+        frame: NodeFrame,
+        (history, now): (Option<&Truth>, Now),
+    ) -> Vec<Action> {
+        let Some((region, publisher)) = self.streams.get_mut(&conn) else { return Vec::new() };
+        if let (NodeFrame::Hello(hello), Some(history), None) =
+            (&frame, history, publisher.hello())
+            && !publisher.knows(hello.applied)
+            && let Some(view) = history.past(region, hello.applied)
+        {
+            publisher.recall(Arc::new(view));
+        }
+        publisher.on_message(frame, now)
     }
 
     pub(crate) fn hello(&self, conn: u64) -> Option<Hello> {

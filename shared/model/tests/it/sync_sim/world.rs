@@ -11,7 +11,7 @@ use weir_model::resource::{
     SecretRef, Spec,
 };
 use weir_model::seal::seal_to;
-use weir_model::sync::publisher::Plan;
+use weir_model::sync::publisher::{Plan, View};
 use weir_model::sync::statement::{Anchor, Signer};
 use weir_model::sync::{Applied, Hello, PlaneFrame};
 
@@ -66,6 +66,13 @@ impl Truth {
     pub(crate) fn holds(&self, region: &Name, applied: Applied) -> bool {
         let at = self.history.iter().find(|(revision, _)| *revision == applied.revision);
         at.is_some_and(|(_, set)| set.for_region(region).digest() == applied.digest)
+    }
+
+    /// What a region had, as far as history goes.
+    pub(crate) fn past(&self, region: &Name, applied: Applied) -> Option<View> {
+        let at = self.history.iter().find(|(revision, _)| *revision == applied.revision);
+        let view = at.map(|(revision, set)| View::new(*revision, set.for_region(region)))?;
+        (view.applied.digest == applied.digest).then_some(view)
     }
 
     /// An apply of a few documents.
@@ -148,12 +155,14 @@ impl Authority {
     }
 
     pub(crate) fn parts(&self, plan: Plan, hello: &Hello) -> Vec<PlaneFrame> {
-        let statement = self.signer.sign(&hello.region, plan.target);
+        let statement = self.signer.sign(&hello.region, plan.heading.target);
         let seal = |id: String| {
             let sealed = seal_to(hello.sealing_key, &id, id.as_bytes()).unwrap();
             (id, sealed.into())
         };
-        let secrets = plan.secret_ids().into_iter().map(seal).collect();
-        plan.into_parts(statement, secrets)
+        let delta = Arc::new(plan.delta());
+        let secrets = delta.secret_ids().iter().cloned().map(seal).collect();
+        let mut parts = plan.into_parts(delta, statement, secrets);
+        std::iter::from_fn(|| parts.frame()).collect()
     }
 }
