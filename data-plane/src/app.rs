@@ -1,7 +1,7 @@
 //! The composition of a proxy, in the order of dependencies. Used by the binary, by `weir dev` and
 //! by tests alike: sockets are bound early and the real addresses can be asked for.
 //!
-//! Traffic runs on the runtime that [`build`] is called on. The admin listener, the sync stream
+//! Traffic runs on the lanes, and without lanes on the runtime that [`build`] is called on. The admin listener, the sync stream
 //! and the audit sinks can run on another one, so that a slow scrape costs no call anything.
 
 use std::net::SocketAddr;
@@ -35,6 +35,7 @@ use crate::decisions::Decisions;
 use crate::gateway::Gateway;
 use crate::hop::{self, Hop};
 use crate::keys::{Fetch, KeyMetrics, Keys};
+use crate::lanes::Lanes;
 use crate::limits::Limits;
 use crate::listener::Listener;
 use crate::lists::Lists;
@@ -73,6 +74,8 @@ pub struct Parts {
     pub clock: SharedClock,
     /// The runtime of the admin listener.
     pub control: Handle,
+    /// Where connections are served.
+    pub lanes: Lanes,
     /// Where spans go; none where nobody collects them.
     pub spans: Option<Spans>,
 }
@@ -117,7 +120,9 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     let tls = certificate.as_ref().map(|own| tls::server_config(Arc::clone(own), asking()));
     let tls = tls.transpose().context("listen.tls")?.map(Arc::new);
     let (hop_listener, hop) = bind_hop(settings, &parts).await?;
-    let listener = Listener::bind(settings.listen.address, tls).await.context("listen.address")?;
+    let lanes = parts.lanes;
+    let listener = Listener::bind(settings.listen.address, tls, lanes.clone()).await;
+    let listener = listener.context("listen.address")?;
     if let Some(certificate) = certificate {
         let fresh = certificate.keep_fresh(tls::server::POLL, parts.reload, watch.clone());
         task::spawn("certificate", fresh);
@@ -125,7 +130,11 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
 
     let roots = extra_roots(settings)?;
     parts.metrics.collector(ConfigMetrics(Arc::clone(&parts.config)));
-    let upstreams = upstream::Settings { extra_roots: roots.clone(), commands: commands(settings) };
+    let upstreams = upstream::Settings {
+        extra_roots: roots.clone(),
+        commands: commands(settings),
+        lanes: lanes.count(),
+    };
     let upstreams = Upstreams::new(upstreams)?;
     parts.metrics.collector(UpstreamMetrics::new(upstreams.clone(), Arc::clone(&parts.config)));
     let ended = Ended::default();

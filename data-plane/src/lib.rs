@@ -1,6 +1,6 @@
 //! The data plane: a stateless regional proxy.
 //!
-//! In reading order: [`listener`] (sockets, TLS, limits of connections), [`call`] (**the hot
+//! In reading order: [`listener`] (sockets, TLS, limits of connections; [`lanes`] are its threads), [`call`] (**the hot
 //! path**, phase by phase), [`mcp`] (mechanics of the protocol, without policy or sockets), what
 //! the phases ask ([`config`], [`keys`], [`decisions`], [`limits`], [`sessions`], [`site`]), the
 //! back edge ([`upstream`]), the way to other proxies ([`hop`]), and how it is put together
@@ -19,6 +19,7 @@ pub mod decisions;
 pub mod gateway;
 pub mod hop;
 pub mod keys;
+pub mod lanes;
 pub mod levels;
 pub mod limits;
 pub mod listener;

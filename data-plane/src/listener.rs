@@ -19,12 +19,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use weir_model::bounds;
 use weir_runtime::drain::InFlight;
 
 use crate::call::{self, Gateway, inbound::Conn};
+use crate::lanes::{Lanes, Seat};
 use pace::{Pace, Paced};
 
 /// A bound socket.
@@ -33,19 +35,23 @@ pub struct Listener {
     socket: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
     connections: Arc<Semaphore>,
+    lanes: Lanes,
 }
 
 impl Listener {
-    /// Binds an address; port 0 picks one. Without `tls` it speaks plain HTTP.
+    /// Binds an address; port 0 picks one. Without `tls` it speaks plain HTTP. Connections are
+    /// served on the lanes.
     ///
     /// # Errors
     /// When the address cannot be bound.
     pub async fn bind(
         address: SocketAddr,
         tls: Option<Arc<rustls::ServerConfig>>,
+        lanes: Lanes,
     ) -> std::io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
-        Ok(Self { socket, tls, connections: Arc::new(Semaphore::new(bounds::CONNECTIONS_MAX)) })
+        let connections = Arc::new(Semaphore::new(bounds::CONNECTIONS_MAX));
+        Ok(Self { socket, tls, connections, lanes })
     }
 
     /// The address in fact bound.
@@ -86,9 +92,13 @@ impl Listener {
                 }
             };
             let conn = Conn { peer, loopback, tls: tls.is_some(), certificates: None };
-            let held = Held { _room: room, _in_flight: drain.guard("connections") };
+            let seat = self.lanes.seat();
+            let lane = seat.as_ref().map(|seat| seat.runtime().clone());
+            let held = Held { _room: room, _seat: seat, _in_flight: drain.guard("connections") };
+            // Away from this thread's poller: the lane's own wakes it from now on.
+            let Ok(socket) = socket.into_std() else { continue };
             let task = serve_connection(Arc::clone(&gateway), conn, (socket, tls.clone()), held);
-            tokio::spawn(task);
+            lane.unwrap_or_else(Handle::current).spawn(task);
         }
     }
 }
@@ -96,6 +106,7 @@ impl Listener {
 /// What a connection holds until it ends.
 struct Held {
     _room: OwnedSemaphorePermit,
+    _seat: Option<Seat>,
     _in_flight: InFlight,
 }
 
@@ -108,9 +119,10 @@ fn lasting(error: &std::io::Error) -> bool {
 async fn serve_connection(
     gateway: Arc<Gateway>,
     conn: Conn,
-    (socket, tls): (TcpStream, Option<TlsAcceptor>),
+    (socket, tls): (std::net::TcpStream, Option<TlsAcceptor>),
     held: Held,
 ) {
+    let Ok(socket) = TcpStream::from_std(socket) else { return };
     let _ = socket.set_nodelay(true);
     let drain = gateway.drain.clone();
     let Some(tls) = tls else {

@@ -46,6 +46,7 @@ use weir_model::reason::{Reason, Refusal};
 use weir_model::resource::{HttpUpstream, StdioUpstream, Upstream};
 use weir_model::snapshot::{ToolView, UpstreamKey, VersionView};
 
+use self::client::Clients;
 use self::handshake::Description;
 use self::http::Remote;
 pub use self::question::{Member, Question};
@@ -64,6 +65,8 @@ pub struct Settings {
     pub extra_roots: Vec<rustls_pki_types::CertificateDer<'static>>,
     /// Which programs may be started as servers.
     pub commands: Commands,
+    /// Lanes that call servers, each over connections of its own.
+    pub lanes: usize,
 }
 
 /// Which programs a proxy starts.
@@ -324,9 +327,9 @@ impl Inner {
         if let Some(remote) = remotes.get(&version.key).filter(|remote| remote.spec == *spec) {
             return Ok(Arc::clone(remote));
         }
-        let client = client::client(&self.tls, spec.allow_private);
+        let clients = Clients::new(&self.tls, spec.allow_private, self.settings.lanes);
         let changes = self.changes.clone();
-        let remote = Remote::new(version.key.clone(), spec.clone(), client, changes)?;
+        let remote = Remote::new(version.key.clone(), spec.clone(), clients, changes)?;
         let remote = Arc::new(remote);
         if let Some(old) = remotes.insert(version.key.clone(), Arc::clone(&remote)) {
             tokio::spawn(async move { old.close().await });

@@ -174,6 +174,7 @@ async fn data(
         reload: around.reload.subscribe(),
         clock: SystemClock::shared(),
         control: tokio::runtime::Handle::current(),
+        lanes: Default::default(),
         spans: exporter.as_ref().map(Exporter::spans),
     };
     let bound = app::build(&settings, parts).await.context("proxy")?;

@@ -1,10 +1,12 @@
 //! Phase 4: the arguments of a tool against its registered schema, those of a prompt against what
 //! it declares, before the call leaves; and a tool's result before it comes back.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 use weir_model::reason::{Reason, Refusal};
-use weir_model::schema::{VIOLATIONS_MAX, Violation};
+use weir_model::schema::{Schema, VIOLATIONS_MAX, Validator, Violation};
 use weir_model::snapshot::{PlainView, PromptArgument, ToolView};
 
 use super::inbound::Call;
@@ -45,7 +47,7 @@ pub fn arguments(call: &Call<'_>, target: &Upstream, modern: bool) -> Result<Arg
         return Ok(Arguments(Some(value)));
     }
     if let Some(tool) = &target.tool {
-        let validator = tool.input.as_ref().map_err(|why| unusable(tool, why))?;
+        let validator = usable(tool, &tool.input)?;
         if !validator.is_valid(&value) {
             return Err(invalid(tool, &validator.violations(&value)));
         }
@@ -62,7 +64,7 @@ pub fn arguments(call: &Call<'_>, target: &Upstream, modern: bool) -> Result<Arg
 /// names some there are no others.
 fn check_prompt(
     name: &str,
-    prompt: Option<&std::sync::Arc<PlainView>>,
+    prompt: Option<&Arc<PlainView>>,
     value: &Value,
 ) -> Result<(), Refusal> {
     let Value::Object(given) = value else {
@@ -116,8 +118,15 @@ fn broken(
     missing.chain(wrong).take(VIOLATIONS_MAX).collect()
 }
 
-fn unusable(tool: &ToolView, why: &str) -> Refusal {
-    Refusal::new(Reason::Quarantined, format!("schema of {}: {why}", tool.name))
+/// What values are held against, when the schema can be used.
+fn usable<'s>(
+    tool: &ToolView,
+    schema: &'s Result<Arc<Schema>, String>,
+) -> Result<&'s Validator, Refusal> {
+    let validator = schema.as_ref().map_err(String::as_str).and_then(|schema| schema.validator());
+    validator.map_err(|why| {
+        Refusal::new(Reason::Quarantined, format!("schema of {}: {why}", tool.name))
+    })
 }
 
 /// In words by which a model can correct itself.
@@ -158,7 +167,7 @@ pub fn result(tool: Option<&ToolView>, raw: &Bytes) -> Result<Verdict, Refusal> 
     let tool_error = members.get("isError").is_some_and(|raw| raw.get() == "true");
     let complete = members.text("resultType").is_none_or(|kind| kind == "complete");
     if let (Some((tool, output)), false, true) = (output, tool_error, complete) {
-        let validator = output.as_ref().map_err(|why| unusable(tool, why))?;
+        let validator = usable(tool, output)?;
         let content = members.get("structuredContent").ok_or_else(|| {
             Refusal::new(Reason::InvalidResult, format!("{}: no structuredContent", tool.name))
         })?;

@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use tower::Service;
 use weir_model::bounds;
 
 use super::guard::{GuardError, Guarded};
+use crate::lanes;
 
 /// A pooled client with whole request bodies.
 pub type HttpClient = Client<Connector, Full<Bytes>>;
@@ -62,6 +63,29 @@ pub fn tls(extra_roots: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>,
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Arc::new(config))
+}
+
+/// The clients of one server, one per lane and made when it calls first: a call meets no other
+/// thread on its way to the server and back.
+#[derive(Debug)]
+pub struct Clients {
+    tls: Arc<ClientConfig>,
+    allow_private: bool,
+    lanes: Box<[OnceLock<HttpClient>]>,
+}
+
+impl Clients {
+    /// For so many lanes.
+    pub fn new(tls: &Arc<ClientConfig>, allow_private: bool, lanes: usize) -> Self {
+        let lanes = (0..lanes.max(1)).map(|_| OnceLock::new()).collect();
+        Self { tls: Arc::clone(tls), allow_private, lanes }
+    }
+
+    /// That of this lane.
+    pub fn here(&self) -> &HttpClient {
+        let lane = &self.lanes[lanes::here() % self.lanes.len()];
+        lane.get_or_init(|| client(&self.tls, self.allow_private))
+    }
 }
 
 /// Makes a client with a pool of its own.

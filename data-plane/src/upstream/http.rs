@@ -29,7 +29,7 @@ use weir_model::reason::{Reason, Refusal};
 use weir_model::resource::HttpUpstream;
 use weir_model::snapshot::{UpstreamKey, VersionView};
 
-use super::client::HttpClient;
+use super::client::{Clients, HttpClient};
 use super::era::{Known, Remembered, Verdict};
 use super::health::Health;
 use super::{Channel, Exchange, Outbound, Wire, hop, refuse};
@@ -94,7 +94,7 @@ pub(crate) struct Remote {
     pub(crate) spec: HttpUpstream,
     pub(crate) health: Health,
     uri: Uri,
-    client: HttpClient,
+    clients: Clients,
     known: Known,
     sessions: Sessions,
     /// Mirrored headers that tools want, where that is not what is pinned.
@@ -113,7 +113,7 @@ impl Remote {
     pub(crate) fn new(
         key: UpstreamKey,
         spec: HttpUpstream,
-        client: HttpClient,
+        clients: Clients,
         changes: broadcast::Sender<UpstreamKey>,
     ) -> Result<Self, Refusal> {
         let bad = |why: &str| Refusal::new(Reason::Quarantined, format!("the URL {why}"));
@@ -129,7 +129,7 @@ impl Remote {
             spec,
             health: Health::default(),
             uri,
-            client,
+            clients,
             known: Known::default(),
             sessions: Sessions::default(),
             declared: Declared::default(),
@@ -206,6 +206,11 @@ impl Remote {
             (true, true, _) | (false, true, Some(false) | None) => Wire::Modern,
             (_, false, _) | (false, true, Some(true)) => Wire::Legacy,
         })
+    }
+
+    /// What requests of this lane go through.
+    fn client(&self) -> &HttpClient {
+        self.clients.here()
     }
 
     /// The next request id of this hop, which is its progress token as well.

@@ -150,6 +150,7 @@ impl Proxy {
             reload,
             clock,
             control: tokio::runtime::Handle::current(),
+            lanes: Default::default(),
             spans,
         };
         let bound = app::build(&settings, parts).await.unwrap();

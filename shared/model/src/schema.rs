@@ -7,6 +7,9 @@
 
 mod guard;
 
+use std::sync::OnceLock;
+
+use bytes::Bytes;
 use jsonschema::PatternOptions;
 use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
@@ -24,6 +27,37 @@ const RULE_CHARS_MAX: usize = 400;
 pub struct Validator {
     inner: jsonschema::Validator,
     shape: Shape,
+}
+
+/// A schema that is compiled when the first value is held against it, and then stays so: of the
+/// tools that are configured few are called, and a compiled schema takes fifty times its text.
+#[derive(Debug)]
+pub struct Schema {
+    text: Bytes,
+    compiled: OnceLock<Result<Validator, String>>,
+}
+
+impl Schema {
+    /// Takes a schema whose shape is within bounds; `value` is what `text` says.
+    ///
+    /// # Errors
+    /// A sentence that says which bound it breaks.
+    pub(crate) fn new(text: Bytes, value: &Value) -> Result<Self, String> {
+        guard::measure(value)?;
+        Ok(Self { text, compiled: OnceLock::new() })
+    }
+
+    /// What values are held against.
+    ///
+    /// # Errors
+    /// As [`Validator::compile`], each time.
+    pub fn validator(&self) -> Result<&Validator, &str> {
+        let compiled = self.compiled.get_or_init(|| {
+            let value = serde_json::from_slice(&self.text).map_err(|e| format!("is no JSON: {e}"));
+            Validator::compile(&value?)
+        });
+        compiled.as_ref().map_err(String::as_str)
+    }
 }
 
 /// What is wrong with a value, in a form by which a model can correct itself.
@@ -46,7 +80,7 @@ impl Validator {
     }
 
     /// Compiles a schema on this thread, which must have the stack of [`on_large_stack`].
-    pub(crate) fn compile_here(schema: &Value) -> Result<Self, String> {
+    fn compile_here(schema: &Value) -> Result<Self, String> {
         let shape = guard::measure(schema)?;
         let patterns = PatternOptions::fancy_regex()
             .backtrack_limit(bounds::SCHEMA_PATTERN_STEPS_MAX)

@@ -141,7 +141,8 @@ impl Metrics {
         self.shared.lock().registry.register_collector(Box::new(collector));
     }
 
-    /// Shows a tokio runtime (workers, tasks, queue, busy time) under this name.
+    /// Shows a tokio runtime (workers, tasks, queue, busy time) under this name. Several under one
+    /// name are added up.
     pub fn observe_runtime(&self, name: &'static str, handle: &tokio::runtime::Handle) {
         let mut registered = self.shared.lock();
         let runtimes = if let Some(runtimes) = &registered.runtimes {
@@ -232,12 +233,11 @@ mod tests {
         let handle = tokio::runtime::Handle::current();
         metrics.observe_runtime("traffic", &handle);
         metrics.observe_runtime("control", &handle);
+        metrics.observe_runtime("traffic", &handle);
         let text = metrics.render();
-        for name in ["traffic", "control"] {
-            assert!(
-                text.contains(&format!("weir_tokio_workers{{runtime=\"{name}\"}} 1")),
-                "{text}"
-            );
+        for (name, workers) in [("traffic", 2), ("control", 1)] {
+            let line = format!("weir_tokio_workers{{runtime=\"{name}\"}} {workers}\n");
+            assert!(text.contains(&line), "{text}");
         }
         assert_eq!(text.matches("# TYPE weir_tokio_busy_seconds counter").count(), 1, "{text}");
         let busy = |text: &str| text.contains("weir_tokio_busy_seconds_total{runtime=\"traffic\"}");

@@ -140,7 +140,7 @@ impl Remote {
         let mux = Arc::new(Mux::new(kind, self.key.clone(), self.changes.clone()));
         let stop = CancellationToken::new();
         let pair = Arc::new(Pair {
-            client: self.client.clone(),
+            client: self.client().clone(),
             endpoint,
             credentials: credentials.to_vec(),
             mux: Arc::clone(&mux),

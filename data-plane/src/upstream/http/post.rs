@@ -75,7 +75,7 @@ pub(crate) struct Post<'a> {
 impl Remote {
     /// Sends a request to the server's endpoint; see [`send`].
     pub(crate) async fn send(&self, post: Post<'_>) -> Result<Answer, Broken> {
-        send(&self.client, &self.uri, post).await
+        send(self.client(), &self.uri, post).await
     }
 }
 

@@ -16,24 +16,24 @@ use crate::bounds;
 use crate::id::{Digest, Name};
 use crate::naming;
 use crate::resource::{Catalog, CatalogEntry, Definition, DefinitionKind, Spec};
-use crate::schema::Validator;
+use crate::schema::Schema;
 
-/// Validators of one compilation, by digest of the schema's text: versions of a server, and tools
-/// that take nothing, share theirs.
+/// Schemas of one compilation, by digest of the text: versions of a server, and tools that take
+/// nothing, share theirs.
 #[derive(Debug, Default)]
-pub(super) struct Validators {
-    known: RefCell<HashMap<Digest, Result<Arc<Validator>, String>>>,
+pub(super) struct Schemas {
+    known: RefCell<HashMap<Digest, Result<Arc<Schema>, String>>>,
 }
 
-impl Validators {
-    fn get(&self, text: &str, schema: &Value) -> Result<Arc<Validator>, String> {
-        let digest = Digest::of(text.as_bytes());
+impl Schemas {
+    fn get(&self, text: Bytes, value: &Value) -> Result<Arc<Schema>, String> {
+        let digest = Digest::of(&text);
         if let Some(known) = self.known.borrow().get(&digest) {
             return known.clone();
         }
-        let validator = Validator::compile_here(schema).map(Arc::new);
-        self.known.borrow_mut().insert(digest, validator.clone());
-        validator
+        let schema = Schema::new(text, value).map(Arc::new);
+        self.known.borrow_mut().insert(digest, schema.clone());
+        schema
     }
 }
 
@@ -71,7 +71,7 @@ impl<'a> Lender<'a> {
 pub(super) fn compile<'a>(
     server: &Name,
     (catalog, digest): (&Catalog, Digest),
-    (lender, validators): (&Lender<'_>, &Validators),
+    (lender, schemas): (&Lender<'_>, &Schemas),
     definition: impl Fn(&Digest) -> Option<&'a Spec>,
 ) -> Result<CatalogView, (usize, Digest)> {
     let mut view = CatalogView::empty(catalog.era);
@@ -92,7 +92,7 @@ pub(super) fn compile<'a>(
                 let lent = lender.tools.get(&entry.digest).filter(|t| t.name == entry.name);
                 let tool = match lent {
                     Some(tool) => Ok(Arc::clone(tool)),
-                    None => tool((server, validators), entry, json).map(Arc::new),
+                    None => tool((server, schemas), entry, json).map(Arc::new),
                 };
                 tool.and_then(|tool| view.add_tool(tool))
             }
@@ -175,31 +175,37 @@ struct ToolDefinition<'a> {
 }
 
 fn tool(
-    (server, validators): (&Name, &Validators),
+    (server, schemas): (&Name, &Schemas),
     entry: &CatalogEntry,
     json: &str,
 ) -> Result<ToolView, String> {
     verify(entry, json)?;
+    let raw = Bytes::copy_from_slice(json.as_bytes());
     let tool: ToolDefinition<'_> =
-        serde_json::from_str(json).map_err(|e| format!("is no definition of a tool: {e}"))?;
+        serde_json::from_slice(&raw).map_err(|e| format!("is no definition of a tool: {e}"))?;
     if tool.name != entry.name {
         return Err("its definition has another name than its catalog".to_owned());
     }
     let exposed = naming::exposed(server, &tool.name);
     let renamed = naming::rename(json, &exposed).ok_or("its name cannot be found")?;
-    let (input, param_headers) = input(tool.input_schema, validators);
+    let within = |text: &RawValue| raw.slice_ref(text.get().as_bytes());
+    let (input, param_headers) = match tool.input_schema {
+        Some(text) => input(within(text), schemas),
+        None => (Err("the tool has no inputSchema".to_owned()), Ok(Vec::new())),
+    };
     let output = tool.output_schema.map(|text| {
-        let schema = parsed(text)?;
-        validators.get(text.get(), &schema)
+        let text = within(text);
+        let value = parsed(&text)?;
+        schemas.get(text, &value)
     });
     Ok(ToolView {
         name: tool.name,
         exposed,
-        raw: Bytes::copy_from_slice(json.as_bytes()),
         raw_exposed: Bytes::from(renamed),
         digest: entry.digest,
         hints: hints(tool.annotations.as_ref()),
         cost: cost(tool.meta),
+        raw,
         input,
         output,
         input_digest: tool.input_schema.map(digest),
@@ -212,28 +218,27 @@ fn digest(schema: &RawValue) -> Digest {
     Digest::of(schema.get().as_bytes())
 }
 
-type Input = (Result<Arc<Validator>, String>, Result<Vec<ParamHeader>, String>);
+type Input = (Result<Arc<Schema>, String>, Result<Vec<ParamHeader>, String>);
 
-/// The validator of an input schema, and the headers that it asks for.
-fn input(text: Option<&RawValue>, validators: &Validators) -> Input {
-    let refused = |reason: &str| (Err(reason.to_owned()), Ok(Vec::new()));
-    let Some(text) = text else { return refused("the tool has no inputSchema") };
-    let schema = match parsed(text) {
-        Ok(schema) => schema,
-        Err(reason) => return (Err(reason), Ok(Vec::new())),
+/// An input schema, and the headers that it asks for.
+fn input(text: Bytes, schemas: &Schemas) -> Input {
+    let refused = |reason| (Err(reason), Ok(Vec::new()));
+    let value = match parsed(&text) {
+        Ok(value) => value,
+        Err(reason) => return refused(reason),
     };
     // Clients refuse a whole list for one tool whose schema is of another type.
-    if schema.get("type").and_then(Value::as_str) != Some("object") {
-        return refused("the inputSchema must have the type object");
+    if value.get("type").and_then(Value::as_str) != Some("object") {
+        return refused("the inputSchema must have the type object".to_owned());
     }
-    match validators.get(text.get(), &schema) {
-        Ok(validator) => (Ok(validator), headers::read(&schema)),
-        Err(reason) => (Err(reason), Ok(Vec::new())),
+    match schemas.get(text, &value) {
+        Ok(schema) => (Ok(schema), headers::read(&value)),
+        Err(reason) => refused(reason),
     }
 }
 
-fn parsed(text: &RawValue) -> Result<Value, String> {
-    serde_json::from_str(text.get()).map_err(|e| format!("is no JSON: {e}"))
+fn parsed(text: &[u8]) -> Result<Value, String> {
+    serde_json::from_slice(text).map_err(|e| format!("is no JSON: {e}"))
 }
 
 /// What the server says that a call costs; anything but a number within bounds is 1.

@@ -13,7 +13,7 @@ mod server;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::catalog::Validators;
+use super::catalog::Schemas;
 use super::{GroupView, Secrets, Snapshot};
 use crate::id::{Name, Revision};
 use crate::resource::{Kind, Resource, ResourceKey, ResourceSet, Spec};
@@ -44,12 +44,12 @@ struct Input<'a> {
     secrets: &'a Secrets,
     previous: Option<&'a Snapshot>,
     changes: Changes,
-    validators: Validators,
+    schemas: Schemas,
 }
 
 fn compile_here(set: &ResourceSet, secrets: &Secrets, previous: Option<&Snapshot>) -> Snapshot {
     let changes = Changes::between(previous.map(|p| &p.source), set);
-    let input = Input { set, secrets, previous, changes, validators: Validators::default() };
+    let input = Input { set, secrets, previous, changes, schemas: Schemas::default() };
     let mut report = Report::default();
     let mut groups = HashMap::new();
     for resource in set.of_kind(Kind::Group, None) {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::id::Digest;
-use crate::schema::Validator;
+use crate::schema::Schema;
 
 /// A tool definition, compiled once.
 #[derive(Debug)]
@@ -25,10 +25,10 @@ pub struct ToolView {
     pub hints: Hints,
     /// What a call costs: `_meta` under `dev.weir/cost`, or 1.
     pub cost: u32,
-    /// Compiled `inputSchema`, or why it cannot be used (then calls are refused).
-    pub input: Result<Arc<Validator>, String>,
-    /// Compiled `outputSchema`.
-    pub output: Option<Result<Arc<Validator>, String>>,
+    /// `inputSchema`, or why it cannot be used (then calls are refused).
+    pub input: Result<Arc<Schema>, String>,
+    /// `outputSchema`.
+    pub output: Option<Result<Arc<Schema>, String>>,
     /// Of the text of `inputSchema`; none when there is none.
     pub input_digest: Option<Digest>,
     /// Of the text of `outputSchema`.

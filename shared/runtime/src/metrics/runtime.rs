@@ -23,7 +23,7 @@ struct Observed {
     parks: u64,
 }
 
-/// One runtime, now.
+/// Runtimes of one name, now.
 struct Reading {
     name: &'static str,
     workers: i64,
@@ -48,7 +48,14 @@ impl Runtimes {
 
     fn read(&self) -> Vec<Reading> {
         let mut observed = self.observed.lock();
-        observed.iter_mut().filter_map(Observed::read).collect()
+        let mut readings: Vec<Reading> = Vec::new();
+        for one in observed.iter_mut().filter_map(Observed::read) {
+            match readings.iter_mut().find(|sum| sum.name == one.name) {
+                Some(sum) => sum.add(&one),
+                None => readings.push(one),
+            }
+        }
+        readings
     }
 }
 
@@ -66,6 +73,16 @@ impl Observed {
             busy: self.busy.as_secs_f64(),
             parks: self.parks,
         })
+    }
+}
+
+impl Reading {
+    fn add(&mut self, other: &Self) {
+        self.workers += other.workers;
+        self.tasks += other.tasks;
+        self.queued += other.queued;
+        self.busy += other.busy;
+        self.parks += other.parks;
     }
 }
 

@@ -159,7 +159,7 @@ fn compile_catalog(
     let view = catalog::compile(
         server,
         (catalog, resource.digest),
-        (lender, &input.validators),
+        (lender, &input.schemas),
         definition,
     )
     .map_err(|(at, digest)| Broken::Missing(at, digest))?;
