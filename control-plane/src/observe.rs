@@ -20,7 +20,8 @@ use weir_model::bounds;
 use weir_model::id::{Digest, Name, Revision};
 use weir_model::observation::{Offer, Offered};
 use weir_model::resource::{
-    Catalog, CatalogEntry, Definition, FieldError, Kind, PinRule, Resource, ResourceKey, ResourceSet, Spec,
+    Catalog, CatalogEntry, Definition, FieldError, Kind, PinRule, Resource, ResourceKey,
+    ResourceSet, Spec,
 };
 
 use crate::author::{Author, AuthorError};

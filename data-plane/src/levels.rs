@@ -21,7 +21,7 @@ pub struct Levels(Cache<String, Level>);
 impl Default for Levels {
     fn default() -> Self {
         let age = Duration::from_secs(bounds::SESSION_SECS_MAX.unsigned_abs());
-        Self(Cache::builder().max_capacity(bounds::ENDED_SESSIONS_MAX).time_to_idle(age).build())
+        Self(Cache::builder().max_capacity(bounds::LOGGING_SESSIONS_MAX).time_to_idle(age).build())
     }
 }
 

@@ -309,7 +309,9 @@ impl Real {
     async fn reached(&self, revision: Revision, patience: Duration) -> anyhow::Result<Instant> {
         let mut revisions = self.state.subscribe();
         let reached = revisions.wait_for(|newest| *newest >= revision);
-        tokio::time::timeout(patience, reached).await.context("the real proxy takes too long")??;
+        tokio::time::timeout(patience, reached)
+            .await
+            .context("the real proxy takes too long")??;
         Ok(Instant::now())
     }
 

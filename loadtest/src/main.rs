@@ -15,10 +15,10 @@ use weir_loadtest::chaos::drive;
 use weir_loadtest::chaos::truth::Truth;
 use weir_loadtest::era::Era;
 use weir_loadtest::flame::Frame;
+use weir_loadtest::fleet::world::World;
 use weir_loadtest::plan::{Pace, Plan, Scenario, Target, Work};
 use weir_loadtest::report::{self, Report};
 use weir_loadtest::target::Connection;
-use weir_loadtest::fleet::world::World;
 use weir_loadtest::{apply, fleet, floor, issuer, run, upstream};
 
 #[global_allocator]
@@ -356,11 +356,7 @@ async fn measure_fleet(args: FleetArgs) -> anyhow::Result<()> {
         binary: args.control_plane,
         etcd: args.etcd,
         proxies: args.proxies,
-        world: World {
-            groups: args.groups,
-            servers: args.servers,
-            tools_each: args.tools_each,
-        },
+        world: World { groups: args.groups, servers: args.servers, tools_each: args.tools_each },
         edits: args.edits,
         patience: Duration::from_secs(args.patience),
     };

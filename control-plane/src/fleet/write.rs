@@ -42,7 +42,10 @@ impl Fleet {
     }
 
     /// The records that there are of these nodes, by path.
-    pub(super) async fn known(&self, due: &[(NodeId, Node)]) -> Result<HashMap<String, Entry>, StoreError> {
+    pub(super) async fn known(
+        &self,
+        due: &[(NodeId, Node)],
+    ) -> Result<HashMap<String, Entry>, StoreError> {
         let mut known = HashMap::new();
         if due.len() <= FEW {
             for (id, _) in due {

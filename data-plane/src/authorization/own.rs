@@ -290,9 +290,9 @@ mod tests {
         let who = verify(&ring, &token, (acme, &[URL]), NOW).unwrap().principal;
         assert_eq!(who.id(), "jwt:okta:alice");
         assert_eq!((&*who.memberships[0], &*who.scopes[0]), ("staff", "mcp"));
-        let token = who.token.as_ref().unwrap();
+        let known = who.token.as_ref().unwrap();
         assert_eq!(
-            (token.session.as_deref(), token.login.as_deref()),
+            (known.session.as_deref(), known.login.as_deref()),
             (Some("s1"), Some("theirs"))
         );
         for at in (0..token.len()).step_by(7) {

@@ -62,11 +62,7 @@ pub fn arguments(call: &Call<'_>, target: &Upstream, modern: bool) -> Result<Arg
 
 /// Arguments of a prompt are strings, those that are required are there, and where the definition
 /// names some there are no others.
-fn check_prompt(
-    name: &str,
-    prompt: Option<&Arc<PlainView>>,
-    value: &Value,
-) -> Result<(), Refusal> {
+fn check_prompt(name: &str, prompt: Option<&Arc<PlainView>>, value: &Value) -> Result<(), Refusal> {
     let Value::Object(given) = value else {
         return Err(Refusal::new(Reason::InvalidParams, "arguments"));
     };
@@ -124,9 +120,8 @@ fn usable<'s>(
     schema: &'s Result<Arc<Schema>, String>,
 ) -> Result<&'s Validator, Refusal> {
     let validator = schema.as_ref().map_err(String::as_str).and_then(|schema| schema.validator());
-    validator.map_err(|why| {
-        Refusal::new(Reason::Quarantined, format!("schema of {}: {why}", tool.name))
-    })
+    validator
+        .map_err(|why| Refusal::new(Reason::Quarantined, format!("schema of {}: {why}", tool.name)))
 }
 
 /// In words by which a model can correct itself.

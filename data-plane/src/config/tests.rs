@@ -58,7 +58,8 @@ fn what_changes_is_added_to_a_checkpoint() {
         let url = format!("http://127.0.0.1:{}/mcp", 10 + at);
         world = world.server("acme", "s7", &url);
         if at == 2 {
-            world = world.credential("acme", "s7", "x-key", "of the server").without("Server/acme/s9");
+            world =
+                world.credential("acme", "s7", "x-key", "of the server").without("Server/acme/s9");
         }
         last = Arc::new(state(&world, 11 + at, (&signer, &key)));
         // What is sealed already stays as it is.

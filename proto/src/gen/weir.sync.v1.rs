@@ -267,7 +267,7 @@ pub struct QuotaClaim {
     #[prost(uint64, tag = "5")]
     pub wanted: u64,
 }
-/// In units per minute.
+/// In units per minute; of a limit on concurrency, in calls in flight.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RateClaim {
     #[prost(uint64, tag = "1")]
@@ -799,6 +799,25 @@ pub mod sync_client {
                 .insert(GrpcMethod::new("weir.sync.v1.Sync", "Neighbours"));
             self.inner.unary(req, path, codec).await
         }
+        /// One step of somebody's sign-in that counts at every node.
+        pub async fn sign_in(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SignInRequest>,
+        ) -> std::result::Result<tonic::Response<super::SignInResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/weir.sync.v1.Sync/SignIn");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("weir.sync.v1.Sync", "SignIn"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -855,6 +874,11 @@ pub mod sync_server {
             tonic::Response<super::NeighboursResponse>,
             tonic::Status,
         >;
+        /// One step of somebody's sign-in that counts at every node.
+        async fn sign_in(
+            &self,
+            request: tonic::Request<super::SignInRequest>,
+        ) -> std::result::Result<tonic::Response<super::SignInResponse>, tonic::Status>;
     }
     /// Served by every replica of the control plane.
     #[derive(Debug)]
@@ -1177,6 +1201,49 @@ pub mod sync_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = NeighboursSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/weir.sync.v1.Sync/SignIn" => {
+                    #[allow(non_camel_case_types)]
+                    struct SignInSvc<T: Sync>(pub Arc<T>);
+                    impl<T: Sync> tonic::server::UnaryService<super::SignInRequest>
+                    for SignInSvc<T> {
+                        type Response = super::SignInResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SignInRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Sync>::sign_in(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SignInSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -141,9 +141,8 @@ fn main() {
         };
         let plan = Plan { heading, from: Some(Arc::clone(&view)), to: Arc::clone(&next) };
         let delta = times.of("control plane: difference, for all nodes", || Arc::new(plan.delta()));
-        let statement = times.of("control plane: signature, for all nodes", || {
-            signer.sign(&region, next.applied)
-        });
+        let statement = times
+            .of("control plane: signature, for all nodes", || signer.sign(&region, next.applied));
         let frames: Vec<_> = times.of("control plane: messages, for each node", || {
             let mut parts = plan.into_parts(delta, statement, Vec::new());
             std::iter::from_fn(|| parts.frame()).collect()

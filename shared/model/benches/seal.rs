@@ -31,16 +31,12 @@ fn main() {
         let older = before.seal("session", aad, &plain).expect("fits");
         measure(&format!("seal {bytes} bytes"), || sealer.seal("session", aad, &plain));
         measure(&format!("open {bytes} bytes"), || sealer.open("session", aad, &sealed));
-        measure(&format!("open {bytes} bytes, key before"), || {
-            sealer.open("session", aad, &older)
-        });
+        measure(&format!("open {bytes} bytes, key before"), || sealer.open("session", aad, &older));
     }
     let foreign = before.seal("cursor", aad, b"x").expect("fits");
     measure("refuse a token of another purpose", || sealer.open("session", aad, &foreign));
     let node = NodeKey::generate();
     let sealed = seal_to(node.public(), "id", b"a secret of a server").expect("is a key");
-    measure("seal a secret to a node", || {
-        seal_to(node.public(), "id", b"a secret of a server")
-    });
+    measure("seal a secret to a node", || seal_to(node.public(), "id", b"a secret of a server"));
     measure("open it there", || node.open("id", &sealed));
 }

@@ -187,6 +187,8 @@ pub const SESSION_HOLDERS_MAX: usize = 100_000;
 pub const SESSIONS_PER_PRINCIPAL_MAX: u32 = 10_000;
 /// Sessions of older revisions whose resource subscriptions one proxy remembers.
 pub const SUBSCRIBED_SESSIONS_MAX: u64 = 100_000;
+/// Sessions whose log levels a proxy remembers; the one unused longest is forgotten first.
+pub const LOGGING_SESSIONS_MAX: u64 = 100_000;
 /// Names on one page of a list that the gateway answers itself.
 pub const LIST_PAGE_ENTRIES: usize = 1_000;
 /// Bytes of rendered lists that a proxy keeps, so that callers who ask again cost next to nothing.

@@ -198,6 +198,8 @@ fn tool(
         let value = parsed(&text)?;
         schemas.get(text, &value)
     });
+    let input_digest = tool.input_schema.map(digest);
+    let output_digest = tool.output_schema.map(digest);
     Ok(ToolView {
         name: tool.name,
         exposed,
@@ -208,8 +210,8 @@ fn tool(
         raw,
         input,
         output,
-        input_digest: tool.input_schema.map(digest),
-        output_digest: tool.output_schema.map(digest),
+        input_digest,
+        output_digest,
         param_headers,
     })
 }

@@ -215,7 +215,8 @@ mod tests {
             assert!(all.iter().all(|part| part.bytes() < bounds::SYNC_MESSAGE_BYTES_MAX), "{case}");
             assert!(all.iter().enumerate().all(|(at, p)| p.part as usize == at), "{case}");
             assert!(all.iter().all(|p| p.head.parts as usize == all.len()), "{case}");
-            let keys: Vec<_> = all.iter().flat_map(|p| &p.upserts).map(|(k, _)| k.clone()).collect();
+            let keys: Vec<_> =
+                all.iter().flat_map(|p| &p.upserts).map(|(k, _)| k.clone()).collect();
             let wanted: Vec<_> = upserts.iter().map(|r| r.key.to_string()).collect();
             assert_eq!(keys, wanted, "{case}");
             assert_eq!(all.iter().map(|p| p.removals.len()).sum::<usize>(), gone, "{case}");

@@ -33,7 +33,8 @@ impl Changes {
         if gone.is_empty() {
             return;
         }
-        let prefixes: HashSet<[u8; 4]> = gone.iter().filter_map(|name| Definition::begins(name)).collect();
+        let prefixes: HashSet<[u8; 4]> =
+            gone.iter().filter_map(|name| Definition::begins(name)).collect();
         let pins = |digest: &Digest| {
             let Digest([a, b, c, d, ..]) = digest;
             prefixes.contains(&[*a, *b, *c, *d])

@@ -291,7 +291,8 @@ fn servers(
     };
     // Nothing was wrong, and the credentials are what they were: a server is touched by its own
     // document and its catalogs alone.
-    let sound = previous.filter(|p| p.sound)
+    let sound = previous
+        .filter(|p| p.sound)
         .filter(|_| !input.changes.touch_kinds(group, &[Kind::Credential]) && usable.all());
     if let (Some(previous), Some(changed)) = (sound, input.changes.in_group(group)) {
         let mut servers = previous.servers.clone();

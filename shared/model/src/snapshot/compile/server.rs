@@ -156,12 +156,8 @@ fn compile_catalog(
     {
         return Ok(Some(Arc::clone(known)));
     }
-    let view = catalog::compile(
-        server,
-        (catalog, resource.digest),
-        (lender, &input.schemas),
-        definition,
-    )
-    .map_err(|(at, digest)| Broken::Missing(at, digest))?;
+    let view =
+        catalog::compile(server, (catalog, resource.digest), (lender, &input.schemas), definition)
+            .map_err(|(at, digest)| Broken::Missing(at, digest))?;
     Ok(Some(Arc::new(view)))
 }

@@ -69,7 +69,8 @@ impl Node {
             self.disk = None;
         }
         let held = self.disk.clone().map_or_else(Held::default, |held| {
-            let again = Held::from_parts(held.to_parts().collect(), &authority.anchor, &self.region);
+            let again =
+                Held::from_parts(held.to_parts().collect(), &authority.anchor, &self.region);
             assert_eq!(again.as_ref(), Ok(&held));
             held
         });

@@ -85,8 +85,7 @@ impl Replica {
         (history, now): (Option<&Truth>, Now),
     ) -> Vec<Action> {
         let Some((region, publisher)) = self.streams.get_mut(&conn) else { return Vec::new() };
-        if let (NodeFrame::Hello(hello), Some(history), None) =
-            (&frame, history, publisher.hello())
+        if let (NodeFrame::Hello(hello), Some(history), None) = (&frame, history, publisher.hello())
             && !publisher.knows(hello.applied)
             && let Some(view) = history.past(region, hello.applied)
         {
