@@ -584,8 +584,9 @@ impl Found {
         if self.action != Action::ReadResource || template::is_plain(name) {
             return Ok(());
         }
-        Err(Refusal::new(Reason::InvalidParams, "a URI with dot segments").hint(
-            "The parameter uri has a segment \".\" or \"..\": write the URI that it leads to.",
+        Err(Refusal::new(Reason::InvalidParams, "a URI that stands for another one").hint(
+            "The parameter uri has a segment \".\" or \"..\", or escapes a character that needs no \
+             escape: write the URI that it stands for.",
         ))
     }
 }

@@ -40,27 +40,25 @@ pub fn near(template: &str, uri: &str) -> Option<String> {
     Some(format!("{template}: {}", told.join("; ")))
 }
 
-/// False for a URI whose path has a segment `.` or `..`, escaped or not. It stands for another
-/// one, so that a rule about the text could be led astray.
+/// False for a URI that stands for another one: its path has a segment `.` or `..`, escaped or not,
+/// or it escapes a letter, a digit or one of `-._~`, which need none (RFC 3986, sections 5.2.4 and
+/// 6.2.2.2). Rules compare text and could be led astray.
 pub fn is_plain(uri: &str) -> bool {
-    let path = uri.split(['?', '#']).next().unwrap_or_default();
-    if !path.contains('.') && !path.contains('%') {
-        return true;
-    }
-    let mut text = String::with_capacity(path.len());
-    let mut rest = path;
+    let mut text = String::with_capacity(uri.len());
+    let mut rest = uri;
     while let Some((before, after)) = rest.split_once('%') {
         text.push_str(before);
-        let known = after.get(..2).and_then(|hex| match hex.to_ascii_lowercase().as_str() {
-            "2e" => Some('.'),
-            "2f" | "5c" => Some('/'),
-            _ => None,
-        });
-        text.push(known.unwrap_or('%'));
-        rest = if known.is_some() { &after[2..] } else { after };
+        let escaped = after.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match escaped {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => return false,
+            Some(b'/' | b'\\') => text.push('/'),
+            _ => text.push('%'),
+        }
+        rest = if escaped.is_some() { &after[2..] } else { after };
     }
     text.push_str(rest);
-    !text.split(['/', '\\']).any(|segment| segment == "." || segment == "..")
+    let path = text.split(['?', '#']).next().unwrap_or_default();
+    !path.split(['/', '\\']).any(|segment| segment == "." || segment == "..")
 }
 
 enum Part<'a> {
@@ -191,6 +189,11 @@ mod tests {
             ("wiki://public/%252e%252e/x", true),
             ("wiki://public/...", true),
             ("wiki://public/a..b/.hidden/c.", true),
+            ("wiki://%70rivate/a", false),
+            ("wiki://private/%61", false),
+            ("wiki://x?q=%61", false),
+            ("wiki://a%20b/%C3%A9%2Cc%3F", true),
+            ("wiki://x/%+1/%-1", true),
             ("wiki://public/100%", true),
             ("wiki://public/100%2", true),
             ("wiki://public/%é", true),

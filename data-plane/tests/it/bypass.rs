@@ -102,12 +102,18 @@ async fn a_rule_about_uris_is_not_led_astray() {
         "wiki://public/..%2fprivate",
         "wiki://public/..\\private",
         "wiki://public/x/..",
+        "wiki://public/%61",
+        "wiki://%70ublic/a",
     ] {
         for path in [PATH, "/acme/mcp"] {
             let read = Ask::modern(path, "resources/read", json!({"uri": uri})).token(&token());
             let answer = proxy.send(read).await;
             assert_eq!((answer.status.as_u16(), answer.code()), (400, -32602), "{uri}");
-            assert!(answer.text().contains("write the URI that it leads to"), "{}", answer.text());
+            assert!(
+                answer.text().contains("write the URI that it stands for"),
+                "{}",
+                answer.text()
+            );
             let params = json!({"notifications": {"resourceSubscriptions": [uri]}});
             let listen = Ask::modern(path, "subscriptions/listen", params).token(&token());
             let mut stream = proxy.open(listen).await.into_body();
