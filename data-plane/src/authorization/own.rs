@@ -290,9 +290,9 @@ mod tests {
         let who = verify(&ring, &token, (acme, &[URL]), NOW).unwrap().principal;
         assert_eq!(who.id(), "jwt:okta:alice");
         assert_eq!((&*who.memberships[0], &*who.scopes[0]), ("staff", "mcp"));
-        let known = who.token.as_ref().unwrap();
+        let shown = who.token.as_ref().unwrap();
         assert_eq!(
-            (known.session.as_deref(), known.login.as_deref()),
+            (shown.session.as_deref(), shown.login.as_deref()),
             (Some("s1"), Some("theirs"))
         );
         for at in (0..token.len()).step_by(7) {

@@ -61,7 +61,7 @@ async fn called(
     endpoint: &str,
     manager: AuthorizationManager,
 ) -> anyhow::Result<AuthorizationManager> {
-    let client = AuthClient::new(Default::default(), manager);
+    let client = AuthClient::new(reqwest::Client::new(), manager);
     let shared = client.auth_manager.clone();
     let config = StreamableHttpClientTransportConfig::with_uri(endpoint);
     let transport = StreamableHttpClientTransport::with_client(client, config);
