@@ -301,8 +301,10 @@ async fn departure(
     let provider = providers.find(|p| provider.is_none_or(|name| p.name.as_str() == name));
     let provider = provider.ok_or_else(gone)?;
     let spec = provider.spec.sign_in.as_ref().ok_or_else(gone)?;
-    let remember = consent == Consent::Remember && !consents::may_be_remembered(&asked, group);
-    let consent = if remember { Consent::Once } else { consent };
+    let consent = match consent {
+        Consent::Remember if !consents::may_be_remembered(&asked, group) => Consent::Once,
+        said => said,
+    };
     let unreachable = |why: String| {
         tracing::warn!(provider = %provider.name, why, "an identity provider cannot be signed in to");
         Fault::new("temporarily_unavailable", "the identity provider cannot be reached")

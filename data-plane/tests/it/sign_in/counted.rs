@@ -362,7 +362,7 @@ async fn every_step_leaves_a_record() {
         for record in proxy.records(1).await {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             let who = record["actor"]["user"]["uid"].as_str().map(str::to_owned);
-            let (step, how) = (&record["api"]["operation"], &record["unmapped"]["outcome"]);
+            let (step, how) = (&record["api"]["operation"], &record["status_code"]);
             let line = record.to_string();
             for secret in [&tokens["access_token"], &tokens["refresh_token"]] {
                 assert!(!line.contains(secret.as_str().unwrap()), "{line}");
