@@ -31,7 +31,7 @@ use weir_runtime::clock::SharedClock;
 
 use crate::admit::secret_path;
 use crate::index;
-use crate::store::{Guard, Op, Store, StoreError};
+use crate::store::{Guard, HEAD, Op, Store, StoreError};
 use crate::vault::{Vault, VaultError};
 
 pub use keeper::keep;
@@ -53,6 +53,9 @@ pub enum KeyringError {
     /// The vault.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// There is a document, and it cannot be read.
+    #[error("the keyring cannot be read: was it written by a newer build?")]
+    Unreadable,
     /// The system gives no random bytes.
     #[error("no random bytes can be had")]
     Random,
@@ -164,16 +167,21 @@ impl Keys {
     }
 
     async fn find(&self) -> Result<Found, KeyringError> {
-        let (indexed, _) = index::Indexed::load(&*self.store).await?;
+        // The revision comes first: what is read after it may be newer, and then the guard fails.
+        let head = self.store.get(HEAD).await?.map_or(Revision(0), |entry| entry.revision);
         let key = ResourceKey::global(Kind::Keyring, SESSIONS);
-        let ring = indexed.set.get(&key).and_then(|resource| match &resource.spec {
-            Spec::Keyring(ring) => Some(ring.clone()),
-            _ => None,
-        });
+        let ring = match self.store.get(&index::path(&key)).await? {
+            None => None,
+            Some(entry) => match Resource::from_canonical(entry.value).map(|read| read.spec) {
+                Ok(Spec::Keyring(ring)) => Some(ring),
+                // Never taken for none: new keys would end every session.
+                _ => return Err(KeyringError::Unreadable),
+            },
+        };
         let state = self.store.get(PATH).await?;
         let lives = state.as_ref().and_then(|entry| serde_json::from_slice(&entry.value).ok());
         let at = state.map_or(Revision(0), |entry| entry.revision);
-        let (guard, head) = index::head(indexed.revision);
+        let (guard, head) = index::head(head);
         let guards = vec![guard, Guard { key: PATH.to_owned(), revision: at }];
         Ok(Found { ring, lives: lives.unwrap_or_default(), guards, head })
     }

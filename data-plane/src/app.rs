@@ -40,7 +40,7 @@ use crate::limits::Limits;
 use crate::listener::Listener;
 use crate::lists::Lists;
 use crate::metrics::CallMetrics;
-use crate::neighbours::{Answering, Neighbours};
+use crate::neighbours::{Answering, NeighbourMetrics, Neighbours};
 use crate::replay::Replays;
 use crate::sessions::{Ended, Live};
 use crate::settings::Settings;
@@ -139,6 +139,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     parts.metrics.collector(UpstreamMetrics::new(upstreams.clone(), Arc::clone(&parts.config)));
     let ended = Ended::default();
     let neighbours = Neighbours::new(hop.clone(), ended.clone(), Arc::clone(&parts.clock));
+    parts.metrics.collector(NeighbourMetrics(neighbours.clone()));
     let fetch: Arc<dyn Fetch> = Arc::new(Fetcher::new(&roots)?);
     let gateway = Arc::new(Gateway {
         config: Arc::clone(&parts.config),

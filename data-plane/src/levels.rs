@@ -4,8 +4,8 @@
 //! gateway keeps: their stateless servers are told with every request, their older ones once per session,
 //! and what is sent anyway stays here. A session that says nothing hears what its servers choose.
 //!
-//! Lost with the proxy, and unknown to the others: such a session hears from `info` on again until
-//! its client sets a level anew.
+//! Told to the other proxies ([`crate::neighbours`]), and lost with one that is started anew: there such
+//! a session hears from `info` on again until its client sets a level anew.
 
 use std::time::Duration;
 

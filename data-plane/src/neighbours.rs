@@ -2,7 +2,7 @@
 //!
 //! Sessions have no table: any proxy continues any of them. Little has to be known everywhere all
 //! the same: that a session was ended, that a call was cancelled (the call may run elsewhere), and
-//! what a session is subscribed to (its stream may be elsewhere). Such a [`Tiding`] goes to every
+//! what a session is subscribed to and wants to hear (its stream may be elsewhere). Such a [`Tiding`] goes to every
 //! other proxy over the [hop](crate::hop), at once. Which ones there are is what the control plane
 //! says, and what newcomers say of themselves.
 //!
@@ -16,6 +16,7 @@
 //! A proxy that nobody can reach (`hop.address` is not set) neither hears nor tells.
 
 mod answer;
+mod metrics;
 mod teller;
 
 use std::collections::HashMap;
@@ -36,6 +37,7 @@ use crate::hop::{Holder, Hop, whole};
 use crate::sessions::{Ended, Past, Sighting};
 
 pub use answer::Answering;
+pub use metrics::NeighbourMetrics;
 
 use teller::{Mailbox, Teller};
 
@@ -69,6 +71,13 @@ pub enum Tiding {
         uri: String,
         /// False for the end.
         on: bool,
+    },
+    /// A session said from which severity on it wants to hear log messages.
+    Level {
+        /// Its nonce.
+        session: String,
+        /// In words.
+        level: String,
     },
 }
 

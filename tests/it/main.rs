@@ -11,6 +11,7 @@ mod operating;
 mod planes;
 mod product;
 mod quota;
+mod sessions;
 mod story;
 mod sync;
 mod telemetry;

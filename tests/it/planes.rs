@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use weir_loadtest::era::Era;
 use weir_loadtest::plan::{Target, Work};
 use weir_loadtest::target::Connection;
@@ -168,6 +169,7 @@ impl Proxy {
         command
             .env("WEIR_DP_LISTEN__ADDRESS", &self.listen)
             .env("WEIR_DP_ADMIN__ADDRESS", "127.0.0.1:0")
+            .env("WEIR_DP_HOP__ADDRESS", "127.0.0.1:0")
             .env("WEIR_DP_NODE", &self.name)
             .env("WEIR_DP_DATA_DIR", self.folder.join("data"))
             .env("WEIR_DP_CONTROL__ADDRESSES", &self.controls)
@@ -181,6 +183,26 @@ impl Proxy {
     /// Its audit log.
     pub(crate) fn audit(&self) -> PathBuf {
         self.folder.join("data/audit")
+    }
+
+    /// One HTTP request on a connection of its own: the whole answer as text.
+    pub(crate) async fn http(&self, method: &str, headers: &[(&str, &str)], body: &str) -> String {
+        let mut text = format!("{method} /acme/mcp HTTP/1.1\r\nhost: {}\r\n", self.listen);
+        let length = body.len().to_string();
+        let own = [
+            ("connection", "close"),
+            ("content-type", "application/json"),
+            ("accept", "application/json, text/event-stream"),
+            ("content-length", &length),
+        ];
+        for (name, value) in own.iter().chain(headers) {
+            text += &format!("{name}: {value}\r\n");
+        }
+        let mut socket = tokio::net::TcpStream::connect(&self.listen).await.unwrap();
+        socket.write_all(format!("{text}\r\n{body}").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        tokio::time::timeout(BOUND, socket.read_to_string(&mut answer)).await.unwrap().unwrap();
+        answer
     }
 
     /// One call on a new session.

@@ -11,7 +11,7 @@ use weir_runtime::drain::Watch;
 use super::{Done, Keys};
 
 /// Between two looks at the keyring.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_secs(10);
 /// After a step: the next one may be due as well.
 const SOON: Duration = Duration::from_secs(1);
 

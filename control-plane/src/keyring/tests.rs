@@ -141,6 +141,21 @@ async fn a_key_that_nothing_is_known_of_begins_its_life_now() {
     assert_eq!(bench.turn().await, Some(Step::Add));
 }
 
+/// One that another build wrote is not replaced: that would end every session.
+#[tokio::test]
+async fn a_keyring_that_cannot_be_read_is_left_alone() {
+    let bench = bench();
+    bench.keys.ensure().await.unwrap();
+    let path = index::path(&ResourceKey::global(Kind::Keyring, SESSIONS));
+    let op = Op::Put(path, bytes::Bytes::from_static(b"{}"));
+    bench.store.commit(Vec::new(), vec![op]).await.unwrap();
+    for refused in [bench.keys.turn().await, bench.keys.replace().await] {
+        assert!(matches!(refused, Err(KeyringError::Unreadable)), "{refused:?}");
+    }
+    assert!(bench.keys.ensure().await.is_err());
+    assert_eq!(bench.secrets().await, 1);
+}
+
 #[tokio::test]
 async fn there_are_never_more_keys_than_a_document_holds() {
     let bench = bench();

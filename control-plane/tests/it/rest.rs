@@ -492,6 +492,38 @@ async fn what_operators_change_is_recorded_and_so_is_who_was_not_let_in() {
     assert!(texts[2].contains("unauthenticated") && texts[2].contains("admin.list"));
 }
 
+/// Keys are rotated by admins of all groups, and it is recorded who did.
+#[tokio::test]
+async fn rotations_of_the_keyring_are_recorded() {
+    let plane = Plane::alone().await;
+    plane.apply(ACME).await.ok();
+    let keys = async || plane.get("/v1/keyring").await.ok()["keys"].clone();
+    let before = keys().await;
+    assert_eq!((before.as_array().unwrap().len(), &before[0]["seals"]), (1, &true.into()));
+    let rotate = |token: &str, body: &str| {
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        plane.ask("POST", "/v1/keyring/rotation").token(token).json(&body).send()
+    };
+    for (role, groups) in [(Role::Editor, &[][..]), (Role::Admin, &["acme"])] {
+        let token = plane.token(role, groups).await;
+        assert_eq!(rotate(&token, "{}").await.status, StatusCode::FORBIDDEN);
+    }
+    rotate(&plane.admin, "{}").await.ok();
+    assert_eq!(rotate(&plane.admin, "{}").await.problem(), "conflict");
+    let after = keys().await;
+    assert_eq!((&after[0], after[1]["seals"] == false), (&before[0], true));
+    assert!(after[1].get("sealedFrom").is_none());
+    rotate(&plane.admin, r#"{"atOnce": true}"#).await.ok();
+    let replaced = keys().await;
+    assert!(replaced.as_array().unwrap().len() == 1 && replaced[0]["id"] != before[0]["id"]);
+    let texts: Vec<_> = plane.records().iter().map(ToString::to_string).collect();
+    let told = |what: &str| {
+        texts.iter().filter(|t| t.contains("admin.keyring.rotate") && t.contains(what)).count()
+    };
+    assert_eq!((told("a key was added"), told("all keys were replaced")), (1, 1), "{texts:#?}");
+    assert_eq!(told("operator:"), 5, "{texts:#?}");
+}
+
 #[tokio::test]
 async fn where_a_token_begins_to_be_used_a_read_is_recorded_too() {
     let plane = Plane::alone().await;

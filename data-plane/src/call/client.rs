@@ -66,7 +66,7 @@ pub fn bond<'a>(endpoint: &'a Endpoint, principal: &'a str) -> Bond<'a> {
         group: endpoint.group.name.as_str(),
         server: endpoint.server.as_ref().map(weir_model::id::Name::as_str),
         principal,
-        epoch: endpoint.group.spec.epoch,
+        epoch: endpoint.group.spec.policy_epoch,
     }
 }
 

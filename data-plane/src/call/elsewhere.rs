@@ -21,6 +21,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use serde::{Deserialize, Serialize};
 use weir_model::bounds;
 use weir_model::reason::{Reason, Refusal};
+use weir_model::sync::identity::NodeId;
 
 use super::client::Client;
 use super::inbound::{Call, Conn};
@@ -96,8 +97,13 @@ pub async fn relay(
     Ok(Some(Answer::Elsewhere(Box::new(response))))
 }
 
-/// Serves a request that came to another proxy.
-pub(crate) async fn take(gateway: Arc<Gateway>, body: hop::Body) -> Result<hop::Body, Refusal> {
+/// Serves a request that came to another proxy. That one's word for a client certificate is taken
+/// within a region alone: a node must not let anybody in where it does not serve itself.
+pub(crate) async fn take(
+    gateway: Arc<Gateway>,
+    from: &NodeId,
+    body: hop::Body,
+) -> Result<hop::Body, Refusal> {
     let unreadable = || Refusal::new(Reason::Internal, "not a request of another proxy");
     let limit = bounds::REQUEST_BODY_BYTES_MAX + HEAD_BYTES_MAX;
     let body = Limited::new(body, limit).collect().await.map_err(|_| unreadable())?.to_bytes();
@@ -106,11 +112,12 @@ pub(crate) async fn take(gateway: Arc<Gateway>, body: hop::Body) -> Result<hop::
     let decode = |text: &String| STANDARD.decode(text).map(Into::into);
     let chain = asked.certificates.map(|all| all.iter().map(decode).collect::<Result<Vec<_>, _>>());
     let chain = chain.transpose().map_err(|_| unreadable())?;
+    let near = gateway.hop.node().is_some_and(|own| own.region == from.region);
     let conn = Conn {
         peer: asked.peer,
         loopback: asked.loopback,
         tls: asked.tls,
-        certificates: chain.map(Into::into),
+        certificates: chain.filter(|_| near).map(Into::into),
     };
     let mut request = Request::new(Full::new(body.slice(end + 1..)));
     *request.method_mut() =

@@ -82,6 +82,8 @@ fn log_level(gateway: &Gateway, scope: Scope<'_>) -> Result<(), Refusal> {
             .hint("The parameter level must be one of the levels of RFC 5424, in lower case.")
     })?;
     gateway.levels.set(&session.nonce, level);
+    let session = session.nonce.clone();
+    gateway.neighbours.tell(&Tiding::Level { session, level: level.as_str().to_owned() });
     Ok(())
 }
 

@@ -239,7 +239,7 @@ impl<'a> Scene<'a> {
         method: &'static Method,
         params: &Params,
     ) -> Result<Target, Stop> {
-        let given = self.given(method, params)?;
+        let given = self.given(&server, method, params)?;
         let version = match &given {
             // A task stays where it was made.
             Some(given) => server.versions.iter().find(|v| v.name == given.version),
@@ -289,13 +289,25 @@ impl<'a> Scene<'a> {
     }
 
     /// The task that a request is about.
-    fn given(&self, method: &Method, params: &Params) -> Result<Option<Given>, Refusal> {
+    fn given(
+        &self,
+        server: &ServerView,
+        method: &Method,
+        params: &Params,
+    ) -> Result<Option<Given>, Refusal> {
         if params.task.is_none() {
             return Ok(None);
         }
         let principal = self.who.id();
         let aad = bond(self.endpoint, &principal).bytes();
-        tasks::given((self.sealing.sealer()?, &aad), method, params)
+        tasks::given((self.sealing.sealer()?, &aad), method, params).map_err(|unknown| {
+            let version = self.version(server);
+            match version.catalog.as_deref().is_none_or(tasks::has) {
+                true => unknown,
+                // A server that has no tasks has no methods for them.
+                false => Refusal::new(Reason::MethodUnknown, "tasks").hint("Method not found."),
+            }
+        })
     }
 
     /// `params`, with the server's own ids of tasks that the client wants to hear of.

@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 use weir_model::id::Name;
 use weir_model::reason::{Reason, Refusal};
 use weir_model::seal::Sealer;
+use weir_model::snapshot::CatalogView;
 
 use super::Gateway;
 use super::client::bond;
@@ -79,6 +80,12 @@ pub fn given(
     let part = members.get(ID).ok_or_else(unknown)?.get();
     let raw = params.raw.as_ref().map(|raw| replaced(raw, part, &quoted(&token.id)));
     Ok(Some(Given { id: token.id, version: token.version, params: raw }))
+}
+
+/// True for a server that says that it has tasks of either form.
+pub fn has(catalog: &CatalogView) -> bool {
+    let own = &catalog.capabilities;
+    own.get("tasks").is_some() || own["extensions"].get(extensions::TASKS).is_some()
 }
 
 /// The refusal of an id.

@@ -13,6 +13,7 @@ use super::{MEET, SEEN, Said, TELL, Tiding};
 use crate::call::elsewhere;
 use crate::gateway::Gateway;
 use crate::hop::{Body, Neighbour, streamed, whole};
+use crate::mcp::level::Level;
 
 /// The proxy, as the others see it.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl Neighbour for Answering {
                 let sighting = gateway.live.sighting(&nonce, gateway.now_secs());
                 Ok(whole(serde_json::to_vec(&sighting).unwrap_or_default()))
             }
-            elsewhere::VERB => elsewhere::take(gateway, body).await,
+            elsewhere::VERB => elsewhere::take(gateway, from, body).await,
             _ => Err(Refusal::new(Reason::InvalidRequest, "not something between proxies")),
         }
     }
@@ -64,6 +65,11 @@ async fn hear(gateway: &Arc<Gateway>, from: &NodeId, body: Body) -> Result<(), R
             Tiding::Ended(past) => gateway.ended.hear(&past, now),
             Tiding::Cancelled { session, request } => {
                 gateway.in_flight.cancel(&session, &request);
+            }
+            Tiding::Level { session, level } => {
+                if let Some(level) = Level::parse(&level) {
+                    gateway.levels.set(&session, level);
+                }
             }
             Tiding::Subscribed { session, uri, on } => {
                 if gateway.subscriptions.set(&session, &uri, on).is_err() {

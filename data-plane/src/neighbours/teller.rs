@@ -129,7 +129,9 @@ fn size(tiding: &Tiding) -> usize {
     let text = match tiding {
         Tiding::Ended(past) => past.session.len(),
         Tiding::Cancelled { session, request } => session.len() + request.len(),
-        Tiding::Subscribed { session, uri, .. } => session.len() + uri.len(),
+        Tiding::Subscribed { session, uri: text, .. } | Tiding::Level { session, level: text } => {
+            session.len() + text.len()
+        }
     };
     // JSON may write six characters for one.
     100 + 6 * text

@@ -146,12 +146,11 @@ fn counter() -> World {
     let mut world = World::new()
         .group("acme")
         .server_at("acme", "files", Upstream::Stdio(child))
-        .era("acme", "files", ObservedEra::Legacy)
         .account("acme", "ci");
     for tool in ["count", "ask", "hang"] {
         world = world.tool("acme", "files", tool).allow("acme", "ci", "files", tool);
     }
-    world
+    world.era("acme", "files", ObservedEra::Legacy)
 }
 
 /// The child of a session is at one proxy; its client may be at the other.

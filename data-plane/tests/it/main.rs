@@ -21,6 +21,7 @@ mod issuer;
 mod joined;
 mod ledger;
 mod legacy;
+mod logins;
 mod matrix;
 mod modern;
 mod peer;

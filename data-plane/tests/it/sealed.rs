@@ -50,14 +50,15 @@ fn twins(url: &str) -> World {
         .allow("acme", "other", "*", "*")
         .allow("acme", "ci", "*", "*");
     for at in 0..=bounds::LIST_PAGE_ENTRIES {
-        let prompt = json!({"name": format!("p-{at:05}")});
-        world = world.define("acme", "files", DefinitionKind::Prompt, &prompt);
+        let resource = json!({"uri": format!("test://{at:05}"), "name": "r"});
+        world = world.define("acme", "files", DefinitionKind::Resource, &resource);
     }
-    world.tool("acme", "files", "task").tool("acme", "twin", "task").tool(
-        "acme",
-        "twin",
-        "ask-modern",
-    )
+    for server in ["files", "twin"] {
+        world = world.tool("acme", server, "task").catalog("acme", server, |catalog| {
+            catalog.capabilities["extensions"] = json!({"io.modelcontextprotocol/tasks": {}});
+        });
+    }
+    world.tool("acme", "twin", "ask-modern")
 }
 
 fn tasks(method: &str, params: Value) -> Ask {
@@ -101,13 +102,13 @@ async fn kinds(proxy: &Proxy) -> Vec<Kind> {
     };
 
     let rules = proxy.config.current().groups[&name("acme")].rules.digest;
-    let list = proxy.send(tasks("prompts/list", json!({})).token(&token())).await.json();
+    let list = proxy.send(tasks("resources/list", json!({})).token(&token())).await.json();
     let cursor = Kind {
         name: "cursor",
-        seal: ("cursor", [&own[..], b"\0prompts\0", &rules.0].concat()),
+        seal: ("cursor", [&own[..], b"\0resources\0", &rules.0].concat()),
         good: list["result"]["nextCursor"].as_str().unwrap().to_owned(),
         bring: Box::new(move |caller, path, cursor| {
-            at(tasks("prompts/list", json!({"cursor": cursor})), path, caller)
+            at(tasks("resources/list", json!({"cursor": cursor})), path, caller)
         }),
         answers: [(200, 0), (400, -32602)],
         expire: None,
@@ -253,7 +254,7 @@ async fn an_epoch_ends_what_was_given_out_before() {
     let world = twins(&peer.url);
     let proxy = Proxy::start(&world).await;
     let before = kinds(&proxy).await;
-    proxy.apply(&world.group_with("acme", |group| group.epoch = 1));
+    proxy.apply(&world.group_with("acme", |group| group.policy_epoch = 1));
     for Kind { name, good, bring, answers: [_, refused], .. } in &before {
         // What the events are asked for with is a session, which is unknown now.
         let refused = if *name == "event" { (404, -32600) } else { *refused };

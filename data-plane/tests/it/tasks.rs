@@ -11,7 +11,14 @@ use crate::{token, world};
 const PATH: &str = "/acme/files/mcp";
 
 fn granted(url: &str) -> World {
-    world(url).tool("acme", "files", "task").allow("acme", "ci", "files", "*")
+    world(url).tool("acme", "files", "task").allow("acme", "ci", "files", "*").catalog(
+        "acme",
+        "files",
+        |catalog| {
+            catalog.capabilities["tasks"] = json!({});
+            catalog.capabilities["extensions"] = json!({"io.modelcontextprotocol/tasks": {}});
+        },
+    )
 }
 
 /// A request of a stateless client that knows tasks.

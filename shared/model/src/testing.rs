@@ -216,11 +216,17 @@ impl World {
 
     /// The era that a server with a catalog was seen to speak.
     #[must_use]
-    pub fn era(mut self, group: &str, server: &str, era: ObservedEra) -> Self {
+    pub fn era(self, group: &str, server: &str, era: ObservedEra) -> Self {
+        self.catalog(group, server, |catalog| catalog.era = era)
+    }
+
+    /// What else is in the catalog of a server that has one.
+    #[must_use]
+    pub fn catalog(mut self, group: &str, server: &str, change: impl FnOnce(&mut Catalog)) -> Self {
         let catalog = Catalog::name_of(&name(server), &name(VERSION));
         let key = ResourceKey::grouped(Kind::Catalog, &name(group), catalog);
         match self.specs.get_mut(&key) {
-            Some(Spec::Catalog(catalog)) => catalog.era = era,
+            Some(Spec::Catalog(catalog)) => change(catalog),
             _ => panic!("{server} has no catalog"),
         }
         self

@@ -65,7 +65,7 @@ pub struct Group {
     /// Raised to void everything that was given out to clients before: session ids, cursors, task
     /// ids, request states. Rules need no such thing: they are asked anew with every request.
     #[serde(default, skip_serializing_if = "is_zero")]
-    pub epoch: u32,
+    pub policy_epoch: u32,
     /// What clients with sessions, streams and waiting calls may take.
     #[serde(default, skip_serializing_if = "SessionLimits::is_default")]
     pub sessions: SessionLimits,
