@@ -137,9 +137,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     };
     let upstreams = Upstreams::new(upstreams)?;
     parts.metrics.collector(UpstreamMetrics::new(upstreams.clone(), Arc::clone(&parts.config)));
-    let ended = Ended::default();
-    let neighbours = Neighbours::new(hop.clone(), ended.clone(), Arc::clone(&parts.clock));
-    parts.metrics.collector(NeighbourMetrics(neighbours.clone()));
+    let (ended, neighbours) = neighbours(&hop, &parts);
     let fetch: Arc<dyn Fetch> = Arc::new(Fetcher::new(&roots)?);
     let gateway = Arc::new(Gateway {
         config: Arc::clone(&parts.config),
@@ -217,6 +215,14 @@ async fn bind_hop(
 
 fn limits(clock: &SharedClock, metrics: &Metrics) -> Arc<Limits> {
     Limits::new(bounds::LIMIT_BUCKETS_MAX, Arc::clone(clock)).measured(metrics)
+}
+
+/// What was ended, and who is told of it.
+fn neighbours(hop: &Hop, parts: &Parts) -> (Ended, Neighbours) {
+    let ended = Ended::default();
+    let neighbours = Neighbours::new(hop.clone(), ended.clone(), Arc::clone(&parts.clock));
+    parts.metrics.collector(NeighbourMetrics(neighbours.clone()));
+    (ended, neighbours)
 }
 
 fn decisions(metrics: &Metrics) -> Arc<Decisions> {

@@ -7,6 +7,9 @@
 mod listen;
 mod shown;
 
+mod rename;
+mod task;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,20 +25,18 @@ use shown::{draw, has_reference, has_resource, lists_no_resources};
 pub use shown::{home_of, shortfalls, sources};
 
 use super::Stop;
-use super::client::{Client, Sealing, bond};
+use super::client::{Client, Sealing};
 use super::endpoint::Endpoint;
 use super::inbound::{Call, Wants};
 use super::resume::Rest;
 use super::sight::Sight;
-use super::tasks::{self, Given};
-use crate::mcp::adapt;
-use crate::mcp::envelope::{Message, Params, Reference, utf8};
+use crate::mcp::envelope::{Message, Params, Reference};
 use crate::mcp::extensions;
 use crate::mcp::headers;
-use crate::mcp::members::Members;
 use crate::mcp::methods::{self, Kind, List, Method};
 use crate::mcp::template;
 use crate::mcp::verbs::Verb;
+use rename::{renamed, renamer};
 
 /// What a call is about.
 #[derive(Debug)]
@@ -239,27 +240,20 @@ impl<'a> Scene<'a> {
         method: &'static Method,
         params: &Params,
     ) -> Result<Target, Stop> {
-        let given = self.given(&server, method, params)?;
-        let version = match &given {
-            // A task stays where it was made.
-            Some(given) => server.versions.iter().find(|v| v.name == given.version),
-            None => None,
-        };
-        let version = match (version, &given) {
-            (None, Some(_)) => return Err(tasks::unknown().into()),
-            (version, _) => version.cloned().unwrap_or_else(|| self.version(&server)),
-        };
+        let (version, mut given) = self.placed(&server, method, params)?;
         let catalog = version.catalog.as_deref();
         // Until a definition is pinned, a group that wants to be asked first serves none.
         let closed = catalog.is_none() && self.endpoint.group.spec.pin == PinRule::Ask;
-        let mut raw = params.raw.clone();
         match method.kind {
             Kind::Ping => return Ok(Target::Here(Here::Pong)),
             Kind::LogLevel if !self.sees_through() => return Ok(Target::Here(Here::LogLevel)),
             Kind::List(list) if catalog.is_some() || closed => {
                 return Ok(Target::Here(Here::List(list)));
             }
-            Kind::Listen => raw = listen::heard(self, &server.name, (catalog, closed), params)?,
+            Kind::Listen => {
+                let heard = listen::heard(self, &server.name, (catalog, closed), params)?;
+                given.params = self.listened(heard);
+            }
             _ => {}
         }
         let found = Found::of(method, params, catalog);
@@ -280,44 +274,9 @@ impl<'a> Scene<'a> {
             action: found.action,
             name: found.name,
             tool: found.tool,
-            params: match &given {
-                Some(given) => given.params.clone(),
-                None => self.listened(method, raw),
-            },
-            task: given.map(|given| given.id),
+            params: given.params,
+            task: given.id,
         })))
-    }
-
-    /// The task that a request is about.
-    fn given(
-        &self,
-        server: &ServerView,
-        method: &Method,
-        params: &Params,
-    ) -> Result<Option<Given>, Refusal> {
-        if params.task.is_none() {
-            return Ok(None);
-        }
-        let principal = self.who.id();
-        let aad = bond(self.endpoint, &principal).bytes();
-        tasks::given((self.sealing.sealer()?, &aad), method, params).map_err(|unknown| {
-            let version = self.version(server);
-            match version.catalog.as_deref().is_none_or(tasks::has) {
-                true => unknown,
-                // A server that has no tasks has no methods for them.
-                false => Refusal::new(Reason::MethodUnknown, "tasks").hint("Method not found."),
-            }
-        })
-    }
-
-    /// `params`, with the server's own ids of tasks that the client wants to hear of.
-    fn listened(&self, method: &Method, params: Option<Bytes>) -> Option<Bytes> {
-        let raw = params?;
-        let sealer = self.sealing.sealer.filter(|_| method.kind == Kind::Listen);
-        let Some(sealer) = sealer else { return Some(raw) };
-        let principal = self.who.id();
-        let aad = bond(self.endpoint, &principal).bytes();
-        Some(tasks::listened((sealer, &aad), &raw))
     }
 
     /// A message that gets no answer of its own.
@@ -610,22 +569,85 @@ fn usable(server: &ServerView) -> Result<(), Refusal> {
     }
 }
 
-/// `params` with the member at `path` naming what the server calls it; all else as it was.
-fn renamed(params: &Params, path: &[&str], own: &str) -> Result<Option<Bytes>, Refusal> {
-    let Some(raw) = &params.raw else { return Ok(None) };
-    let mut text = utf8(raw);
-    for name in path {
-        let members = Members::parse(text).map_err(Refusal::from)?;
-        text = members.get(name).ok_or(Reason::InvalidParams)?.get();
-    }
-    Ok(Some(adapt::replaced(raw, text, &adapt::quoted(own))))
+fn has_resource(catalog: &CatalogView, uri: &str) -> bool {
+    catalog.resource(uri).is_some()
+        || catalog.templates.iter().any(|t| t.name == uri || template::matches(&t.name, uri))
 }
 
-fn renamer<'p>(
-    params: &'p Params,
-    path: &'static [&'static str],
-) -> impl FnOnce(&str) -> Result<Option<Bytes>, Refusal> + 'p {
-    move |own| renamed(params, path, own)
+/// A number spread evenly over `0..100` that stays the same for one principal.
+fn draw(who: &Principal) -> u8 {
+    let Digest(bytes) = Digest::of(who.id().as_bytes());
+    let number = u16::from_be_bytes([bytes[0], bytes[1]]) % 100;
+    u8::try_from(number).unwrap_or_default()
+}
+
+/// The catalogs of the servers that an endpoint shows this caller, in the order of names; for
+/// `lasting` see [`Sight::sees`].
+pub fn sources<'a>(endpoint: &'a Endpoint, sight: &Sight, lasting: &mut bool) -> Vec<Source<'a>> {
+    let draw = draw(&sight.who);
+    endpoint
+        .group
+        .servers
+        .values()
+        .filter(|s| endpoint.server.as_ref().is_none_or(|only| *only == s.name))
+        .filter(|s| s.quarantined.is_none())
+        .filter(|s| sight.sees((&s.name, Action::UseServer), ("", Hints::default()), lasting))
+        .filter_map(|s| {
+            let catalog = s.version(draw).catalog.as_deref()?;
+            Some(Source { server: &s.name, catalog })
+        })
+        .collect()
+}
+
+/// The server version that a resource is read from on an endpoint; none when there is none that
+/// the caller may read it from.
+pub fn home_of(
+    endpoint: &Endpoint,
+    who: &Principal,
+    sight: &Sight,
+    uri: &str,
+) -> Option<Arc<VersionView>> {
+    let may = |server: &ServerView| {
+        server.quarantined.is_none()
+            && sight.may(&server.name, Action::ReadResource, uri, Hints::default())
+    };
+    let servers = &endpoint.group.servers;
+    let draw = draw(who);
+    match &endpoint.server {
+        Some(name) => {
+            let server = servers.get(name).filter(|server| may(server))?;
+            Some(Arc::clone(server.version(draw)))
+        }
+        None => servers.values().find_map(|server| {
+            let version = server.version(draw);
+            let has = version.catalog.as_deref().is_some_and(|c| has_resource(c, uri));
+            (has && may(server)).then(|| Arc::clone(version))
+        }),
+    }
+}
+
+/// The servers of the joined endpoint whose part is missing or does not work at the moment, with
+/// the reason, as far as the caller may know of them.
+pub fn shortfalls(scope: Scope<'_>, upstreams: &Upstreams) -> Vec<(Name, &'static str)> {
+    if scope.endpoint.server.is_some() {
+        return Vec::new();
+    }
+    let draw = draw(&scope.sight.who);
+    let why = |server: &ServerView| {
+        let version = server.version(draw);
+        if server.quarantined.is_some() {
+            Some("quarantined")
+        } else if version.catalog.is_none() {
+            Some("unobserved")
+        } else {
+            upstreams.held(&version.key).then_some("unreachable")
+        }
+    };
+    let servers = scope.endpoint.group.servers.values();
+    let short = servers.filter_map(|server| Some((server.name.clone(), why(server)?)));
+    short
+        .filter(|(name, _)| scope.sight.may(name, Action::UseServer, "", Hints::default()))
+        .collect()
 }
 
 fn shown(name: &str) -> String {

@@ -198,8 +198,7 @@ async fn a_transparent_client_has_the_session_for_itself() {
     );
     let opened = upstreams.call(open).await.unwrap();
     let session = opened.session.expect("a session");
-    assert_eq!((&*session.id, session.local), ("s1", false));
-    assert_eq!(opened.back_revision, "2025-06-18");
+    assert_eq!((&*session.id, session.local, &*opened.back_revision), ("s1", false, "2025-06-18"));
     let hello = fake.seen("initialize").remove(0);
     assert_eq!(hello.body["id"], "c1");
     assert_eq!(hello.body["params"]["capabilities"]["sampling"], serde_json::json!({}));
