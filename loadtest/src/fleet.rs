@@ -41,8 +41,6 @@ use world::World;
 
 /// Nodes that enrol at the same time.
 const ENROLLING: usize = 16;
-/// How long nothing is done while an idle fleet is looked at.
-const IDLE: Duration = Duration::from_secs(10);
 
 /// What to measure, and how large it is.
 #[derive(Debug, Clone)]
@@ -57,6 +55,8 @@ pub struct Plan {
     pub world: World,
     /// One-field edits to measure, of a server and of a tool each.
     pub edits: usize,
+    /// How long an idle fleet is looked at.
+    pub idle: Duration,
     /// For each step.
     pub patience: Duration,
 }
@@ -241,11 +241,13 @@ impl<'a> Run<'a> {
     async fn gather(&mut self) -> anyhow::Result<()> {
         self.say(format!("{} proxies connect", self.plan.proxies));
         let held = Held::clone(&self.proxies[0].held());
-        let begun = Instant::now();
+        let (begun, mut before) = (Instant::now(), self.seen.welcomes());
+        // It is there already.
+        before[0] = 0;
         for at in 1..self.plan.proxies {
             self.proxies.push(self.launch(at, held.clone()));
         }
-        self.seen.all_connected(self.plan.patience).await?;
+        self.seen.all_welcomed(&before, self.plan.patience).await?;
         self.figures.gather_secs = begun.elapsed().as_secs_f64();
         Ok(())
     }
@@ -253,9 +255,9 @@ impl<'a> Run<'a> {
     async fn idle(&mut self) -> anyhow::Result<()> {
         self.say("nothing happens");
         let before = self.plane.usage();
-        tokio::time::sleep(IDLE).await;
+        tokio::time::sleep(self.plan.idle).await;
         let after = self.plane.usage();
-        self.figures.idle_cpu_share = (after.cpu_secs - before.cpu_secs) / IDLE.as_secs_f64();
+        self.figures.idle_cpu_share = (after.cpu_secs - before.cpu_secs) / self.plan.idle.as_secs_f64().max(0.1);
         self.figures.plane_bytes = after.resident_bytes;
         Ok(())
     }

@@ -144,6 +144,9 @@ struct FleetArgs {
     /// Edits to measure, of a server and of a tool each.
     #[arg(long, default_value_t = 50)]
     edits: usize,
+    /// How long an idle fleet is looked at, in seconds.
+    #[arg(long, default_value_t = 10)]
+    idle: u64,
     /// Longest time for one step, in seconds.
     #[arg(long, default_value_t = 300)]
     patience: u64,
@@ -358,6 +361,7 @@ async fn measure_fleet(args: FleetArgs) -> anyhow::Result<()> {
         proxies: args.proxies,
         world: World { groups: args.groups, servers: args.servers, tools_each: args.tools_each },
         edits: args.edits,
+        idle: Duration::from_secs(args.idle),
         patience: Duration::from_secs(args.patience),
     };
     let progress = |text: String| {

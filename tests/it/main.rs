@@ -5,6 +5,7 @@
 mod audit;
 mod connect;
 mod examples;
+mod fleet;
 mod house_rules;
 mod laws;
 mod operating;

@@ -41,9 +41,18 @@ impl std::fmt::Debug for Plane {
     }
 }
 
-/// A port that nobody listens on now.
+/// A port that nobody listens on now, below those that clients are given: a control plane that is
+/// killed finds it free again when it comes back.
 fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    for _ in 0..200 {
+        let mut random = [0; 2];
+        aws_lc_rs::rand::fill(&mut random).map_err(|_| anyhow::anyhow!("no randomness"))?;
+        let port = 20_000 + u16::from_be_bytes(random) % 12_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port between 20000 and 32000")
 }
 
 impl Plane {

@@ -16,7 +16,7 @@ use weir_model::observation::Observation;
 use weir_model::sync::report::Outbox;
 use weir_model::sync::statement::Anchor;
 use weir_model::sync::subscriber::{self, Action, Subscriber};
-use weir_model::sync::{Assembled, Held, NodeFrame, Now, Refused, Timing};
+use weir_model::sync::{Assembled, Held, NodeFrame, Now, PlaneFrame, Refused, Timing};
 use weir_model::wire;
 use weir_proto::sync::v1;
 
@@ -53,14 +53,15 @@ enum Order {
 pub(super) struct Proxy {
     orders: mpsc::Sender<Order>,
     held: Arc<Mutex<Arc<Held>>>,
-    unstored: watch::Receiver<usize>,
+    /// Reports that the control plane has not kept yet.
+    unstored: Arc<watch::Sender<usize>>,
     task: JoinHandle<()>,
 }
 
 impl Proxy {
     pub(super) fn launch(node: Node, held: Held) -> Self {
         let (orders, taken) = mpsc::channel(16);
-        let (tell, unstored) = watch::channel(0);
+        let unstored = Arc::new(watch::Sender::new(0));
         let shared = Arc::new(Mutex::new(Arc::new(held.clone())));
         let machine = machine(&node, held);
         let runner = Runner {
@@ -72,7 +73,7 @@ impl Proxy {
             wire: None,
             away: None,
             outbox: Outbox::default(),
-            unstored: tell,
+            unstored: Arc::clone(&unstored),
             again: Duration::ZERO,
             held: Arc::clone(&shared),
         };
@@ -86,6 +87,7 @@ impl Proxy {
 
     /// Has it report what it saw.
     pub(super) async fn report(&self, seen: Vec<Observation>) {
+        self.unstored.send_modify(|left| *left += seen.len());
         // It ends with this value only.
         let _ = self.orders.send(Order::Report(seen)).await;
     }
@@ -97,7 +99,7 @@ impl Proxy {
 
     /// Until the control plane has kept everything that was reported.
     pub(super) async fn all_stored(&self, patience: Duration) -> anyhow::Result<()> {
-        let mut unstored = self.unstored.clone();
+        let mut unstored = self.unstored.subscribe();
         tokio::time::timeout(patience, unstored.wait_for(|left| *left == 0)).await??;
         Ok(())
     }
@@ -135,7 +137,7 @@ struct Runner {
     /// Until when it may not connect.
     away: Option<Duration>,
     outbox: Outbox,
-    unstored: watch::Sender<usize>,
+    unstored: Arc<watch::Sender<usize>>,
     /// When reports that wait are sent again.
     again: Duration,
     held: Arc<Mutex<Arc<Held>>>,
@@ -148,7 +150,7 @@ impl Runner {
     }
 
     async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
-        let mut ticks = tokio::time::interval(self.node.timing.backoff_min / 2);
+        let mut ticks = tokio::time::interval(self.node.timing.backoff_min);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -196,10 +198,10 @@ impl Runner {
         let Some(frame) = frame.and_then(|frame| wire::from_plane_frame(frame).ok()) else {
             return self.hang_up();
         };
-        let actions = self.machine.on_message(frame, now);
-        if self.machine.is_connected() {
-            self.node.seen.connected(self.node.at, true);
+        if let PlaneFrame::Welcome { .. } = &frame {
+            self.node.seen.welcome(self.node.at);
         }
+        let actions = self.machine.on_message(frame, now);
         self.act(actions).await;
     }
 
@@ -208,7 +210,6 @@ impl Runner {
         if let Some(task) = self.connecting.take() {
             task.abort();
         }
-        self.node.seen.connected(self.node.at, false);
         self.machine.on_disconnected(self.now());
     }
 

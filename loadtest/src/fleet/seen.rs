@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,8 @@ use weir_model::sync::Held;
 /// Of one proxy.
 #[derive(Debug, Default)]
 struct One {
-    connected: AtomicBool,
+    /// How often a control plane has welcomed it.
+    welcomes: AtomicU64,
     received: Arc<AtomicU64>,
     /// Whole states that came.
     wholes: AtomicU64,
@@ -41,9 +42,14 @@ impl Seen {
         Self { all, news: Notify::new() }
     }
 
-    pub(super) fn connected(&self, at: usize, connected: bool) {
-        self.all[at].connected.store(connected, Ordering::Release);
+    pub(super) fn welcome(&self, at: usize) {
+        self.all[at].welcomes.fetch_add(1, Ordering::Release);
         self.news.notify_one();
+    }
+
+    /// How often each was welcomed so far.
+    pub fn welcomes(&self) -> Vec<u64> {
+        self.all.iter().map(|one| one.welcomes.load(Ordering::Acquire)).collect()
     }
 
     pub(super) fn in_force(&self, at: usize, revision: Revision, whole: bool) {
@@ -102,24 +108,14 @@ impl Seen {
         .await
     }
 
-    /// Until every proxy is connected.
+    /// Until every proxy was welcomed again, after it had been so often.
     ///
     /// # Errors
     /// When that takes longer than the patience.
-    pub async fn all_connected(&self, patience: Duration) -> anyhow::Result<()> {
-        let connected = || self.all.iter().filter(|o| o.connected.load(Ordering::Acquire)).count();
-        let all = || (connected() == self.all.len()).then_some(());
-        self.wait(patience, all, || format!("{} proxies are connected", connected())).await
-    }
-
-    /// Until no proxy is connected.
-    ///
-    /// # Errors
-    /// When that takes longer than the patience.
-    pub async fn none_connected(&self, patience: Duration) -> anyhow::Result<()> {
-        let connected = || self.all.iter().filter(|o| o.connected.load(Ordering::Acquire)).count();
-        let none = || (connected() == 0).then_some(());
-        self.wait(patience, none, || format!("{} proxies are connected", connected())).await
+    pub async fn all_welcomed(&self, before: &[u64], patience: Duration) -> anyhow::Result<()> {
+        let again = || self.welcomes().iter().zip(before).filter(|(now, then)| now > then).count();
+        let all = || (again() == self.all.len()).then_some(());
+        self.wait(patience, all, || format!("{} proxies are connected", again())).await
     }
 
     async fn wait<T>(
@@ -215,9 +211,10 @@ mod tests {
         seen.in_force(1, Revision(7), false);
         assert_eq!(seen.reached(Revision(5), 2, patience).await.unwrap().len(), 2);
         assert_eq!(seen.wholes(), 1);
-        assert!(seen.all_connected(patience).await.is_err());
-        seen.connected(0, true);
-        seen.connected(1, true);
-        seen.all_connected(patience).await.unwrap();
+        let before = seen.welcomes();
+        seen.welcome(0);
+        assert!(seen.all_welcomed(&before, patience).await.is_err());
+        seen.welcome(1);
+        seen.all_welcomed(&before, patience).await.unwrap();
     }
 }

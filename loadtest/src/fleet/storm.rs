@@ -14,7 +14,7 @@ pub(super) async fn all_cut(run: &mut Run<'_>) -> anyhow::Result<()> {
     let before = Before::of(run);
     let begun = Instant::now();
     cut(run, Duration::ZERO).await;
-    run.seen.all_connected(run.plan.patience).await?;
+    run.seen.all_welcomed(&before.welcomes, run.plan.patience).await?;
     run.figures.all_cut = before.storm(run, begun);
     Ok(())
 }
@@ -37,11 +37,10 @@ pub(super) async fn restart(run: &mut Run<'_>) -> anyhow::Result<()> {
     run.say("the control plane is killed and comes back");
     let before = Before::of(run);
     run.plane.kill().await;
-    run.seen.none_connected(run.plan.patience).await?;
     let begun = Instant::now();
     run.plane.start(run.plan.patience).await?;
     run.figures.plane_start_secs = begun.elapsed().as_secs_f64();
-    run.seen.all_connected(run.plan.patience).await?;
+    run.seen.all_welcomed(&before.welcomes, run.plan.patience).await?;
     run.figures.restart = Before { cpu: 0.0, ..before }.storm(run, begun);
     Ok(())
 }
@@ -70,6 +69,7 @@ async fn cut(run: &Run<'_>, away: Duration) {
 struct Before {
     received: u64,
     wholes: u64,
+    welcomes: Vec<u64>,
     cpu: f64,
 }
 
@@ -78,6 +78,7 @@ impl Before {
         Self {
             received: run.seen.received_by_all(),
             wholes: run.seen.wholes(),
+            welcomes: run.seen.welcomes(),
             cpu: run.plane.usage().cpu_secs,
         }
     }

@@ -12,34 +12,25 @@ impl ResourceSet {
     /// them, and everything outside groups that they need: all regions and keyrings, and the
     /// definitions that their catalogs pin. A region that sees every group sees the whole set.
     pub fn for_region(&self, region: &Name) -> Self {
-        let hidden: BTreeSet<&str> = self
-            .of_kind(Kind::Group, None)
-            .filter(|group| !shows(&group.spec, region))
-            .map(|r| r.key.name.as_str())
-            .collect();
+        if self.is_all_of(region) {
+            return self.clone();
+        }
         let mut view = Self::default();
-        let mut whole = hidden.is_empty();
         for (at, table) in &self.tables {
             let visible = match (at.kind, &at.group) {
                 (_, Some(group)) => self.sees(region, group),
-                (Kind::Group | Kind::Definition, None) => continue,
+                (Kind::Group | Kind::Definition, None) => false,
                 _ => true,
             };
             if visible {
                 view.len += table.len();
                 view.bytes += table.bytes();
                 view.tables.insert(at.clone(), Arc::clone(table));
-            } else {
-                whole = false;
             }
         }
-        if whole {
-            return self.clone();
-        }
-        for group in self.of_kind(Kind::Group, None) {
-            if !hidden.contains(group.key.name.as_str()) {
-                view.insert(Arc::clone(group));
-            }
+        let groups = self.of_kind(Kind::Group, None);
+        for group in groups.filter(|group| shows(&group.spec, region)) {
+            view.insert(Arc::clone(group));
         }
         let pinned: BTreeSet<String> =
             view.entries().map(|entry| Definition::name_of(&entry.digest)).collect();
@@ -54,12 +45,14 @@ impl ResourceSet {
     /// The same, from what the region saw of an earlier set: costs what has changed, where groups
     /// stay where they are.
     pub fn for_region_after(&self, region: &Name, (before, seen): (&Self, &Self)) -> Self {
+        if self.is_all_of(region) {
+            return self.clone();
+        }
         let (upserts, removals) = before.diff(self);
         let mut changed = upserts.iter().map(|r| &r.key).chain(&removals);
-        // Sets without hidden groups are seen as they are; and a group that comes, goes or moves
-        // takes everything in it along.
-        let whole = seen.len() == before.len() && *seen == *before;
-        if whole || changed.any(|key| key.kind == Kind::Group) {
+        // A group that comes, goes or moves takes everything in it along; and who saw all of a set
+        // saw definitions that nobody pins, too.
+        if *seen == *before || changed.any(|key| key.kind == Kind::Group) {
             return self.for_region(region);
         }
         let mut view = seen.clone();
@@ -91,6 +84,13 @@ impl ResourceSet {
             }
         }
         view
+    }
+
+    /// True when the region sees everything: no group is hidden, nothing is of a group that there
+    /// is not.
+    fn is_all_of(&self, region: &Name) -> bool {
+        self.of_kind(Kind::Group, None).all(|group| shows(&group.spec, region))
+            && self.tables.keys().filter_map(|at| at.group.as_ref()).all(|g| self.sees(region, g))
     }
 
     /// True for a group that there is, and that the region serves.
