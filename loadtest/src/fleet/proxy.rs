@@ -1,6 +1,7 @@
 //! A simulated proxy: a real identity, a real stream, the real state machine. It checks what it
 //! gets and says so; it serves nobody.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ use super::seen::{Resolved, Seen};
 /// Reports that are under way at a time.
 const REPORTS: usize = 64;
 /// Reports that nobody confirmed are sent again after this long.
-const REPORT_AGAIN: Duration = Duration::from_secs(10);
+const REPORT_AGAIN: Duration = Duration::from_secs(30);
 /// Longest attempt to connect.
 const CONNECT: Duration = Duration::from_secs(15);
 
@@ -74,6 +75,8 @@ impl Proxy {
             away: None,
             outbox: Outbox::default(),
             unstored: Arc::clone(&unstored),
+            reported: HashSet::new(),
+            sent: 0,
             again: Duration::ZERO,
             held: Arc::clone(&shared),
         };
@@ -138,6 +141,9 @@ struct Runner {
     away: Option<Duration>,
     outbox: Outbox,
     unstored: Arc<watch::Sender<usize>>,
+    /// Reports that were sent and not confirmed yet; those up to `sent` were.
+    reported: HashSet<u64>,
+    sent: u64,
     /// When reports that wait are sent again.
     again: Duration,
     held: Arc<Mutex<Arc<Held>>>,
@@ -177,7 +183,9 @@ impl Runner {
         let actions = self.machine.on_tick(now);
         self.act(actions).await;
         if now.mono >= self.again && self.machine.is_connected() {
-            self.send_reports(REPORTS).await;
+            self.reported.clear();
+            self.sent = 0;
+            self.send_reports().await;
         }
     }
 
@@ -227,12 +235,9 @@ impl Runner {
                 }
                 Action::Stored { sequence } => {
                     self.outbox.stored(sequence);
-                    let left = self.outbox.len();
-                    self.unstored.send_replace(left);
-                    // Half of a window at a time: whoever takes them has to do meanwhile.
-                    if left % (REPORTS / 2) == 0 {
-                        self.send_reports(REPORTS).await;
-                    }
+                    self.reported.remove(&sequence);
+                    self.unstored.send_replace(self.outbox.len());
+                    self.send_reports().await;
                 }
                 Action::Close(_) => self.hang_up(),
             }
@@ -300,12 +305,15 @@ impl Runner {
             self.outbox.put(observation);
         }
         self.unstored.send_replace(self.outbox.len());
-        self.send_reports(REPORTS).await;
+        self.send_reports().await;
     }
 
-    async fn send_reports(&mut self, count: usize) {
+    async fn send_reports(&mut self) {
         self.again = self.now().mono + REPORT_AGAIN;
-        for sequence in self.outbox.sequences().into_iter().take(count) {
+        let room = REPORTS.saturating_sub(self.reported.len());
+        for sequence in self.outbox.after(self.sent, room) {
+            self.sent = sequence;
+            self.reported.insert(sequence);
             for part in self.outbox.parts(sequence) {
                 if let Some(frame) = self.machine.report(part) {
                     self.send(frame).await;

@@ -153,6 +153,12 @@ impl Outbox {
         self.waiting.keys().copied().collect()
     }
 
+    /// The next so many that wait after a sequence, oldest first.
+    pub fn after(&self, sequence: u64, count: usize) -> Vec<u64> {
+        let later = (std::ops::Bound::Excluded(sequence), std::ops::Bound::Unbounded);
+        self.waiting.range(later).map(|(sequence, _)| *sequence).take(count).collect()
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         self.waiting.len()
