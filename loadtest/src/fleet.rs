@@ -257,7 +257,8 @@ impl<'a> Run<'a> {
         let before = self.plane.usage();
         tokio::time::sleep(self.plan.idle).await;
         let after = self.plane.usage();
-        self.figures.idle_cpu_share = (after.cpu_secs - before.cpu_secs) / self.plan.idle.as_secs_f64().max(0.1);
+        self.figures.idle_cpu_share =
+            (after.cpu_secs - before.cpu_secs) / self.plan.idle.as_secs_f64().max(0.1);
         self.figures.plane_bytes = after.resident_bytes;
         Ok(())
     }

@@ -34,12 +34,9 @@ async fn an_edit_costs_little_and_nobody_is_sent_everything_twice() {
     let bytes = figures.server_edits.bytes_per_proxy;
     assert!(bytes <= EDIT_BYTES_MAX, "{bytes} bytes for an edit of one field");
     // Whoever comes back is sent what changed, also by a control plane that has started anew.
-    for storm in [
-        figures.all_cut,
-        figures.edit_while_away,
-        figures.restart,
-        figures.restart_and_edit,
-    ] {
+    for storm in
+        [figures.all_cut, figures.edit_while_away, figures.restart, figures.restart_and_edit]
+    {
         assert_eq!(storm.whole_states, 0, "{report:#?}");
     }
     assert!(report.markdown().contains("edit of a server: to each proxy"));
