@@ -230,6 +230,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     let index = index.context("the configuration cannot be read from the store")?;
     let author = Author::new(Arc::clone(&parts.store), parts.vault.clone(), index.newest());
     let operators = Operators::new(Arc::clone(&parts.store), Arc::clone(&parts.clock));
+    task::spawn("compile", author.keep_compiled());
     let observer = Observer::new(Arc::clone(&parts.store), author.clone());
     let sign_ins = SignIns::new(Arc::clone(&parts.store), author.clone(), Arc::clone(&parts.clock));
     let sync =

@@ -23,6 +23,8 @@ use crate::vault::{Vault, VaultError};
 
 /// Admissions of one change, while others change the configuration at the same time.
 const TRIES_MAX: usize = 32;
+/// Between two compilations ahead of the next change.
+const COMPILE_PAUSE: Duration = Duration::from_millis(250);
 /// Waiting for the index to see what made a commit fail.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
@@ -265,6 +267,25 @@ impl Author {
                     tracing::warn!(%error, "unused definitions could not be deleted");
                 }
             });
+        }
+    }
+
+    /// Compiles what comes by other ways (catalogs, other replicas, the start) when it comes, so
+    /// that the next change of an operator does not wait for it. Ends with the index.
+    pub fn keep_compiled(&self) -> impl Future<Output = ()> + Send + use<> {
+        // What outlives the author must not keep its store open.
+        let (shared, mut newest) = (Arc::downgrade(&self.shared), self.newest());
+        async move {
+            newest.mark_changed();
+            while newest.changed().await.is_ok() {
+                let base = newest.borrow_and_update().clone();
+                let Some(shared) = shared.upgrade() else { return };
+                let compile = move || drop(shared.compiled(&base));
+                if let Err(error) = tokio::task::spawn_blocking(compile).await {
+                    tracing::error!(%error, "compiling ahead aborted");
+                }
+                tokio::time::sleep(COMPILE_PAUSE).await;
+            }
         }
     }
 
