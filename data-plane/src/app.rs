@@ -157,7 +157,10 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         subscriptions: Default::default(),
         levels: Default::default(),
         streams: Default::default(),
-        replays: Replays::new(Duration::from_millis(settings.listen.resume_ms)),
+        replays: Replays::new(
+            Duration::from_millis(settings.listen.resume_ms),
+            settings.listen.poll_ms.map(Duration::from_millis),
+        ),
         hop,
         neighbours,
         parking: Default::default(),

@@ -11,6 +11,9 @@
 //! [`bounds::REPLAYS_PER_PRINCIPAL_MAX`]; the oldest that has ended makes room, and where none
 //! has, or the proxy holds too much already, the stream cannot be asked for again and its events
 //! carry no ids. A track that nobody reads ends after a grace, and with it the call.
+//!
+//! Where something on the way does not like long answers, the gateway itself ends them: with a time to
+//! poll, a client of 2025-11-25 has its connection closed and comes back for the rest.
 
 mod pump;
 mod track;
@@ -104,18 +107,21 @@ struct Inner {
     callers: Mutex<HashMap<String, VecDeque<Weak<Track>>>>,
     bytes: Arc<AtomicUsize>,
     grace: Duration,
+    polls: Option<Duration>,
 }
 
 impl Replays {
-    /// Tracks that wait that long for their client to come back.
-    pub fn new(grace: Duration) -> Self {
-        Self(Arc::new(Inner { callers: Mutex::default(), bytes: Arc::default(), grace }))
+    /// Tracks that wait for `grace` for their client to come back. With `polls`, clients that know
+    /// it (2025-11-25) are sent away after that time, to come back.
+    pub fn new(grace: Duration, polls: Option<Duration>) -> Self {
+        Self(Arc::new(Inner { callers: Mutex::default(), bytes: Arc::default(), grace, polls }))
     }
 
     /// The same stream, with ids, read on when the client leaves. As it is, with no ids, when
     /// there is no room for one more.
     pub fn track(&self, hop: &Hop, owner: Owner, frames: Frames, drain: &Watch) -> Sent {
-        let track = Arc::new(Track::new(Arc::clone(&self.0.bytes)));
+        let polls = self.0.polls.filter(|_| owner.primes);
+        let track = Arc::new(Track::new(Arc::clone(&self.0.bytes), polls));
         let kept = match self.admit(&owner.principal, &track) {
             true => hop.keep(owner.digest(), Arc::new(Arc::clone(&track))).ok(),
             false => None,

@@ -69,6 +69,9 @@ pub struct Listen {
     pub plain: bool,
     /// Milliseconds that a stream of a client with a session waits for it to come back.
     pub resume_ms: u64,
+    /// Milliseconds after which a stream of a client of 2025-11-25 is closed on our side, for it
+    /// to come back and go on; never without.
+    pub poll_ms: Option<u64>,
 }
 
 /// PEM files of a listener, looked at again when they change.
@@ -209,7 +212,7 @@ impl Default for Audit {
 impl Default for Listen {
     fn default() -> Self {
         let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7410);
-        Self { address, tls: None, plain: false, resume_ms: bounds::RESUME_MS }
+        Self { address, tls: None, plain: false, resume_ms: bounds::RESUME_MS, poll_ms: None }
     }
 }
 
@@ -242,6 +245,9 @@ impl Settings {
         let loopback = self.listen.address.ip().is_loopback();
         if !loopback && self.listen.tls.is_none() && !self.listen.plain {
             say("listen.tls", "needed off loopback; or set listen.plain behind a load balancer");
+        }
+        if self.listen.poll_ms.is_some_and(|time| time < 100) {
+            say("listen.poll_ms", "give at least 100; clients come back that often");
         }
         if !loopback && self.hosts.is_empty() {
             say("hosts", "name the host names by which clients reach this proxy, or `*`");

@@ -26,7 +26,7 @@ fn scene() -> Scene {
     let key = ("k".to_owned(), Arc::new(Secret::new(vec![1; 32])));
     let (signal, watch) = drain::new(Duration::from_secs(1));
     Scene {
-        replays: Replays::new(Duration::from_millis(bounds::RESUME_MS)),
+        replays: Replays::new(Duration::from_millis(bounds::RESUME_MS), None),
         hop: Hop::new(None, None, &Metrics::new()),
         sealer: Arc::new(Sealer::new(&[key]).unwrap()),
         drain: watch,

@@ -27,6 +27,8 @@ pub const RESUME: &str = "resume";
 pub(super) struct Track {
     state: watch::Sender<State>,
     total: Arc<AtomicUsize>,
+    /// How long one connection may read.
+    polls: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -84,7 +86,7 @@ impl State {
 }
 
 impl Track {
-    pub(super) fn new(total: Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(total: Arc<AtomicUsize>, polls: Option<Duration>) -> Self {
         let state = State {
             events: VecDeque::new(),
             first: 0,
@@ -96,7 +98,7 @@ impl Track {
             end: End::Open,
             evicted: false,
         };
-        Self { state: watch::Sender::new(state), total }
+        Self { state: watch::Sender::new(state), total, polls }
     }
 
     /// Number of the next event.
@@ -180,7 +182,13 @@ impl Track {
             let skip = usize::try_from(at - state.first).unwrap_or(usize::MAX);
             state.unread_bytes = state.events.iter().skip(skip).map(Bytes::len).sum();
         });
-        let reader = Reader { state: self.state.subscribe(), track: Arc::clone(self), number, at };
+        let reader = Reader {
+            state: self.state.subscribe(),
+            track: Arc::clone(self),
+            number,
+            at,
+            until: self.polls.map(|time| Instant::now() + time),
+        };
         Box::pin(futures_util::stream::unfold(reader, |mut reader| async move {
             let event = reader.next().await?;
             Some((event, reader))
@@ -228,15 +236,19 @@ struct Reader {
     state: watch::Receiver<State>,
     number: u64,
     at: u64,
+    /// When it is sent away; what is there by then it still gets.
+    until: Option<Instant>,
 }
 
 impl Reader {
     async fn next(&mut self) -> Option<Bytes> {
-        let patience = Duration::from_millis(bounds::SSE_KEEPALIVE_MS);
+        let quiet = Instant::now() + Duration::from_millis(bounds::SSE_KEEPALIVE_MS);
+        let end = self.until.map_or(quiet, |until| until.min(quiet));
         let (number, at) = (self.number, self.at);
         let ready =
             |state: &State| state.reader != number || state.end != End::Open || at < state.next();
-        let event = match tokio::time::timeout(patience, self.state.wait_for(ready)).await {
+        let event = match tokio::time::timeout_at(end, self.state.wait_for(ready)).await {
+            Err(_) if self.until.is_some_and(|until| until <= Instant::now()) => return None,
             Err(_) => return Some(sse::KEEP_ALIVE),
             Ok(Err(_)) => return None,
             Ok(Ok(state)) if state.reader != number => return None,

@@ -164,6 +164,37 @@ async fn a_client_that_stays_away_cancels_its_call() {
 }
 
 #[tokio::test]
+async fn long_streams_are_closed_for_their_clients_to_come_back() {
+    let peer = Peer::start().await;
+    let proxy = Proxy::with(&world(&peer.url), |s| s.listen.poll_ms = Some(200)).await;
+    let session = session(&proxy, PATH, "2025-11-25").await;
+    let mut ask = call(&session, "ask").header("mcp-protocol-version", "2025-11-25");
+    let (mut whole, mut turns) = (String::new(), 0);
+    // The connection ends by itself, the call goes on behind it.
+    while !whole.contains("structuredContent") {
+        let answer = proxy.send(ask).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let id = ids(answer.text()).pop();
+        whole.push_str(answer.text());
+        turns += 1;
+        if turns == 2 {
+            assert!(whole.contains("elicitation/create") && whole.contains("retry: "), "{whole}");
+            say(&proxy, &session).await;
+        }
+        let last = id.or_else(|| ids(&whole).pop()).unwrap();
+        ask = again(&session, &last);
+    }
+    assert!(turns > 2, "{whole}");
+    assert_eq!(whole.matches("elicitation/create").count(), 1, "nothing comes twice: {whole}");
+    // Older clients know nothing of that.
+    let older = self::session(&proxy, PATH, "2025-06-18").await;
+    let mut body = proxy.open(call(&older, "ask")).await.into_body();
+    read_until(&mut body, "elicitation/create").await;
+    say(&proxy, &older).await;
+    read_until(&mut body, "structuredContent").await;
+}
+
+#[tokio::test]
 async fn calls_of_a_proxy_that_is_gone_are_answered_with_an_error() {
     let peer = Peer::start().await;
     let world = world(&peer.url);
