@@ -310,6 +310,20 @@ impl Upstreams {
         self.inner.programs.lock().get(&version.key).map(|program| program.stderr())
     }
 
+    /// Ends connections, sessions and children of a server version that is no more.
+    pub(crate) fn let_go(&self, key: &UpstreamKey) {
+        let remote = self.inner.remotes.lock().remove(key);
+        let program = self.inner.programs.lock().remove(key);
+        tokio::spawn(async move {
+            if let Some(remote) = remote {
+                remote.close().await;
+            }
+            if let Some(program) = program {
+                program.close().await;
+            }
+        });
+    }
+
     /// Ends sessions and children; for the end of a drain.
     pub async fn close(&self) {
         let remotes: Vec<_> = self.inner.remotes.lock().drain().map(|(_, one)| one).collect();

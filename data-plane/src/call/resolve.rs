@@ -5,9 +5,8 @@
 //! exist as well, so that neither the words nor the way there tell one from the other.
 
 mod listen;
-mod shown;
-
 mod rename;
+mod shown;
 mod task;
 
 use std::sync::Arc;

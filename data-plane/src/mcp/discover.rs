@@ -96,8 +96,12 @@ impl About {
         result.to_string().into()
     }
 
-    /// The result of `server/discover`.
-    pub fn discover(self) -> Bytes {
+    /// The result of `server/discover`. Without `logging`, which the revision has on its way out:
+    /// a request that wants log messages says so itself.
+    pub fn discover(mut self) -> Bytes {
+        if let Value::Object(capabilities) = &mut self.capabilities {
+            capabilities.remove("logging");
+        }
         let mut result = json!({
             "resultType": "complete",
             "ttlMs": bounds::LIST_TTL_MS,
@@ -187,7 +191,7 @@ mod tests {
         let names: Vec<&String> = result["capabilities"].as_object().unwrap().keys().collect();
         assert_eq!(names, ["tools", "logging", "prompts", "completions"]);
         let found: Value = serde_json::from_slice(&About::one(&sources[0]).discover()).unwrap();
-        assert_eq!(found["capabilities"], json!({"tools": {"listChanged": true}, "logging": {}}));
+        assert_eq!(found["capabilities"], json!({"tools": {"listChanged": true}}));
         assert_eq!(found["cacheScope"], "private");
         assert_eq!(found["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "files");
     }

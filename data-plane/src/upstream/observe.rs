@@ -42,14 +42,15 @@ impl Default for Pace {
         Self {
             every: Duration::from_millis(bounds::OBSERVE_EVERY_MS),
             retry: Duration::from_secs(1),
-            rest: Duration::from_millis(500),
+            rest: Duration::from_millis(250),
         }
     }
 }
 
-/// Looks in a row that a server asked for, and that found news, after which the rest between them
-/// is at its longest: sixteen times.
-const STREAK: u32 = 4;
+/// Looks in a row that a server asked for, from which on the rest between them grows.
+const BURST: u32 = 4;
+/// How often it doubles then, as long as the looks find news.
+const DOUBLINGS: u32 = 5;
 
 /// A whole catalog is reported again after this many looks that found nothing new.
 const AGAIN: u32 = 12;
@@ -131,8 +132,9 @@ impl Observer {
         }
     }
 
-    /// Starts a task for what is new or changed, ends those of what is gone. Looks at what is
-    /// another since it looked last: one edit among thousands of servers costs that one.
+    /// Starts a task for what is new or changed, ends those of what is gone, and with them
+    /// connections, sessions and children. Looks at what is another since it looked last: one edit
+    /// among thousands of servers costs that one.
     fn reconcile(&mut self) {
         let snapshot = self.eye.state.current();
         let last = std::mem::replace(&mut self.last, Arc::clone(&snapshot));
@@ -160,6 +162,7 @@ impl Observer {
             for version in &server.versions {
                 if !now.is_some_and(|now| now.versions.iter().any(|v| v.key == version.key)) {
                     self.watched.remove(&version.key);
+                    self.eye.upstreams.let_go(&version.key);
                 }
             }
         }
@@ -220,10 +223,10 @@ struct Told {
 }
 
 impl Told {
-    /// How long the server is left alone. One change is seen soon; a server that never stops to
+    /// How long the server is left alone. A few changes are seen soon; a server that never stops to
     /// change is looked at less often, one that tells of changes which are none ever less.
     fn rest(&self, shortest: Duration) -> Duration {
-        let doublings = self.streak.min(STREAK) + self.vain.min(16);
+        let doublings = self.streak.saturating_sub(BURST).min(DOUBLINGS) + self.vain.min(16);
         shortest.saturating_mul(1_u32 << doublings)
     }
 }
@@ -433,4 +436,55 @@ fn diagnosis(refusal: &Refusal, stderr: Option<&str>) -> String {
         why.extend(last.chars().filter(|c| !c.is_control()).take(200));
     }
     why
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_model::observation::Offered;
+    use weir_runtime::telemetry;
+    use weir_runtime::testing::LogCapture;
+
+    use super::*;
+
+    #[test]
+    fn tools_that_cannot_be_called_are_told() {
+        let tool = |name: &str, header: &str| {
+            let schema = serde_json::json!({"type": "object", "properties": {
+                "region": {"type": "string", "x-mcp-header": header}}});
+            let json = serde_json::json!({"name": name, "inputSchema": schema}).to_string();
+            Offered { kind: DefinitionKind::Tool, name: name.to_owned(), json }
+        };
+        let offer = Offer {
+            era: ObservedEra::Modern,
+            revision: "2026-07-28".to_owned(),
+            server_info: serde_json::Value::Null,
+            capabilities: serde_json::Value::Null,
+            instructions: None,
+            definitions: vec![tool("good", "Region"), tool("bad", "My Region")],
+        };
+        let name = |text: &str| text.parse::<Name>().expect("a name");
+        let key = UpstreamKey { group: name("g"), server: name("s"), version: name("v1") };
+        let log = LogCapture::default();
+        let (subscriber, _) =
+            telemetry::subscriber(&telemetry::LogSettings::default(), Vec::new(), log.clone())
+                .expect("a subscriber");
+        tracing::subscriber::with_default(subscriber, || tell_hidden(&key, &offer));
+        let text = log.text();
+        assert!(
+            text.contains("bad") && text.contains("is hidden") && !text.contains("good"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_more_a_server_asks_the_longer_it_is_left_alone() {
+        let rest = |streak, vain| {
+            let told = Told { streak, vain, ..Told::default() };
+            told.rest(Duration::from_millis(250)).as_millis()
+        };
+        let news = [0, 1, 4, 5, 9, 100].map(|streak| rest(streak, 0));
+        assert_eq!(news, [250, 250, 250, 500, 8_000, 8_000]);
+        assert_eq!([1, 2, 4].map(|vain| rest(vain, vain)), [500, 1_000, 4_000]);
+        assert!(rest(u32::MAX, u32::MAX) > rest(9, 9));
+    }
 }

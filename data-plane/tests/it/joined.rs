@@ -159,6 +159,43 @@ async fn a_session_hears_log_messages_from_the_level_that_it_set() {
     }
 }
 
+/// Neither for its own part nor for theirs: lists and handshakes wait for nobody.
+#[tokio::test]
+async fn a_server_that_hangs_costs_the_others_nothing() {
+    let peer = Peer::start().await;
+    // It takes connections and never says a word.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", silent.local_addr().unwrap());
+    let world = two(&peer.url)
+        .server("acme", "stuck", &url)
+        .tool("acme", "stuck", "echo")
+        .server("acme", "gone", "http://127.0.0.1:1/mcp")
+        .tool("acme", "gone", "echo")
+        .grant(
+            "acme",
+            vec![Rule { servers: vec!["*".into()], tools: vec!["echo".into()], ..Rule::default() }],
+            vec![Subject::ServiceAccount("ci".parse().unwrap())],
+        );
+    let proxy = Proxy::start(&world).await;
+    let call = |name: &str| modern("tools/call", json!({"name": name, "arguments": {}}));
+    let stuck = proxy.send(call("stuck__echo"));
+    let others = async {
+        let hello = proxy.send(Ask::initialize(PATH, "2025-11-25").token(&token())).await;
+        assert_eq!(hello.status, 200);
+        assert_eq!(proxy.send(modern("server/discover", json!({}))).await.status, 200);
+        let list = proxy.send(modern("tools/list", json!({}))).await.json();
+        let names = list["result"]["tools"].to_string();
+        for name in ["files__echo", "mail__echo", "stuck__echo", "gone__echo"] {
+            assert!(names.contains(name), "{names}");
+        }
+        assert_eq!(proxy.send(call("gone__echo")).await.code(), 50200);
+        assert_eq!(proxy.send(call("files__echo")).await.status, 200);
+    };
+    // All of that while a call to the server that hangs is under way.
+    let first = futures_util::future::select(Box::pin(others), Box::pin(stuck)).await;
+    assert!(matches!(first, futures_util::future::Either::Left(_)));
+}
+
 #[tokio::test]
 async fn lists_say_who_lists() {
     let (_peer, proxy) = start().await;

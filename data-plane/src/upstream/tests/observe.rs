@@ -232,3 +232,26 @@ async fn a_child_that_cannot_live_is_told_with_its_last_words() {
     let Seen::Down(why) = next(&mut seen).await else { panic!("not down") };
     assert!(why.ends_with("It said last: no licence"), "{why}");
 }
+
+#[tokio::test]
+async fn a_server_that_is_no_more_is_let_go() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let alive = folder.path().join("alive");
+    // Modern, so that its child stays for other callers; it ends when its input does.
+    let script = format!(
+        r#"touch {0}
+        while IFS= read -r line; do
+          id=${{line#*\"id\":}}; id=${{id%%,*}}
+          printf '{{"jsonrpc":"2.0","id":%s,"result":{{"supportedVersions":["2026-07-28","2025-11-25"],"capabilities":{{}}}}}}\n' "$id"
+        done
+        rm {0}"#,
+        alive.display()
+    );
+    let version = testing::stdio("sh", &["-c", &script]);
+    let (mut seen, state) = observed(version.spec.upstream.clone(), false, quick());
+    assert!(matches!(next(&mut seen).await, Seen::Offer(_)));
+    assert!(alive.exists());
+    state.store(Arc::new(Snapshot::default()));
+    let gone = async || !alive.exists();
+    assert!(weir_runtime::testing::eventually(Duration::from_secs(10), gone).await);
+}
