@@ -6,17 +6,20 @@
 #   C  2026-07-28 in front, a server behind that knows 2025-11-25 only
 #   D  2025-11-25 in front, a server behind that knows 2026-07-28 only
 #   E  2025-06-18 in front, a server behind that knows everything
+#   F  the gateway as the client: the suite's own servers behind, a client of others in front, against
+#      the same client without the gateway
 #
 # Each on `weir dev`, and, with PROXIES=2, over two proxies behind round robin. TOPOLOGIES="A B"
 # picks some. What a topology loses against the direct run stands, with a reason, in a file of
-# deploy/test/conformance; an entry that no longer applies fails.
+# deploy/test/conformance; an entry that no longer applies fails. The figures have to be those of
+# docs/reference/conformance.md, which WEIR_BLESS=1 writes anew from a run of all.
 set -euo pipefail
 cd "$(dirname -- "$0")/../.."
 . deploy/test/lib.sh
 . deploy/test/software.sh
 . deploy/test/gateway.sh
 
-read -r -a topologies <<<"${TOPOLOGIES:-A B C D E}"
+read -r -a topologies <<<"${TOPOLOGIES:-A B C D E F}"
 proxies=${PROXIES:-1}
 
 # run_suite RUN REVISION URL: results below $RUN/RUN/REVISION. The exit code of the suite says little
@@ -31,20 +34,45 @@ run_suite() {
   echo "$1 at $2: $(sed -n 's/^Total: //p' "$RUN/$1-$2.log")"
 }
 
+# What the suite has for clients, the scenarios of authorization apart: those check which resource
+# a client asks a token for, and that is the gateway here.
+client_scenarios() {
+  case $1 in
+    2025-11-25) echo initialize tools_call elicitation-sep1034-client-defaults sse-retry \
+      json-schema-2020-12-preservation ;;
+    2026-07-28) echo request-metadata tools_call http-standard-headers http-custom-headers \
+      http-invalid-tool-headers sep-2322-client-request-state json-schema-ref-no-deref \
+      json-schema-2020-12-preservation ;;
+  esac
+}
+
+# run_clients RUN REVISION COMMAND: the scenarios one by one; results as from run_suite.
+run_clients() {
+  local scenario
+  mkdir -p "$RUN/$1/$2"
+  for scenario in $(client_scenarios "$2"); do
+    "$NODE" "$PACKAGES/node_modules/@modelcontextprotocol/conformance/dist/index.js" client \
+      --command "$3" --scenario "$scenario" --spec-version "$2" -o "$RUN/$1/$2" \
+      >>"$RUN/$1-$2.log" 2>&1 || true
+  done
+  echo "$1 at $2: $(ls "$RUN/$1/$2" | wc -l) scenarios"
+}
+
 # topology LETTER: the revision in front, the server behind, the list of known differences.
 topology() {
   case $1 in
-    A) revision=2025-11-25 server=both known=same-era ;;
-    B) revision=2026-07-28 server=both known=same-era ;;
-    C) revision=2026-07-28 server=legacy known=modern-to-legacy ;;
-    D) revision=2025-11-25 server=modern known=legacy-to-modern ;;
-    E) revision=2025-06-18 server=both known=same-era ;;
+    A) revision=2025-11-25 server=both list=same-era about="both eras" ;;
+    B) revision=2026-07-28 server=both list=same-era about="both eras, tasks included" ;;
+    C) revision=2026-07-28 server=legacy list=modern-to-legacy about="2025-11-25 only" ;;
+    D) revision=2025-11-25 server=modern list=legacy-to-modern about="2026-07-28 only" ;;
+    E) revision=2025-06-18 server=both list=same-era about="both eras" ;;
     *) die "no topology $1" ;;
   esac
 }
 
 say "the suite"
-npm_packages conformance @modelcontextprotocol/conformance@0.2.0-alpha.12
+npm_packages conformance @modelcontextprotocol/conformance@0.2.0-alpha.12 \
+  @modelcontextprotocol/client@2.4.0
 open_run conformance
 [ -n "${WEIR_DEMO_BUILT:-}" ] || cargo build --quiet -p weir -p weir-peers -p control-plane -p data-plane
 PATH=$(target_dir)/debug:$PATH
@@ -69,21 +97,60 @@ case $proxies in
 esac
 pinned conformance both legacy modern
 
+# compared DIRECT THROUGH KNOWN [OPTION...]: counts what ends alike, and what does not.
+compared() {
+  local lists=(--known "deploy/test/conformance/$3.yaml" "${@:4}") alike wrong known
+  env RUST_BACKTRACE=0 conformance-compare "$RUN/$1" "$RUN/$2" "${lists[@]}" \
+    | tee "$RUN/$2.txt" || true
+  read -r alike wrong < <(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$RUN/$2.txt")
+  passed=$((passed + ${alike:-0}))
+  failed=$((failed + ${wrong:-1}))
+  known=$(grep -c '^  known: ' "$RUN/$2.txt" || true)
+  printf '| %s | %s | %s | %s | %s |\n' "$2" "$front" "$back" "${alike:-0}" "$known" >>"$RUN/rows"
+}
+
+# The page says what came out; one that says otherwise is wrong.
+told() {
+  local row page=docs/reference/conformance.md
+  if [ -n "${WEIR_BLESS:-}" ] && [ "$(wc -l <"$RUN/rows")" = 6 ]; then
+    cat deploy/test/conformance/page.md "$RUN/rows" >"$page"
+  fi
+  while read -r row; do
+    grep -qxF -- "$row" "$page" || { failed=$((failed + 1)); echo "$page says otherwise: $row"; }
+  done <"$RUN/rows"
+}
+
+# The client has to find its packages, and the suite starts it with a shell of its own.
+clients() {
+  export GATEWAY PACKAGES NODE CLIENT=$PWD/deploy/test/clients/scenario.mjs
+  printf '#!/bin/sh\ncd "$PACKAGES" && exec "$NODE" "$CLIENT" "$@"\n' >"$RUN/alone.sh"
+  chmod +x "$RUN/alone.sh"
+  for revision in 2025-11-25 2026-07-28; do
+    run_clients client "$revision" "$RUN/alone.sh"
+    run_clients F "$revision" "$PWD/deploy/test/conformance/through.sh"
+  done
+  compared client F gateway-as-client --least 5
+}
+
 passed=0
 failed=0
 for letter in "${topologies[@]}"; do
+  if [ "$letter" = F ]; then
+    say "F: the gateway as the client, proxies: $proxies"
+    front="a client of others" back="the suite's own servers"
+    clients
+    continue
+  fi
   topology "$letter"
+  front=$revision back=$about
   say "$letter: $revision in front, $server behind, proxies: $proxies"
   [ -d "$RUN/direct/$revision" ] || run_suite direct "$revision" "$direct"
   run_suite "$letter" "$revision" "$GATEWAY/conformance/$server/mcp"
-  lists=(--known "deploy/test/conformance/$known.yaml")
+  lists=()
   [ "$proxies" = 1 ] || lists+=(--known deploy/test/conformance/two-proxies.yaml)
-  env RUST_BACKTRACE=0 conformance-compare "$RUN/direct" "$RUN/$letter" "${lists[@]}" \
-    | tee "$RUN/$letter.txt" || true
-  read -r alike wrong < <(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$RUN/$letter.txt")
-  passed=$((passed + ${alike:-0}))
-  failed=$((failed + ${wrong:-1}))
+  compared direct "$letter" "$list" "${lists[@]}"
 done
+told
 echo
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -44,6 +44,18 @@ cargo_tests() {
   echo "-- tests: $ok passed, $bad failed after $((SECONDS - begun)) s"
 }
 
+# Every test that the page of support names has passed in this run.
+proven() {
+  local test missing=0
+  while read -r test; do
+    grep -qE "^test ([a-z_0-9]+::)*$test \.\.\. ok$" "$RUN/tests.log" || {
+      echo "not proven: $test"
+      missing=1
+    }
+  done < <(sed -n 's/^|.*| `\([a-z_0-9]*\)` in `.*` |$/\1/p' docs/reference/support.md)
+  return $missing
+}
+
 open_run test
 ./deploy/test/install.sh
 say "real components"
@@ -54,6 +66,7 @@ export WEIR_REQUIRE_REAL=1
 step "formatting" cargo fmt --all --check
 step "build" cargo build --workspace --all-targets --quiet
 cargo_tests
+step "what the page of support promises" proven
 step "real components outlived the tests" components_alive
 step "lints" cargo clippy --workspace --all-targets --quiet -- -D warnings
 step "lints without the Kafka sink" \

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Parser;
-use weir_peers::conformance::compare::{Known, Run, compare};
+use weir_peers::conformance::compare::{Known, PASSED_MIN, Run, compare};
 
 #[derive(Debug, Parser)]
 #[command(about = "Compares two runs of the conformance suite, check by check")]
@@ -18,6 +18,9 @@ struct Args {
     /// YAML list of checks that may end worse; may be repeated.
     #[arg(long)]
     known: Vec<PathBuf>,
+    /// Checks that every run without the gateway has to pass.
+    #[arg(long, default_value_t = PASSED_MIN)]
+    least: usize,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -34,7 +37,7 @@ fn main() -> anyhow::Result<()> {
         let revision = entry?.file_name().into_string().unwrap_or_default();
         let direct = Run::read(&args.direct.join(&revision))?;
         let through = Run::read(&args.through.join(&revision))?;
-        let verdict = compare(&revision, &direct, &through, &known);
+        let verdict = compare(&revision, (&direct, args.least), &through, &known);
         println!("{revision}: {} checks end alike\n{}", verdict.alike, verdict.text.trim_end());
         alike += verdict.alike;
         wrong += verdict.wrong;
