@@ -2,7 +2,7 @@
 # running; `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo bench bench-micro bench-fleet test test-long conformance lint fmt
+.PHONY: help build demo bench bench-micro bench-fleet test test-long conformance fuzz lint fmt
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test-long: ## other people's servers and clients, conformance across eras and ov
 
 conformance: ## the MCP conformance suite, without and through the gateway, check by check
 	@./deploy/test/conformance.sh
+
+fuzz: ## the laws of parsers, framers, names and sealed tokens on mutations (SECS=60 for each)
+	WEIR_FUZZ_SECS=$(or $(SECS),60) cargo test -p weir --test it -- laws::of_mutations --nocapture
 
 lint: ## formatting and lints
 	cargo fmt --all --check

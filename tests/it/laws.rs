@@ -1,5 +1,8 @@
-//! The laws of `fuzz/`, fed with what proptest makes up. `cargo fuzz run TARGET` (nightly) looks
-//! further.
+//! The laws of `fuzz/`, fed with what proptest makes up, and with mutations of what is nearly right:
+//! `make fuzz` does the latter for as long as one likes (`WEIR_FUZZ_SECS`, per law). `cargo fuzz run
+//! TARGET` (nightly) looks further, since it sees which branches an input takes.
+
+use std::time::{Duration, Instant};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -108,5 +111,92 @@ proptest! {
     #[test]
     fn of_sealed_tokens(data in anything()) {
         law::sealed(&data);
+    }
+}
+
+/// What mutations begin with, and what they put in.
+const SEEDS: [&str; 12] = [
+    r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"b":[1.0,null]}}}"#,
+    r#"{"jsonrpc":"2.0","id":"x","result":{"content":[{"type":"text","text":"\u00fc\ud83d\ude00"}]}}"#,
+    r#"{"jsonrpc":"2.0","id":1.0,"error":{"code":-32602,"message":"no","data":{"uri":"test://a"}}}"#,
+    r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":9007199254740993}}"#,
+    "id: 7\nevent: message\nretry: 250\ndata: {\"a\":1}\ndata: 2\n\n: comment\r\n\r\ndata\n\n",
+    "event: endpoint\r\ndata: /message?session=1\r\n\r\n\u{feff}data: x\r\r",
+    "=?base64?w7w=?=",
+    " padded\tvalue ",
+    "Hello, \u{4e16}\u{754c}",
+    "get_order\nget-order",
+    "a__b\na__b__c",
+    "k1.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+];
+
+/// Mutations of one law where no time is given.
+const MUTATIONS: u64 = 3_000;
+
+/// Numbers that look random and are the same every time (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % u64::try_from(sides.max(1)).unwrap()).unwrap()
+    }
+
+    /// Some bytes cut out, doubled, moved, altered, or replaced by parts of another seed.
+    fn mutate(&mut self, data: &mut Vec<u8>) {
+        let seed = SEEDS[self.roll(SEEDS.len())].as_bytes();
+        let at = self.roll(data.len() + 1);
+        let end = (at + self.roll(24)).min(data.len());
+        match self.roll(7) {
+            0 => drop(data.drain(at..end)),
+            1 => {
+                let piece = data[at..end].to_vec();
+                let to = self.roll(data.len() + 1);
+                data.splice(to..to, piece);
+            }
+            2 => {
+                let from = self.roll(seed.len());
+                let piece = &seed[from..(from + self.roll(32)).min(seed.len())];
+                data.splice(at..end, piece.iter().copied());
+            }
+            3 => data.insert(at, u8::try_from(self.roll(256)).unwrap()),
+            4 => data.truncate(at),
+            5 if at < data.len() => data[at] ^= 1 << self.roll(8),
+            _ => data.splice(at..at, *b"\\u0000\"").for_each(drop),
+        }
+        data.truncate(8 * 1024);
+    }
+}
+
+#[test]
+fn of_mutations_for_as_long_as_asked() {
+    let secs = std::env::var("WEIR_FUZZ_SECS").ok().map(|text| text.parse().expect("seconds"));
+    let laws: [(&str, fn(&[u8])); 5] = [
+        ("envelope", law::envelope),
+        ("event_stream", law::event_stream),
+        ("header_text", law::header_text),
+        ("names", law::names),
+        ("sealed", law::sealed),
+    ];
+    for (number, (name, law)) in laws.into_iter().enumerate() {
+        // A given time wants other mutations each time; the first input that breaks a law is shown.
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos();
+        let start = secs.map_or(1, |_: u64| u64::try_from(now).unwrap_or(1));
+        let mut dice = Dice(start.wrapping_add(u64::try_from(number).unwrap()) | 1);
+        let end = secs.map(|secs| Instant::now() + Duration::from_secs(secs));
+        let mut tried = 0_u64;
+        while end.map_or(tried < MUTATIONS, |end| Instant::now() < end) {
+            let mut data = SEEDS[dice.roll(SEEDS.len())].as_bytes().to_vec();
+            for _ in 0..=dice.roll(12) {
+                dice.mutate(&mut data);
+            }
+            if std::panic::catch_unwind(|| law(&data)).is_err() {
+                panic!("{name} is broken by {:?}", data.escape_ascii().to_string());
+            }
+            tried += 1;
+        }
+        println!("{name}: {tried} mutations");
     }
 }

@@ -28,6 +28,18 @@ const FRONT: &[Row] = &[
         "posts_reach_the_stream_from_another_proxy",
     ),
     (
+        "log messages from the level that the session set",
+        "2024-11-05 to 2025-11-25",
+        "data-plane/tests/it/joined.rs",
+        "a_session_hears_log_messages_from_the_level_that_it_set",
+    ),
+    (
+        "polling: long streams are closed, and go on",
+        "2025-11-25",
+        "data-plane/tests/it/resume.rs",
+        "long_streams_are_closed_for_their_clients_to_come_back",
+    ),
+    (
         "batches",
         "2025-03-26",
         "data-plane/tests/it/batch.rs",
@@ -157,6 +169,30 @@ const CELLS: &[Row] = &[
         "a_server_of_both_eras_is_met_in_the_clients_own",
     ),
     (
+        "client with sessions, server with sessions",
+        "questions of the server, over any proxy",
+        "data-plane/tests/it/bridging.rs",
+        "an_older_server_asks_an_older_client_over_any_proxy",
+    ),
+    (
+        "client with sessions, stateless server",
+        "questions of the server",
+        "data-plane/tests/it/bridging.rs",
+        "a_stateless_server_asks_an_older_client",
+    ),
+    (
+        "stateless client, server with sessions",
+        "questions of the server: the call is parked, and goes on at any proxy",
+        "data-plane/tests/it/bridging.rs",
+        "a_call_is_parked_until_its_client_is_back_at_any_proxy",
+    ),
+    (
+        "stateless client, stateless server",
+        "questions of the server, with its state wrapped",
+        "data-plane/tests/it/bridging.rs",
+        "the_state_of_a_stateless_server_is_wrapped",
+    ),
+    (
         "client with sessions, stateless server",
         "what it cannot carry is refused",
         "data-plane/src/upstream/tests/bridge.rs",
@@ -203,21 +239,176 @@ const STDIO: &[Row] = &[
     ),
 ];
 
+/// What is sent, or what happens, and what comes of it.
+const BAD: &[Row] = &[
+    (
+        "malformed JSON; a byte order mark; `\"id\": null`; a key twice; 5,000 nested arrays",
+        "400 with -32700 or -32600; nothing reaches a server",
+        "data-plane/tests/it/refusals.rs",
+        "bodies_that_are_no_message",
+    ),
+    (
+        "a foreign `Origin`, `Origin: null`, a foreign `Host`",
+        "403",
+        "data-plane/tests/it/refusals.rs",
+        "requests_that_no_agent_sends",
+    ),
+    (
+        "`Accept` without event streams; another `Content-Type`; a token in the URL",
+        "406; 415; 400",
+        "data-plane/tests/it/refusals.rs",
+        "requests_that_no_agent_sends",
+    ),
+    (
+        "an unknown method",
+        "404 with -32601; -32601 in band for older clients",
+        "data-plane/tests/it/refusals.rs",
+        "methods_and_targets_that_are_not_there",
+    ),
+    (
+        "an unknown tool, and one that rules hide",
+        "the same -32602, and no server is asked",
+        "data-plane/tests/it/joined.rs",
+        "what_may_not_be_used_looks_like_what_is_not_there",
+    ),
+    (
+        "headers that differ from the body, or come twice",
+        "400 with -32020",
+        "data-plane/tests/it/refusals.rs",
+        "headers_must_mirror_the_body",
+    ),
+    (
+        "a version that nobody has",
+        "400 with -32022 and the list of those that are spoken",
+        "data-plane/tests/it/refusals.rs",
+        "an_unsupported_version_names_the_supported_ones",
+    ),
+    (
+        "`initialize` with an unknown version",
+        "settles on 2025-11-25",
+        "data-plane/tests/it/table.rs",
+        "an_unknown_revision_is_negotiated_down",
+    ),
+    (
+        "a call without a session, with one that was made up, or with somebody else's",
+        "400; 404; 404",
+        "data-plane/tests/it/legacy.rs",
+        "sessions_are_bound_to_their_callers",
+    ),
+    (
+        "a session after the proxy was started anew, or at another one",
+        "goes on",
+        "data-plane/tests/it/bridging.rs",
+        "a_session_goes_on_at_any_proxy",
+    ),
+    (
+        "no token, an expired one, of another audience, unsigned, forged",
+        "401 with a challenge; the token is not told back",
+        "data-plane/tests/it/table.rs",
+        "tokens_that_are_no_good_are_told_how_to_get_one",
+    ),
+    (
+        "a body over 4 MiB, headers over 32 KiB",
+        "413; 431",
+        "data-plane/tests/it/sockets.rs",
+        "bodies_and_headers_are_bounded",
+    ),
+    (
+        "headers or a body that trickle in, a silent connection",
+        "cut",
+        "data-plane/tests/it/sockets.rs",
+        "slow_peers_are_cut",
+    ),
+    (
+        "300 connections that are half open",
+        "cut; nobody else waits",
+        "data-plane/tests/it/table.rs",
+        "half_open_connections_do_not_stand_in_the_way",
+    ),
+    (
+        "a client that does not read",
+        "its server is held back; it is let go",
+        "data-plane/tests/it/table.rs",
+        "a_client_that_does_not_read_holds_up_nobody_and_is_let_go",
+    ),
+    (
+        "a client that leaves in the middle of a call",
+        "the call ends at the server, older servers get `notifications/cancelled`",
+        "data-plane/src/upstream/tests/legacy.rs",
+        "leaving_cancels_by_our_own_id",
+    ),
+    (
+        "a server that hangs, or is down",
+        "504; 502; a JSON-RPC error without internals",
+        "data-plane/tests/it/refusals.rs",
+        "servers_that_do_not_answer_are_told_apart_without_internals",
+    ),
+    (
+        "a server that dies half way through an answer",
+        "502 at once, without internals; the next call is served",
+        "data-plane/tests/it/table.rs",
+        "a_server_that_dies_half_way_is_told_without_internals",
+    ),
+    (
+        "a server that keeps failing",
+        "calls fail at once; one is let through now and then",
+        "data-plane/src/upstream/tests/modern.rs",
+        "a_server_that_does_not_answer_is_left_alone_for_a_while",
+    ),
+    (
+        "a server that was restarted and forgot its sessions",
+        "met again, the call is sent once more; the client notices nothing",
+        "data-plane/src/upstream/tests/legacy.rs",
+        "a_lost_session_is_opened_again_once",
+    ),
+    (
+        "one of several servers hangs or is dead",
+        "lists and handshakes do not wait for it, and say whose part is missing",
+        "data-plane/tests/it/joined.rs",
+        "a_server_that_hangs_costs_the_others_nothing",
+    ),
+    (
+        "a rule changes while streams are open",
+        "in force for the next call; streams live, or end with their right",
+        "data-plane/tests/it/joined.rs",
+        "open_streams_end_with_the_right_to_have_them",
+    ),
+    (
+        "SIGTERM with a call in flight",
+        "the call is finished",
+        "data-plane/tests/it/sockets.rs",
+        "a_drain_finishes_calls_and_ends_streams",
+    ),
+    (
+        "a flood of a child, one that hangs, one that takes too much",
+        "bounded; killed; killed",
+        "data-plane/src/upstream/tests/stdio.rs",
+        "floods_and_hangs_are_bounded",
+    ),
+    (
+        "a tool whose `x-mcp-header` cannot be a header",
+        "hidden; in the log, a metric and the health report",
+        "data-plane/src/upstream/observe.rs",
+        "tools_that_cannot_be_called_are_told",
+    ),
+];
+
 #[test]
 fn the_page_of_support_names_tests_that_are_there() {
     let all = sources(&[".rs", ".yaml"]);
     let mut missing = Vec::new();
     let mut page = String::from(
         "# What is supported\n\n\
-         Made from a table that names, for each line, the test that proves it; the build fails when one is\n\
-         gone. Check by check the public conformance suite says more: `make conformance`, with what is known\n\
-         to differ in `deploy/test/conformance/`; clients and servers of others: `make test-long`, with what\n\
-         is known to fail in `deploy/test/software-known.txt`.\n",
+         Made from a table that names, for each line, the test that proves it. `make test` fails when one is\n\
+         gone, and when one of them has not passed in that very run. The public conformance suite says\n\
+         more, [check by check](conformance.md), and so do clients and servers of others: `make test-long`,\n\
+         with what is known to fail in `deploy/test/software-known.txt`.\n",
     );
     for (title, heads, rows) in [
         ("Clients", ["what", "revisions"], FRONT),
         ("Pairings of clients and servers", ["pairing", "what"], CELLS),
         ("Hosts on stdio, through `weir connect`", ["what", "revisions"], STDIO),
+        ("Bad input and bad peers", ["what happens", "what comes of it"], BAD),
     ] {
         writeln!(
             page,
