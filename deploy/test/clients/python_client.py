@@ -33,13 +33,17 @@ async def sample(_context, _params):
     return types.CreateMessageResult(role="assistant", content=content, model="none")
 
 
+async def decline(_context, _params):
+    return types.ElicitResult(action="decline")
+
+
 async def main(mode, url, calls):
     modes = {"auto": "auto", "legacy": "legacy", "modern": "2026-07-28"}
     server = url
     if url.startswith("stdio:"):
         command, *arguments = shlex.split(url.removeprefix("stdio:"))
         server = StdioServerParameters(command=command, args=arguments)
-    async with Client(server, mode=modes[mode], sampling_callback=sample) as client:
+    async with Client(server, mode=modes[mode], sampling_callback=sample, elicitation_callback=decline) as client:
 
         async def lists():
             names = [tool.name for tool in (await client.list_tools()).tools]
@@ -69,6 +73,17 @@ async def main(mode, url, calls):
             result = await client.call_tool("everything__trigger-sampling-request", arguments)
             holds(result.model_dump_json(), "sampled by the client")
 
+        async def asked():
+            result = await client.call_tool("everything__trigger-elicitation-request", {})
+            holds(result.model_dump_json(), "declined to provide")
+
+        async def sent():
+            arguments = {"url": "https://example.com/visit"}
+            result = await client.call_tool("everything__trigger-url-elicitation", arguments)
+            holds(result.model_dump_json(), "declined to open")
+
+        await check("is asked for input by a server", asked)
+        await check("is asked to visit a URL", sent)
         await check("gets a prompt", prompt)
         await check("reads a resource", resource)
         await check("samples for a server", samples)

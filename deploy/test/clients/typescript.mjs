@@ -26,19 +26,21 @@ function holds(text, part) {
 }
 
 const info = { name: "weir-test", version: "1.0.0" };
-const capabilities = { sampling: {}, roots: {} };
+const capabilities = { sampling: {}, roots: {}, elicitation: { form: {}, url: {} } };
 const sample = async () => ({
   model: "none", role: "assistant", content: { type: "text", text: "sampled by the client" },
 });
 const roots = async () => ({ roots: [] });
+const decline = async () => ({ action: "decline" });
 
 async function connect() {
   if (library === "v1") {
     const { Client } = await load("@modelcontextprotocol/sdk/client/index.js");
-    const { CreateMessageRequestSchema, ListRootsRequestSchema } = await load("@modelcontextprotocol/sdk/types.js");
+    const schemas = await load("@modelcontextprotocol/sdk/types.js");
     const client = new Client(info, { capabilities });
-    client.setRequestHandler(CreateMessageRequestSchema, sample);
-    client.setRequestHandler(ListRootsRequestSchema, roots);
+    client.setRequestHandler(schemas.CreateMessageRequestSchema, sample);
+    client.setRequestHandler(schemas.ListRootsRequestSchema, roots);
+    client.setRequestHandler(schemas.ElicitRequestSchema, decline);
     if (mode === "sse") {
       const { SSEClientTransport } = await load("@modelcontextprotocol/sdk/client/sse.js");
       await client.connect(new SSEClientTransport(new URL(url.replace(/mcp$/, "sse"))));
@@ -54,6 +56,7 @@ async function connect() {
   const client = new Client(info, options);
   client.setRequestHandler("sampling/createMessage", sample);
   client.setRequestHandler("roots/list", roots);
+  client.setRequestHandler("elicitation/create", decline);
   await client.connect(new StreamableHTTPClientTransport(new URL(url)));
   return client;
 }
@@ -92,6 +95,14 @@ await check("hears of progress", async () => {
 await check("samples for a server", async () => {
   const call = { name: "everything__trigger-sampling-request", arguments: { prompt: "hello", maxTokens: 20 } };
   holds(JSON.stringify(await client.callTool(call)), "sampled by the client");
+});
+await check("is asked for input by a server", async () => {
+  const call = { name: "everything__trigger-elicitation-request", arguments: {} };
+  holds(JSON.stringify(await client.callTool(call)), "declined to provide");
+});
+await check("is asked to visit a URL", async () => {
+  const call = { name: "everything__trigger-url-elicitation", arguments: { url: "https://example.com/visit" } };
+  holds(JSON.stringify(await client.callTool(call)), "declined to open");
 });
 await check("is told what does not exist", async () => {
   let code;

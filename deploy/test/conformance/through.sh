@@ -14,7 +14,7 @@ metadata: { group: conformance, name: $name }
 spec:
   versions: [{ name: v1, upstream: { http: { url: "$1", allowPrivate: true } } }]
 DOCUMENT
-weir apply -f "$document" >/dev/null
+weir apply --wait -f "$document" >/dev/null
 seen() { weir get Catalog "$name.v1" -g conformance >/dev/null 2>&1; }
 for _ in $(seq 1 100); do
   seen && break
