@@ -6,6 +6,8 @@
 #   C  2026-07-28 in front, a server behind that knows 2025-11-25 only
 #   D  2025-11-25 in front, a server behind that knows 2026-07-28 only
 #   E  2025-06-18 in front, a server behind that knows everything
+#   G  2025-11-25 and
+#   H  2026-07-28 in front and behind, with a fixture on the Python SDK that has a part of the contract
 #   F  the gateway as the client: the suite's own servers behind, a client of others in front, against
 #      the same client without the gateway
 #
@@ -19,7 +21,7 @@ cd "$(dirname -- "$0")/../.."
 . deploy/test/software.sh
 . deploy/test/gateway.sh
 
-read -r -a topologies <<<"${TOPOLOGIES:-A B C D E F}"
+read -r -a topologies <<<"${TOPOLOGIES:-A B C D E G H F}"
 proxies=${PROXIES:-1}
 
 # run_suite RUN REVISION URL: results below $RUN/RUN/REVISION. The exit code of the suite says little
@@ -66,6 +68,8 @@ topology() {
     C) revision=2026-07-28 server=legacy list=modern-to-legacy about="2025-11-25 only" ;;
     D) revision=2025-11-25 server=modern list=legacy-to-modern about="2026-07-28 only" ;;
     E) revision=2025-06-18 server=both list=same-era about="both eras" ;;
+    G) revision=2025-11-25 server=python list=python-sdk about="the Python SDK, both eras" ;;
+    H) revision=2026-07-28 server=python list=python-sdk about="the Python SDK, both eras" ;;
     *) die "no topology $1" ;;
   esac
 }
@@ -90,12 +94,21 @@ for eras in both legacy modern; do
   port=$((port + 1))
 done
 direct=$(member url "$RUN/fixture-both.json")
+direct_python=
+if [[ " ${topologies[*]} " == *" G "* || " ${topologies[*]} " == *" H "* ]]; then
+  python_packages clients mcp==2.3.0 jbt-mcpcheck==0.1.1 mcp-ssrf-check==0.2.1
+  port=$(free_port)
+  spawn fixture-python "$PYTHON_BIN/python" deploy/test/conformance/python_fixture.py "$port"
+  wait_for 30 "the fixture on the Python SDK" port_answers "$port"
+  direct_python=http://localhost:$port/mcp
+  sed "s|PYTHON_URL|$direct_python|" deploy/test/conformance/python-server.yaml >"$RUN/config/python.yaml"
+fi
 case $proxies in
   1) start_dev gateway "$RUN/config" ;;
   2) start_planes gateway "$RUN/config" ;;
   *) die "one proxy or two" ;;
 esac
-pinned conformance both legacy modern
+pinned conformance both legacy modern ${direct_python:+python}
 
 # compared DIRECT THROUGH KNOWN [OPTION...]: counts what ends alike, and what does not.
 compared() {
@@ -112,7 +125,7 @@ compared() {
 # The page says what came out; one that says otherwise is wrong.
 told() {
   local row page=docs/reference/conformance.md
-  if [ -n "${WEIR_BLESS:-}" ] && [ "$(wc -l <"$RUN/rows")" = 6 ]; then
+  if [ -n "${WEIR_BLESS:-}" ] && [ "$(wc -l <"$RUN/rows")" = 8 ]; then
     cat deploy/test/conformance/page.md "$RUN/rows" >"$page"
   fi
   while read -r row; do
@@ -144,11 +157,13 @@ for letter in "${topologies[@]}"; do
   topology "$letter"
   front=$revision back=$about
   say "$letter: $revision in front, $server behind, proxies: $proxies"
-  [ -d "$RUN/direct/$revision" ] || run_suite direct "$revision" "$direct"
+  alone=direct url=$direct
+  [ "$server" != python ] || alone=direct-python url=$direct_python
+  [ -d "$RUN/$alone/$revision" ] || run_suite "$alone" "$revision" "$url"
   run_suite "$letter" "$revision" "$GATEWAY/conformance/$server/mcp"
   lists=()
   [ "$proxies" = 1 ] || lists+=(--known deploy/test/conformance/two-proxies.yaml)
-  compared direct "$letter" "$list" "${lists[@]}"
+  compared "$alone" "$letter" "$list" "${lists[@]}"
 done
 told
 echo
