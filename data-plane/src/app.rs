@@ -157,10 +157,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         subscriptions: Default::default(),
         levels: Default::default(),
         streams: Default::default(),
-        replays: Replays::new(
-            Duration::from_millis(settings.listen.resume_ms),
-            settings.listen.poll_ms.map(Duration::from_millis),
-        ),
+        replays: replays(settings),
         hop,
         neighbours,
         parking: Default::default(),
@@ -276,6 +273,13 @@ pub fn open_audit(
         None => builder,
     };
     Ok(builder.start())
+}
+
+/// Streams that can be asked for again, with the times of the settings.
+fn replays(settings: &Settings) -> Replays {
+    let listen = &settings.listen;
+    let grace = Duration::from_millis(listen.resume_ms);
+    Replays::new(grace, listen.poll_ms.map(Duration::from_millis))
 }
 
 fn commands(settings: &Settings) -> Commands {

@@ -8,6 +8,7 @@ mod listen;
 mod rename;
 mod shown;
 mod task;
+mod unknown;
 
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ use crate::mcp::methods::{self, Kind, List, Method};
 use crate::mcp::template;
 use crate::mcp::verbs::Verb;
 use rename::{renamed, renamer};
+use unknown::{unknown_prompt, unknown_resource, unknown_tool};
 
 /// What a call is about.
 #[derive(Debug)]
@@ -566,99 +568,6 @@ fn usable(server: &ServerView) -> Result<(), Refusal> {
         Some(why) => Err(Refusal::new(Reason::Quarantined, format!("{}: {why}", server.name))),
         None => Ok(()),
     }
-}
-
-fn has_resource(catalog: &CatalogView, uri: &str) -> bool {
-    catalog.resource(uri).is_some()
-        || catalog.templates.iter().any(|t| t.name == uri || template::matches(&t.name, uri))
-}
-
-/// A number spread evenly over `0..100` that stays the same for one principal.
-fn draw(who: &Principal) -> u8 {
-    let Digest(bytes) = Digest::of(who.id().as_bytes());
-    let number = u16::from_be_bytes([bytes[0], bytes[1]]) % 100;
-    u8::try_from(number).unwrap_or_default()
-}
-
-/// The catalogs of the servers that an endpoint shows this caller, in the order of names; for
-/// `lasting` see [`Sight::sees`].
-pub fn sources<'a>(endpoint: &'a Endpoint, sight: &Sight, lasting: &mut bool) -> Vec<Source<'a>> {
-    let draw = draw(&sight.who);
-    endpoint
-        .group
-        .servers
-        .values()
-        .filter(|s| endpoint.server.as_ref().is_none_or(|only| *only == s.name))
-        .filter(|s| s.quarantined.is_none())
-        .filter(|s| sight.sees((&s.name, Action::UseServer), ("", Hints::default()), lasting))
-        .filter_map(|s| {
-            let catalog = s.version(draw).catalog.as_deref()?;
-            Some(Source { server: &s.name, catalog })
-        })
-        .collect()
-}
-
-/// The server version that a resource is read from on an endpoint; none when there is none that
-/// the caller may read it from.
-pub fn home_of(
-    endpoint: &Endpoint,
-    who: &Principal,
-    sight: &Sight,
-    uri: &str,
-) -> Option<Arc<VersionView>> {
-    let may = |server: &ServerView| {
-        server.quarantined.is_none()
-            && sight.may(&server.name, Action::ReadResource, uri, Hints::default())
-    };
-    let servers = &endpoint.group.servers;
-    let draw = draw(who);
-    match &endpoint.server {
-        Some(name) => {
-            let server = servers.get(name).filter(|server| may(server))?;
-            Some(Arc::clone(server.version(draw)))
-        }
-        None => servers.values().find_map(|server| {
-            let version = server.version(draw);
-            let has = version.catalog.as_deref().is_some_and(|c| has_resource(c, uri));
-            (has && may(server)).then(|| Arc::clone(version))
-        }),
-    }
-}
-
-/// The servers of the joined endpoint whose part is missing or does not work at the moment, with
-/// the reason, as far as the caller may know of them.
-pub fn shortfalls(scope: Scope<'_>, upstreams: &Upstreams) -> Vec<(Name, &'static str)> {
-    if scope.endpoint.server.is_some() {
-        return Vec::new();
-    }
-    let draw = draw(&scope.sight.who);
-    let why = |server: &ServerView| {
-        let version = server.version(draw);
-        if server.quarantined.is_some() {
-            Some("quarantined")
-        } else if version.catalog.is_none() {
-            Some("unobserved")
-        } else {
-            upstreams.held(&version.key).then_some("unreachable")
-        }
-    };
-    let servers = scope.endpoint.group.servers.values();
-    let short = servers.filter_map(|server| Some((server.name.clone(), why(server)?)));
-    short
-        .filter(|(name, _)| scope.sight.may(name, Action::UseServer, "", Hints::default()))
-        .collect()
-}
-
-fn shown(name: &str) -> String {
-    name.chars().take(weir_model::bounds::TOOL_NAME_CHARS_MAX).collect()
-}
-
-fn unknown_tool(name: &str) -> Refusal {
-    Refusal::new(Reason::UnknownTarget, "tool").hint(format!("Unknown tool: {}", shown(name)))
-}
-
-fn unknown_prompt(name: &str) -> Refusal {
-    Refusal::new(Reason::UnknownTarget, "prompt").hint(format!("Unknown prompt: {}", shown(name)))
 }
 
 #[cfg(test)]
