@@ -76,7 +76,7 @@ where
         }
         Err(refusal) => {
             let refused = respond::finish(Err(refusal.into()), Reply::default(), record);
-            refused.instrument(span).await
+            Box::pin(refused).instrument(span).await
         }
     }
 }

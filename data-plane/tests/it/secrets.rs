@@ -79,7 +79,7 @@ fn let_in() -> Vec<(Ask, &'static str)> {
         (call("hidden", PATH, &arguments()), "denied"),
         (call(&jwt(), PATH, &json!({})), "unknown_target"),
         (resource(&uri), "success"),
-        (call("echo", &format!("{PATH}?access_token={SEED}"), &arguments()), "success"),
+        (call("echo", &format!("{PATH}?access_token={SEED}"), &arguments()), "invalid_request"),
     ]
 }
 
