@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What `make test` leaves out for time: the conformance suite across eras and over two proxies, other
-# people's servers and clients, also over two proxies, identity providers, and traces in a real
-# Jaeger. Ends with `N passed, N failed`.
+# people's servers and clients, also over two proxies, identity providers, traces in a real Jaeger, and
+# chaos: everything is killed under load. Ends with `N passed, N failed`.
 #
 # BUDGET=SECONDS leaves out what no longer fits, and says so; without it everything runs.
 set -euo pipefail
@@ -41,6 +41,7 @@ part 180 "the SDKs of Python, TypeScript and Rust log in" ./deploy/test/long/sdk
 part 180 "revocations over two proxies" ./deploy/test/long/revocation.sh debug 5
 part 240 "Keycloak as an issuer" ./deploy/test/long/keycloak.sh
 part 90 "traces in a real Jaeger" ./deploy/test/long/jaeger.sh
+part 480 "chaos" ./deploy/test/long/chaos.sh
 part 240 "other people's software over two proxies" env PROXIES=2 ./deploy/test/software-test.sh
 
 for name in "${broken[@]:-}"; do [ -z "$name" ] || echo "failed: $name"; done

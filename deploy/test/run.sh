@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole test run: what is installed, formatting, lints, every test against real etcd and
-# Kafka, the demo told as a test, a scan of the gateway's authorization, and the public MCP
-# conformance suite with and without the gateway. Ends with `N passed, N failed`.
+# Kafka, the demo told as a test, everything killed under load once, a scan of the gateway's authorization,
+# and the public MCP conformance suite with and without the gateway. Ends with `N passed, N failed`.
 #
 # Tests that need a component read WEIR_TEST_ETCD or WEIR_TEST_KAFKA. Without them they say that
 # they were left out; WEIR_REQUIRE_REAL=1, which is set here, makes that a failure.
@@ -76,6 +76,7 @@ if command -v cargo-deny >/dev/null; then
 fi
 step "demo" env WEIR_DEMO_BUILT=1 ./deploy/demo/run.sh
 step "prometheus" env WEIR_DEMO_BUILT=1 ./deploy/test/prometheus.sh
+step "chaos" env WEIR_DEMO_BUILT=1 SHORT=1 ./deploy/test/long/chaos.sh
 step "authorization" env WEIR_DEMO_BUILT=1 ./deploy/test/authlab.sh
 step "conformance" env WEIR_DEMO_BUILT=1 TOPOLOGIES="A B E" ./deploy/test/conformance.sh
 

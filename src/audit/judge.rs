@@ -2,13 +2,14 @@
 
 use std::io::{Read as _, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use weir_audit::line;
 use weir_audit::note::{Note, Signer, Verifier};
 use weir_audit::proof::Proof;
-use weir_audit::verify::{Report, Trust, Verification};
+use weir_audit::verify::{Report, Summary, Trust, Verification};
 
 use super::Ask;
 use super::source::Input;
@@ -63,17 +64,19 @@ pub(super) fn verify(args: &AuditVerify, ask: Ask<'_>, out: &mut impl Write) -> 
     }
     let input = Input::open(&args.source)?;
     let mut verification = Verification::new(input.order(), trust);
+    let mut looked = Instant::now();
+    let every = args.every.map(Duration::from_secs);
     input.each(&mut |bytes, place| {
         verification.line_of(place.cut(), bytes, &place);
+        if every.is_some_and(|every| looked.elapsed() >= every) {
+            so_far(&verification.so_far(), out)?;
+            looked = Instant::now();
+        }
         Ok(())
     })?;
     let report = verification.finish();
     show(&report, out)?;
-    if !report.is_good() {
-        let message =
-            format!("{} findings; the first: {}", report.findings.len(), report.findings[0]);
-        return Err(Ended::new(Exit::Tampered, message).into());
-    }
+    good(&report)?;
     if report.epochs.is_empty() {
         anyhow::bail!("there are no records");
     }
@@ -81,6 +84,25 @@ pub(super) fn verify(args: &AuditVerify, ask: Ask<'_>, out: &mut impl Write) -> 
         cosign(args, witness, out)?;
     }
     Ok(())
+}
+
+fn good(report: &Report) -> anyhow::Result<()> {
+    let Some(first) = report.findings.first() else { return Ok(()) };
+    let message = format!("{} findings; the first: {first}", report.findings.len());
+    Err(Ended::new(Exit::Tampered, message).into())
+}
+
+/// One line while more comes; everything when something is wrong.
+fn so_far(report: &Report, out: &mut impl Write) -> anyhow::Result<()> {
+    if !report.is_good() {
+        show(report, out)?;
+        return good(report);
+    }
+    let read = |epoch: &Summary| (epoch.records.1 + 1).saturating_sub(epoch.records.0.max(1));
+    let records: u64 = report.epochs.iter().map(read).sum();
+    let epochs = report.epochs.len();
+    writeln!(out, "so far {records} records of {epochs} epochs: complete and unaltered")?;
+    Ok(out.flush()?)
 }
 
 fn show(report: &Report, out: &mut impl Write) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use weir_audit::line::{self, Line};
 use weir_audit::read;
 use weir_audit::verify::Order;
 use weir_model::bounds;
@@ -64,10 +65,11 @@ impl Input {
         }
     }
 
-    /// How lines come.
+    /// How lines come. A file that does not begin with the head of a segment was exported, perhaps
+    /// from a topic, which has an order within each partition only.
     pub(super) fn order(&self) -> Order {
         match self {
-            Self::Files(_) => Order::Written,
+            Self::Files(path) if !is_export(path) => Order::Written,
             _ => Order::Any,
         }
     }
@@ -124,6 +126,17 @@ pub(super) fn kafka_settings(
         topic.clone_into(&mut settings.topic);
     }
     Ok(settings)
+}
+
+fn is_export(path: &Path) -> bool {
+    let begins = || {
+        let mut first = Vec::new();
+        let reader = BufReader::new(std::fs::File::open(path)?);
+        let limit = bounds::AUDIT_RECORD_BYTES_MAX as u64;
+        reader.take(limit).read_until(b'\n', &mut first).map(|_| first)
+    };
+    let head = |line: &[u8]| matches!(line::parse(line), Ok(Line::Segment(_)));
+    path.is_file() && !begins().is_ok_and(|line: Vec<u8>| head(line.trim_ascii_end()))
 }
 
 /// Whole lines, and the start of those that are too long to be ours. What a writer has begun and

@@ -131,6 +131,10 @@ pub struct AuditVerify {
     /// Whom to believe.
     #[command(flatten)]
     pub trusted: Trusted,
+    /// Judge what has come so far every so many seconds, and end with the first finding: for a
+    /// pipe from `weir audit tail` that never ends.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub every: Option<u64>,
     /// Ask the control plane what it has witnessed.
     #[arg(long, conflicts_with = "witness")]
     pub ask: bool,

@@ -78,6 +78,10 @@ impl Record {
             (None, None) => NO_GROUP_KEY,
         }
     }
+    /// True of a checkpoint, which speaks of the records before it.
+    pub fn is_checkpoint(&self) -> bool {
+        self.checkpoint.is_some()
+    }
     pub(crate) fn run(&self) -> &Arc<Run> {
         &self.run
     }

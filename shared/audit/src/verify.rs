@@ -11,6 +11,7 @@ mod log;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use weir_model::audit::EventId;
 
@@ -20,6 +21,9 @@ use crate::line::{self, Line, Sealed};
 use crate::merkle::{self, Tree};
 use crate::note::{Note, Verifier};
 use log::Log;
+
+/// What is said of a key without a certificate.
+const UNCERTIFIED: &str = "the control plane has not certified its key";
 
 /// How lines come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +84,9 @@ pub struct Summary {
     pub repeats: u64,
     /// Records before the first checkpoint of data whose beginning is gone: nobody can judge them.
     pub before: u64,
+    /// The first record of a topic that is not there, behind everything that is signed for: it may
+    /// be on its way in a slower partition.
+    pub open: Option<u64>,
 }
 
 /// The judgement.
@@ -101,19 +108,35 @@ impl Report {
 }
 
 /// Takes lines and judges them at the end.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Verification {
     order: Order,
     trust: Trust,
     logs: BTreeMap<(String, u64), Log>,
     findings: Vec<Finding>,
+    /// What the control plane says about keys, wherever it was found.
+    certificates: BTreeMap<Key, Arc<str>>,
+    /// The first checkpoint of each key that came without: before the node had reached the control
+    /// plane for the first time. Another checkpoint of the same key may bring it.
+    uncertified: BTreeMap<Key, Finding>,
     wanted: Option<(EventId, Option<Vec<u8>>)>,
 }
+
+/// A node and its key.
+type Key = (String, [u8; 32]);
 
 impl Verification {
     /// Nothing is read yet.
     pub fn new(order: Order, trust: Trust) -> Self {
-        Self { order, trust, logs: BTreeMap::new(), findings: Vec::new(), wanted: None }
+        Self {
+            order,
+            trust,
+            logs: BTreeMap::new(),
+            findings: Vec::new(),
+            certificates: BTreeMap::new(),
+            uncertified: BTreeMap::new(),
+            wanted: None,
+        }
     }
 
     /// Keeps the bytes of one record, for [`Self::prove`].
@@ -166,20 +189,53 @@ impl Verification {
     fn sealed(&mut self, sealed: Sealed, place: &dyn fmt::Display) {
         let Checkpoint { node, head, .. } = &sealed.checkpoint;
         let at = (node.clone(), head.epoch, head.size);
+        let finding = |what: &str| Finding {
+            at: at.clone(),
+            what: format!("its checkpoint: {what}"),
+            place: Some(place.to_string()),
+        };
+        let key = (node.clone(), sealed.key);
         let log = self.logs.entry((node.clone(), head.epoch));
         let log = log.or_insert_with(|| Log::new(self.order));
-        match checked(&sealed, self.trust.authority.as_ref()) {
-            Ok(()) => log.seal(sealed),
-            Err(what) => {
-                let place = Some(place.to_string());
-                self.findings.push(Finding { at, what: format!("its checkpoint: {what}"), place });
+        let authority = self.trust.authority.as_ref();
+        match checked(&sealed, authority.filter(|_| sealed.certificate.is_some())) {
+            Err(what) => return self.findings.push(finding(&what)),
+            Ok(()) => match &sealed.certificate {
+                Some(certificate) => {
+                    self.certificates.entry(key).or_insert_with(|| Arc::clone(certificate));
+                }
+                None if authority.is_some() => {
+                    self.uncertified.entry(key).or_insert_with(|| finding(UNCERTIFIED));
+                }
+                None => {}
+            },
+        }
+        log.seal(sealed);
+    }
+
+    /// Keys that nobody has vouched for.
+    fn uncertified(&mut self) {
+        for (key, finding) in std::mem::take(&mut self.uncertified) {
+            if !self.certificates.contains_key(&key) {
+                self.findings.push(finding);
             }
         }
+    }
+
+    /// The judgement over what has come so far, in an order in which checkpoints follow what they
+    /// sign for ([`crate::consume`]). What the control plane has witnessed may be further on, and a
+    /// key may yet be certified: neither is asked for. Costs as much as the last judgement.
+    pub fn so_far(&self) -> Report {
+        let mut so_far = self.clone();
+        so_far.trust.witnessed.clear();
+        so_far.uncertified.clear();
+        so_far.finish()
     }
 
     /// The judgement over all lines.
     pub fn finish(mut self) -> Report {
         let mut report = Report::default();
+        self.uncertified();
         self.link(&mut report);
         self.witness(&mut report);
         let mut findings = std::mem::take(&mut self.findings);
@@ -190,6 +246,11 @@ impl Verification {
                 report.notes.push(format!(
                     "{node}/{epoch}: records before {first} are not in this data: retention, or \
                      somebody removed them"
+                ));
+            }
+            if let Some(open) = summary.open {
+                report.notes.push(format!(
+                    "{node}/{epoch}: record {open} is not here yet, or nobody who signs for it is"
                 ));
             }
             if let Some(edge) = log.ragged() {
@@ -296,7 +357,10 @@ impl Verification {
             hashes,
             note: sealed.note.clone(),
             key: sealed.key,
-            certificate: sealed.certificate.as_deref().map(str::to_owned),
+            certificate: {
+                let known = self.certificates.get(&(id.node, sealed.key));
+                sealed.certificate.as_ref().or(known).map(|text| text.to_string())
+            },
         })
     }
 }
@@ -328,7 +392,7 @@ pub(crate) fn vouched(
     verifier.verify(note).map_err(|error| error.to_string())?;
     let Some(authority) = authority else { return Ok(()) };
     let Some(certificate) = certificate else {
-        return Err("the control plane has not certified its key".to_owned());
+        return Err(UNCERTIFIED.to_owned());
     };
     let certificate = Certificate::read(certificate, authority).map_err(|e| e.to_string())?;
     match certificate.node == node && certificate.key == key {

@@ -205,12 +205,20 @@ impl Drain {
         }
     }
 
-    /// Hands a batch over until all of it is taken.
+    /// Hands a batch over until all of it is taken. A checkpoint is handed over when the records
+    /// before it are taken: who finds it in the stream finds them there too, in whatever partition.
     async fn deliver(&mut self, batch: &Batch, state: &SinkState) {
         let now_ms = self.clock.now_ms();
         let age = batch.oldest_ms.map(|at| Duration::from_millis(now_ms.saturating_sub(at)));
         state.oldest(age.and_then(|age| Instant::now().checked_sub(age)));
-        let mut left = batch.records.clone();
+        for part in batch.records.chunk_by(|_, next| !next.is_checkpoint()) {
+            self.hand_over(part.to_vec(), state).await;
+        }
+        self.place = batch.behind;
+        self.taken(batch);
+    }
+
+    async fn hand_over(&mut self, mut left: Vec<Record>, state: &SinkState) {
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_CAP);
         while !left.is_empty() {
             let Err(error) = self.sink.write(&left).await else {
@@ -233,8 +241,6 @@ impl Drain {
         if backoff.tries() > 0 {
             tracing::info!(sink = self.sink.name(), "audit sink is well again");
         }
-        self.place = batch.behind;
-        self.taken(batch);
     }
 
     fn taken(&self, batch: &Batch) {
@@ -361,5 +367,76 @@ impl Batch {
             }
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use futures_util::FutureExt as _;
+    use futures_util::future::BoxFuture;
+    use parking_lot::Mutex;
+    use weir_model::audit::Facts;
+    use weir_model::resource::AuditClass;
+    use weir_runtime::clock::SystemClock;
+    use weir_runtime::metrics::Metrics;
+
+    use super::*;
+    use crate::sink::SinkError;
+    use crate::spool::{Spool, SpoolSettings};
+    use crate::{Builder, Origin};
+
+    /// What was handed over and taken, write by write: whether each was a checkpoint. Every other
+    /// write leaves its first record behind.
+    #[derive(Default, Clone)]
+    struct Stream(Arc<Mutex<Vec<Vec<(String, bool)>>>>, Arc<Mutex<u64>>);
+
+    #[async_trait]
+    impl Sink for Stream {
+        fn name(&self) -> &'static str {
+            "stream"
+        }
+        async fn write(&mut self, batch: &[Record]) -> Result<(), SinkError> {
+            let mut turn = self.1.lock();
+            *turn += 1;
+            let left = usize::from(*turn % 2 == 0);
+            let took = batch.iter().skip(left).map(|r| (r.uid(), r.is_checkpoint())).collect();
+            self.0.lock().push(took);
+            match left {
+                0 => Ok(()),
+                _ => Err(SinkError { failed: vec![0], rewound: false, message: String::new() }),
+            }
+        }
+        fn flush(&mut self) -> BoxFuture<'static, Result<(), SinkError>> {
+            std::future::ready(Ok(())).boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_is_handed_over_when_everything_before_it_is_taken() {
+        let (dir, stream) = (tempfile::tempdir().unwrap(), Stream::default());
+        let spool = Spool::open(SpoolSettings::new(dir.path().join("audit"))).unwrap();
+        let drain = spool.handle().drain(Box::new(stream.clone()), SystemClock::shared()).unwrap();
+        let origin = Origin { node: "n".into(), region: "eu".into() };
+        let pipeline = Builder::spooled(origin, spool, Metrics::new())
+            .checkpoint_every(Duration::from_millis(1))
+            .drain(drain)
+            .start();
+        for _ in 0..60 {
+            let facts = Facts { class: AuditClass::Strict, ..Facts::default() };
+            pipeline.reserve(AuditClass::Strict).unwrap().finish(facts).await.unwrap();
+        }
+        assert_eq!(pipeline.close(Duration::from_secs(20)).await, []);
+        let (writes, mut taken) = (stream.0.lock().clone(), 0);
+        for write in &writes {
+            for (at, (uid, checkpoint)) in write.iter().enumerate() {
+                assert!(!checkpoint || at == 0, "{uid} beside what it may sign for: {write:?}");
+                let size = uid.rsplit(['/', '-']).next().unwrap().parse::<u64>().unwrap();
+                assert!(!checkpoint || size <= taken, "{uid} before {taken} were taken");
+                taken += u64::from(!checkpoint);
+            }
+        }
+        let checkpoints = writes.iter().flatten().filter(|(_, checkpoint)| *checkpoint).count();
+        assert!(taken == 60 && checkpoints > 0, "{taken} records, {checkpoints} checkpoints");
     }
 }

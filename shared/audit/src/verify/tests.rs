@@ -351,6 +351,64 @@ fn without_a_list_the_checkpoints_around_a_changed_record_are_named() {
 }
 
 #[test]
+fn a_topic_may_have_holes_behind_everything_that_is_signed_for() {
+    let world = world();
+    let mut lines = world.lines.clone();
+    lines.push(record(200, 9));
+    let report = world.report(&lines, Order::Any);
+    assert!(report.is_good() && report.notes.len() == 1, "{report:#?}");
+    assert_eq!((report.epochs[1].open, report.epochs[1].signed), (Some(8), 6));
+    assert_eq!(first(&world.report(&lines, Order::Written)), Some((200, 8)));
+    // What comes in any order is good at every moment in which checkpoints follow their records.
+    let mut verification = Verification::new(Order::Any, world.trust());
+    for line in &world.lines[1..] {
+        verification.line(line.as_bytes(), &"pipe");
+        assert!(verification.so_far().is_good(), "{line}");
+    }
+    verification.line(record(200, 5).replace("said", "SAID").as_bytes(), &"pipe");
+    assert!(!verification.so_far().is_good());
+}
+
+/// A line with the certificate of its checkpoint taken out: that is not part of what is signed.
+fn uncertified(line: &str) -> String {
+    let mut json: serde_json::Value = serde_json::from_str(line).unwrap();
+    if let Some(unmapped) = json["unmapped"].as_object_mut() {
+        unmapped.remove("certificate");
+    }
+    json.to_string()
+}
+
+#[test]
+fn a_key_that_was_certified_later_was_the_nodes_before() {
+    let world = world();
+    let sealed = |line: &String| line.contains("weir.audit.checkpoint");
+    let last = world.lines.iter().rposition(sealed).unwrap();
+    for (certified, good) in [(true, true), (false, false)] {
+        let mut lines = world.lines.clone();
+        for (at, line) in lines.iter_mut().enumerate().filter(|(_, line)| sealed(line)) {
+            if at != last || !certified {
+                *line = uncertified(line);
+            }
+        }
+        let report = world.report(&lines, Order::Written);
+        assert_eq!(report.is_good(), good, "{report:#?}");
+        assert_eq!(report.findings.len(), usize::from(!good), "{report:#?}");
+        let mut verification = Verification::new(Order::Any, world.trust());
+        verification.want(EventId { node: "eu-1".into(), epoch: 100, sequence: 1 });
+        lines.iter().for_each(|line| verification.line(line.as_bytes(), &"pipe"));
+        let proof = verification.prove().unwrap();
+        let authority = world.authority.verifier(AUTHORITY).unwrap();
+        assert_eq!(proof.check(Some(&authority)).is_ok(), good);
+    }
+    // A certificate of one node's key says nothing about another's.
+    let mut lines = world.lines.clone();
+    lines.iter_mut().filter(|line| sealed(line)).for_each(|line| *line = uncertified(line));
+    lines.extend(self::world().lines);
+    let report = world.report(&lines, Order::Any);
+    assert!(report.findings.iter().any(|found| found.what.contains(UNCERTIFIED)), "{report:#?}");
+}
+
+#[test]
 fn witnesses_that_are_asked_for_must_have_signed() {
     let world = world();
     let cosigner = world.witness.verifier("auditor.test").unwrap().cosigner();

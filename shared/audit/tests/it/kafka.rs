@@ -428,3 +428,65 @@ async fn scram_over_tls_lets_in_who_knows_the_password() {
         tokio::task::spawn_blocking(move || verified(&good, Trust::default())).await.unwrap();
     assert!(report.is_good() && report.epochs.len() == 3, "{report:#?}");
 }
+
+/// What a verification says of the topic from here on, as a tail gives it in so many milliseconds.
+fn tailed(settings: &KafkaSettings, from: From, ms: u64) -> Report {
+    let mut verification = Verification::new(Order::Any, Trust::default());
+    let mut consumer = consume::Consumer::open(settings, from).unwrap();
+    let mut each = |seen: consume::Seen<'_>| {
+        // As through a pipe, which does not tell partitions apart.
+        verification.line(seen.bytes, &seen);
+        Ok::<(), ConsumeError>(())
+    };
+    consumer.up_to_now(&mut each).unwrap();
+    let end = std::time::Instant::now() + Duration::from_millis(ms);
+    while std::time::Instant::now() < end {
+        consumer.poll(Duration::from_millis(20), &mut each).unwrap();
+    }
+    verification.finish()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_topic_is_good_at_every_moment_while_records_flow() {
+    let test = "a_topic_is_good_at_every_moment_while_records_flow";
+    let Some(broker) = broker(test) else { return };
+    let (topic, dir) = (Topic::create(broker).await, tempfile::tempdir().unwrap());
+    let spool = Spool::open(SpoolSettings::new(dir.path())).unwrap();
+    let drain = spool.handle().drain(topic.open().await, SystemClock::shared()).unwrap();
+    let origin = Origin { node: "node-1".into(), region: "eu".into() };
+    // Checkpoints so often that there is hardly a moment without one on its way.
+    let pipeline = Builder::spooled(origin, spool, Metrics::new())
+        .checkpoint_every(Duration::from_millis(5))
+        .drain(drain)
+        .start();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let writing = {
+        let pipeline = pipeline.clone();
+        tokio::spawn(async move {
+            let mut written = 0;
+            while !*stopped.borrow() {
+                // Three groups: three partitions, and a fourth key for the checkpoints.
+                let group = [Some("dev"), Some("prod"), Some("payments")][written % 3];
+                pipeline.reserve(AuditClass::Durable).unwrap().finish(facts(group)).await.unwrap();
+                written += 1;
+            }
+            written
+        })
+    };
+    for look in 0..12 {
+        let settings = topic.settings();
+        let report = tokio::task::spawn_blocking(move || match look % 3 {
+            0 => verified(&settings),
+            1 => tailed(&settings, From::Beginning, 40),
+            _ => tailed(&settings, From::NewestTogether(40), 40),
+        });
+        let report = report.await.unwrap();
+        assert!(report.is_good(), "look {look}: {report:#?}");
+    }
+    stop.send_replace(true);
+    assert!(writing.await.unwrap() > 0);
+    assert_eq!(pipeline.close(WAIT).await, []);
+    let settings = topic.settings();
+    let report = tokio::task::spawn_blocking(move || verified(&settings)).await.unwrap();
+    assert!(report.is_good() && report.epochs[0].ended, "{report:#?}");
+}
