@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The table of targets: builds, starts everything on loopback, runs the plans, prints Markdown.
 #
-#   loadtest/bench.sh [debug|release] [--only PART] [--rounds N] [--strict]
+#   loadtest/bench.sh [debug|release|dist] [--only PART] [--rounds N] [--strict]
 #
 # Reports go to $REPORTS (default: target/bench): bench.md, bench.json, bench.html.
 set -euo pipefail
@@ -10,9 +10,9 @@ cd "$(dirname -- "$0")/.."
 . loadtest/topology.sh
 
 profile=release
-case ${1:-} in debug | release) profile=$1; shift ;; esac
+case ${1:-} in debug | release | dist) profile=$1; shift ;; esac
 flags=(--quiet --bins -p weir -p control-plane -p data-plane -p weir-loadtest)
-[ "$profile" = debug ] || flags+=(--release)
+[ "$profile" = debug ] || flags+=(--profile "$profile")
 [ -n "${NO_BUILD:-}" ] || cargo build "${flags[@]}"
 open_run bench
 PATH=${BIN:-$(target_dir)/$profile}:$PATH

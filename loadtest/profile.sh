@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
-# Where the CPU of the proxy goes: a flame graph, and the functions that most samples went through.
+# Where the CPU of the proxy goes, or its allocations: a flame graph, and the functions that most
+# of it went through.
 #
-#   loadtest/profile.sh [off|on|joined|list|session]
+#   loadtest/profile.sh [off|on|joined|list|session] [time|allocations]
 #
-# Needs Linux `perf`. Writes target/bench/flame-NAME.svg, and prints the functions.
+# Needs Linux `perf`, or for allocations `heaptrack`. Writes target/bench/flame-NAME-KIND.svg, and
+# prints the functions; for allocations also how many a request takes.
 set -euo pipefail
 cd "$(dirname -- "$0")/.."
 . deploy/test/lib.sh
 . loadtest/topology.sh
 
-what=${1:-on} kind=call prefix=
+gone() { ! alive "$1"; }
+
+what=${1:-on} of=${2:-time} kind=call prefix= requests=5000000 tool=perf
 case $what in
 off) path=/off/bench/mcp ;;
 on) path=/on/bench/mcp ;;
@@ -18,24 +22,48 @@ list) path=/many/mcp kind=list ;;
 session) path=/on/bench/mcp kind=session ;;
 *) die "no such profile: $what" ;;
 esac
-command -v perf >/dev/null || die "perf is not installed"
-[ -n "${NO_BUILD:-}" ] || cargo build --quiet --release --bins -p weir -p control-plane -p data-plane -p weir-loadtest
+case $of in
+time) features= ;;
+allocations) features=data-plane/system-allocator requests=20000 tool=heaptrack ;;
+*) die "time or allocations, not $of" ;;
+esac
+command -v $tool >/dev/null || die "$tool is not installed"
+[ -n "${NO_BUILD:-}" ] || cargo build --quiet --release --features "$features" --bins \
+  -p weir -p control-plane -p data-plane -p weir-loadtest
 open_run profile
 PATH=${BIN:-$(target_dir)/release}:$PATH
 reports=${REPORTS:-$(target_dir)/bench}
-mkdir -p "$reports"
+mkdir -p "$reports" "$RUN/bin"
+if [ "$of" = allocations ]; then
+  printf '#!/bin/sh\nexec heaptrack -o %s/heap %s\n' \
+    "$RUN" "$(command -v weir-data-plane)" >"$RUN/bin/weir-data-plane"
+  chmod +x "$RUN/bin/weir-data-plane"
+  PATH=$RUN/bin:$PATH
+fi
 start_topology
 {
   printf 'name = "profile"\nrounds = 1\n[[targets]]\nname = "weir"\nurl = "%s"\n' "$PROXY$path"
   [ "$what" = off ] || printf 'token = "%s"\n' "$TOKEN"
   printf 'tool_prefix = "%s"\n[[scenarios]]\nname = "load"\nwork = [{ kind = "%s" }]\n' "$prefix" "$kind"
-  printf 'pace = { kind = "closed", connections = 16, requests = 5000000, seconds_max = 14 }\n'
+  printf 'pace = { kind = "closed", connections = 16, requests = %s, seconds_max = 14 }\n' "$requests"
 } >"$RUN/plan.toml"
-weir-loadtest run "$RUN/plan.toml" >/dev/null 2>&1 &
-load=$!
-sleep 1
-perf record -q -F 497 --call-graph dwarf,16384 -p "$PROXY_PID" -o "$RUN/perf.data" -- sleep 10 >/dev/null
-wait "$load"
-perf script -i "$RUN/perf.data" --no-inline -F comm,ip,sym 2>/dev/null |
-  weir-loadtest flame --title "weir-data-plane, $what" --svg "$reports/flame-$what.svg"
-printf '\nFlame graph: %s\n' "$reports/flame-$what.svg" >&2
+svg=$reports/flame-$what-$of.svg title="weir-data-plane, $what, $of"
+if [ "$of" = allocations ]; then
+  weir-loadtest run "$RUN/plan.toml" >/dev/null 2>&1
+  # The proxy alone: heaptrack has to see its end.
+  kill -TERM "$(pgrep -P "$PROXY_PID" -x weir-data-plane)"
+  wait_for 60 heaptrack gone "$PROXY_PID"
+  heaptrack_print -f "$RUN"/heap.* -F "$RUN/stacks" --flamegraph-cost-type allocations \
+    --print-peaks 0 --print-allocators 0 --print-temporary 0 >/dev/null
+  weir-loadtest flame --collapsed --title "$title" --svg "$svg" <"$RUN/stacks"
+  awk -v n="$requests" '{ sum += $NF } END { printf "\nAllocations a request, start included: %.0f\n", sum / n }' "$RUN/stacks"
+else
+  weir-loadtest run "$RUN/plan.toml" >/dev/null 2>&1 &
+  load=$!
+  sleep 1
+  perf record -q -F 497 --call-graph dwarf,16384 -p "$PROXY_PID" -o "$RUN/perf.data" -- sleep 10 >/dev/null
+  wait "$load"
+  perf script -i "$RUN/perf.data" --no-inline -F comm,ip,sym 2>/dev/null |
+    weir-loadtest flame --title "$title" --svg "$svg"
+fi
+printf '\nFlame graph: %s\n' "$svg" >&2

@@ -120,9 +120,8 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     let tls = certificate.as_ref().map(|own| tls::server_config(Arc::clone(own), asking()));
     let tls = tls.transpose().context("listen.tls")?.map(Arc::new);
     let (hop_listener, hop) = bind_hop(settings, &parts).await?;
-    let lanes = parts.lanes;
-    let listener = Listener::bind(settings.listen.address, tls, lanes.clone()).await;
-    let listener = listener.context("listen.address")?;
+    let listener = Listener::bind(settings.listen.address, tls, parts.lanes.clone());
+    let listener = listener.await.context("listen.address")?;
     if let Some(certificate) = certificate {
         let fresh = certificate.keep_fresh(tls::server::POLL, parts.reload, watch.clone());
         task::spawn("certificate", fresh);
@@ -130,12 +129,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
 
     let roots = extra_roots(settings)?;
     parts.metrics.collector(ConfigMetrics(Arc::clone(&parts.config)));
-    let upstreams = upstream::Settings {
-        extra_roots: roots.clone(),
-        commands: commands(settings),
-        lanes: lanes.count(),
-    };
-    let upstreams = Upstreams::new(upstreams)?;
+    let upstreams = open_upstreams(settings, roots.clone(), parts.lanes.count())?;
     parts.metrics.collector(UpstreamMetrics::new(upstreams.clone(), Arc::clone(&parts.config)));
     let (ended, neighbours) = neighbours(&hop, &parts);
     let fetch: Arc<dyn Fetch> = Arc::new(Fetcher::new(&roots)?);
@@ -187,6 +181,15 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     };
     let (drain, control) = (parts.drain, parts.control);
     Ok(Bound { listener, admin, hop: hop_listener, gateway, drain, control, addresses })
+}
+
+fn open_upstreams(
+    settings: &Settings,
+    extra_roots: Vec<CertificateDer<'static>>,
+    lanes: usize,
+) -> anyhow::Result<Upstreams> {
+    let commands = commands(settings);
+    Ok(Upstreams::new(upstream::Settings { extra_roots, commands, lanes })?)
 }
 
 /// Authorities that are trusted besides the system's.

@@ -1,10 +1,10 @@
 //! The data plane: a stateless regional proxy.
 //!
-//! In reading order: [`listener`] (sockets, TLS, limits of connections; [`lanes`] are its threads), [`call`] (**the hot
-//! path**, phase by phase), [`mcp`] (mechanics of the protocol, without policy or sockets), what
-//! the phases ask ([`config`], [`keys`], [`decisions`], [`limits`], [`sessions`], [`site`]), the
-//! back edge ([`upstream`]), the way to other proxies ([`hop`]), and how it is put together
-//! ([`settings`], [`app`]).
+//! In reading order: [`listener`] (sockets, TLS, limits of connections; its threads are [`lanes`]),
+//! [`call`] (**the hot path**, phase by phase), [`mcp`] (mechanics of the protocol, without policy
+//! or sockets), what the phases ask ([`config`], [`keys`], [`decisions`], [`limits`], [`sessions`],
+//! [`site`]), the back edge ([`upstream`]), the way to other proxies ([`hop`]), and how it is put
+//! together ([`settings`], [`app`]).
 //!
 //! Invariants: a call sees one snapshot. Nothing reaches a server without a permit. Statuses are
 //! chosen in `call/respond.rs`. Nothing on the path waits for the control plane or for Kafka. A

@@ -124,13 +124,19 @@ async fn serve_connection(
 ) {
     let Ok(socket) = TcpStream::from_std(socket) else { return };
     let _ = socket.set_nodelay(true);
+    match tls {
+        None => {
+            let pace = Pace::new(false);
+            http(gateway, conn, Paced::new(socket, Arc::clone(&pace)), pace).await;
+        }
+        // Boxed: what an encrypted connection needs is no part of a plain one.
+        Some(tls) => Box::pin(encrypted(gateway, conn, (socket, tls))).await,
+    }
+    drop(held);
+}
+
+async fn encrypted(gateway: Arc<Gateway>, conn: Conn, (socket, tls): (TcpStream, TlsAcceptor)) {
     let drain = gateway.drain.clone();
-    let Some(tls) = tls else {
-        let pace = Pace::new(false);
-        http(gateway, conn, Paced::new(socket, Arc::clone(&pace)), pace).await;
-        drop(held);
-        return;
-    };
     let patience = Duration::from_millis(bounds::HEADER_READ_MS);
     let handshake = tokio::select! {
         handshake = tokio::time::timeout(patience, tls.accept(socket)) => handshake,
@@ -147,7 +153,6 @@ async fn serve_connection(
         Ok(Err(error)) => tracing::debug!(peer = %conn.peer, %error, "TLS handshake failed"),
         Err(_) => tracing::debug!(peer = %conn.peer, "TLS handshake took too long"),
     }
-    drop(held);
 }
 
 async fn http<I>(gateway: Arc<Gateway>, conn: Conn, io: Paced<I>, pace: Arc<Pace>)

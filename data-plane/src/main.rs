@@ -23,6 +23,7 @@ use weir_runtime::otlp::{self, Exporter, Identity};
 use weir_runtime::ready::Ready;
 use weir_runtime::{drain, settings, signals, task, telemetry, tls};
 
+#[cfg(not(feature = "system-allocator"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

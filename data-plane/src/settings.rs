@@ -47,7 +47,7 @@ pub struct Settings {
     pub upstream: Upstream,
     /// Records of calls.
     pub audit: Audit,
-    /// Threads for traffic; 0 is one per core.
+    /// Threads for traffic ([`crate::lanes`]); 0 is one per core.
     pub threads: usize,
     /// Milliseconds that a drain waits for calls in flight.
     pub drain_ms: u64,

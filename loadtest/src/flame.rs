@@ -1,4 +1,5 @@
-//! Flame graphs, from what `perf script` prints, as one SVG that loads nothing.
+//! Flame graphs, from what `perf script` prints or from collapsed stacks, as one SVG that loads
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -44,14 +45,35 @@ impl Frame {
         Ok(root)
     }
 
+    /// Reads collapsed stacks, one a line: `outermost;…;innermost COUNT`.
+    ///
+    /// # Errors
+    /// When the input cannot be read.
+    pub fn collapsed(input: impl BufRead) -> std::io::Result<Self> {
+        let mut root = Self::default();
+        for line in input.lines() {
+            let line = line?;
+            let Some((stack, count)) = line.rsplit_once(' ') else { continue };
+            let Ok(count) = count.parse() else { continue };
+            let frames = stack.split(';').map(shortened);
+            root.count(frames, count);
+        }
+        Ok(root)
+    }
+
     /// Adds a sample: the thread, then frames from the innermost outwards.
     fn add(&mut self, stack: &[String]) {
         let Some((thread, frames)) = stack.split_first() else { return };
-        self.samples += 1;
+        self.count(std::iter::once(thread).chain(frames.iter().rev()).cloned(), 1);
+    }
+
+    /// Adds what a stack, from the outermost frame inwards, was counted for.
+    fn count(&mut self, stack: impl Iterator<Item = String>, count: u64) {
+        self.samples += count;
         let mut at = self;
-        for name in std::iter::once(thread).chain(frames.iter().rev()).take(DEPTH_MAX) {
-            at = at.callees.entry(name.clone()).or_default();
-            at.samples += 1;
+        for name in stack.take(DEPTH_MAX) {
+            at = at.callees.entry(name).or_default();
+            at.samples += count;
         }
     }
 
@@ -161,5 +183,12 @@ mod tests {
         assert_eq!(share("a"), Some(1.0), "a function within itself counts once");
         assert_eq!(share("b"), Some(0.5));
         assert!(root.svg("t").contains("b 50.0 %"));
+    }
+
+    #[test]
+    fn collapsed_stacks_count_for_what_they_say() {
+        let root = Frame::collapsed("main;a;b 3\nmain;a 1\n\n".as_bytes()).expect("stacks");
+        assert_eq!(root.samples, 4);
+        assert!(root.inclusive().contains(&("b".to_owned(), 0.75)));
     }
 }

@@ -46,6 +46,9 @@ enum Command {
     /// Reads what `perf script -F comm,ip,sym` prints, draws a flame graph, and prints which
     /// functions most samples went through.
     Flame {
+        /// The input is collapsed stacks: `outer;inner COUNT`.
+        #[arg(long)]
+        collapsed: bool,
         /// Above the picture.
         #[arg(long)]
         title: String,
@@ -239,7 +242,7 @@ fn main() -> anyhow::Result<()> {
                 let table = report::compare(&read(&old)?, &read(&new)?);
                 Ok(std::io::stdout().write_all(table.as_bytes())?)
             }
-            Command::Flame { title, svg } => flame(&title, &svg),
+            Command::Flame { collapsed, title, svg } => flame(collapsed, &title, &svg),
             Command::Token { jwks, claims } => {
                 let issued = issuer::issue(&claims)?;
                 std::fs::write(&jwks, issued.keys).with_context(|| jwks.display().to_string())?;
@@ -283,8 +286,9 @@ async fn measure(args: RunArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn flame(title: &str, svg: &std::path::Path) -> anyhow::Result<()> {
-    let root = Frame::read(std::io::stdin().lock())?;
+fn flame(collapsed: bool, title: &str, svg: &std::path::Path) -> anyhow::Result<()> {
+    let input = std::io::stdin().lock();
+    let root = if collapsed { Frame::collapsed(input)? } else { Frame::read(input)? };
     std::fs::write(svg, root.svg(title)).with_context(|| svg.display().to_string())?;
     let mut out = std::io::stdout();
     for (name, share) in root.inclusive().iter().take(60) {

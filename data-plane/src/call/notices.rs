@@ -7,16 +7,17 @@
 
 mod follow;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{Stream, stream};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use weir_model::audit::Outcome;
 use weir_model::bounds;
-use weir_model::id::Digest;
+use weir_model::id::{Digest, Revision};
 use weir_model::policy::Action;
 use weir_model::reason::{Reason, Refusal};
 use weir_model::snapshot::Hints;
@@ -24,7 +25,7 @@ use weir_model::snapshot::Hints;
 use super::Gateway;
 use super::endpoint::{self, Endpoint};
 use super::forward::Scope;
-use super::relay::Flow;
+use super::relay::{Flow, Source};
 use super::resolve::{home_of, sources};
 use super::respond::Answer;
 use super::sight::Sight;
@@ -33,7 +34,7 @@ use crate::mcp::list::View;
 use crate::mcp::members::{self, Members};
 use crate::mcp::methods::List;
 use crate::neighbours::Tiding;
-use crate::upstream::{Front, Message, Upstreams};
+use crate::upstream::{Front, Message};
 use follow::Follower;
 
 /// Opens the stream on which changes are announced.
@@ -42,7 +43,6 @@ use follow::Follower;
 /// [`Reason::InvalidParams`] for a listen request without a filter.
 pub fn open(gateway: &Gateway, scope: Scope<'_>) -> Result<Answer, Refusal> {
     let wanted = Wanted::of(gateway, scope)?;
-    let (sender, messages) = mpsc::channel(bounds::STREAM_QUEUE_MESSAGES);
     let client = scope.client;
     let front = Front {
         modern: true,
@@ -55,14 +55,16 @@ pub fn open(gateway: &Gateway, scope: Scope<'_>) -> Result<Answer, Refusal> {
     let watcher = Watcher {
         sight: scope.sight.clone(),
         endpoint: scope.endpoint.clone(),
+        resources: wanted.resources.clone(),
         wanted,
-        sender,
-        upstreams: gateway.upstreams.clone(),
-        front,
+        follower: Follower::new(gateway.upstreams.clone(), front),
+        config: Arc::clone(&gateway.config),
+        revisions: gateway.config.subscribe(),
+        seen: None,
+        ready: VecDeque::new(),
     };
-    let flow = Flow::open(messages, scope, gateway)?;
-    tokio::spawn(watcher.run(gateway.config.clone()));
-    Ok(Answer::Stream(Box::new(flow)))
+    let messages = Source::Here(Box::pin(watcher.into_stream()));
+    Ok(Answer::Stream(Box::new(Flow::open(messages, scope, gateway)?)))
 }
 
 /// `resources/subscribe` and `resources/unsubscribe` of an older revision: updates come on the
@@ -178,14 +180,19 @@ fn notification(method: &str, params: Value) -> Bytes {
     message.to_string().into()
 }
 
-/// Follows the configuration, and resources, for one stream.
+/// Follows the configuration, and resources, for one stream, whenever that is polled.
 struct Watcher {
     sight: Sight,
     endpoint: Endpoint,
     wanted: Wanted,
-    sender: mpsc::Sender<Result<Message, Refusal>>,
-    upstreams: Upstreams,
-    front: Front,
+    resources: watch::Receiver<BTreeSet<String>>,
+    follower: Follower,
+    config: Arc<State>,
+    revisions: watch::Receiver<Revision>,
+    /// What the caller saw of each list; none before the beginning.
+    seen: Option<Vec<(List, Digest)>>,
+    /// To be sent.
+    ready: VecDeque<Bytes>,
 }
 
 /// What a stream has to react to.
@@ -197,88 +204,84 @@ enum Event {
 }
 
 impl Watcher {
-    async fn run(mut self, config: Arc<State>) {
-        let mut revisions = config.subscribe();
-        revisions.borrow_and_update();
-        let mut resources = self.wanted.resources.clone();
-        let mut seen = self.digests();
-        let mut follower = Follower::new(self.upstreams.clone(), self.front.clone());
-        let patience = Duration::from_millis(bounds::SUBSCRIBE_MS);
-        let accepted = self.follow(&mut follower, &config).accepted(patience).await;
-        if let Some(raw) = self.wanted.acknowledged(&accepted)
-            && self.sender.send(Ok(Message::Notification(raw))).await.is_err()
-        {
-            return;
+    fn into_stream(self) -> impl Stream<Item = Result<Message, Refusal>> + Send {
+        stream::unfold(self, |mut watcher| async move {
+            let raw = watcher.next().await?;
+            Some((Ok(Message::Notification(raw)), watcher))
+        })
+    }
+
+    /// The next announcement; none when the stream has to end.
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.seen.is_none() {
+            self.begin().await;
         }
         loop {
+            if let Some(raw) = self.ready.pop_front() {
+                return Some(raw);
+            }
             let event = tokio::select! {
-                () = self.sender.closed() => Event::Gone,
-                changed = revisions.changed() => changed.map_or(Event::Gone, |()| Event::Configuration),
-                () = moved(&mut resources) => Event::Subscriptions,
-                update = follower.updated() => Event::Updated(update),
+                changed = self.revisions.changed() => changed.map_or(Event::Gone, |()| Event::Configuration),
+                () = moved(&mut self.resources) => Event::Subscriptions,
+                update = self.follower.updated() => Event::Updated(update),
             };
-            let going = match event {
-                Event::Gone => false,
+            match event {
+                Event::Gone => return None,
                 Event::Configuration => {
-                    revisions.borrow_and_update();
-                    self.reconfigured(&config, &mut seen).await && {
-                        self.follow(&mut follower, &config);
-                        true
-                    }
+                    self.reconfigured()?;
+                    self.follow();
                 }
-                Event::Subscriptions => {
-                    self.follow(&mut follower, &config);
-                    true
+                Event::Subscriptions => self.follow(),
+                // Those that the caller may not read are not told.
+                Event::Updated(uri) if self.may_read(&uri) => {
+                    self.ready.push_back(self.wanted.updated(&uri));
                 }
-                Event::Updated(update) => self.updated(&update).await,
-            };
-            if !going {
-                return;
+                Event::Updated(update) => self.updated(&update),
             }
         }
     }
 
-    /// Tells of lists that have changed; false when the stream has to end.
-    async fn reconfigured(&mut self, config: &State, seen: &mut Vec<(List, Digest)>) -> bool {
+    async fn begin(&mut self) {
+        self.revisions.borrow_and_update();
+        self.seen = Some(self.digests());
+        self.follow();
+        let patience = Duration::from_millis(bounds::SUBSCRIBE_MS);
+        let accepted = self.follower.accepted(patience).await;
+        self.ready.extend(self.wanted.acknowledged(&accepted));
+    }
+
+    /// Tells of lists that have changed; none when the stream has to end.
+    fn reconfigured(&mut self) -> Option<()> {
         // A group that is gone ends the stream: what it showed is nobody's any more.
         let path = format!("/{}/mcp", self.endpoint.group.name);
-        let Ok(found) = endpoint::find(&path, &config.current()) else { return false };
+        let found = endpoint::find(&path, &self.config.current()).ok()?;
         self.sight.group = Arc::clone(&found.group);
         self.endpoint.group = found.group;
         let now = self.digests();
-        let changed: Vec<List> =
-            now.iter().zip(&*seen).filter(|(a, b)| a != b).map(|((kind, _), _)| *kind).collect();
-        *seen = now;
-        for kind in changed {
-            let message = Message::Notification(self.wanted.changed(kind));
-            if self.sender.send(Ok(message)).await.is_err() {
-                return false;
-            }
-        }
-        true
+        let before = self.seen.replace(now.clone()).unwrap_or_default();
+        let changed = now.iter().zip(&before).filter(|(now, before)| now != before);
+        self.ready.extend(changed.map(|((kind, _), _)| self.wanted.changed(*kind)));
+        Some(())
     }
 
-    /// Tells of a resource, if the caller may read it; false when nobody listens any more.
-    async fn updated(&self, (server, uri): &follow::Update) -> bool {
+    /// Tells of a resource, if the caller may read it.
+    fn updated(&mut self, (server, uri): &follow::Update) {
         // What a server names may be a part of what was asked for, which no catalog lists. It is
         // held against the rules for that server's resources and no other's.
-        if !self.sight.may(server, Action::ReadResource, uri, Hints::default()) {
-            return true;
+        if self.sight.may(server, Action::ReadResource, uri, Hints::default()) {
+            self.ready.push_back(self.wanted.updated(uri));
         }
-        let message = Message::Notification(self.wanted.updated(uri));
-        self.sender.send(Ok(message)).await.is_ok()
     }
 
     /// Follows what is wanted now at the servers that have it now.
-    fn follow<'f>(&self, follower: &'f mut Follower, config: &State) -> &'f mut Follower {
+    fn follow(&mut self) {
         let mut homes = follow::Homes::default();
         for uri in &*self.wanted.resources.borrow() {
             if let Some(version) = home_of(&self.endpoint, &self.sight.who, &self.sight, uri) {
                 homes.add(version, uri);
             }
         }
-        follower.set(homes, &config.current(), &self.endpoint.group);
-        follower
+        self.follower.set(homes, &self.config.current(), &self.endpoint.group);
     }
 
     /// What the caller sees of each wanted list, digested.

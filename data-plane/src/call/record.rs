@@ -110,7 +110,7 @@ impl Record {
         self.mark(Mark::Read);
         if let Some(message) = call.message() {
             self.facts.method = Some(match message.method() {
-                Some(method) => method.chars().take(CLIENT_CHARS_MAX).collect(),
+                Some(method) => cut(method, CLIENT_CHARS_MAX),
                 None => "response".to_owned(),
             });
             // As the caller spells it: what it may not see or does not exist is told as well.
@@ -119,8 +119,7 @@ impl Record {
                 Some(Reference::Prompt(name) | Reference::Resource(name)) => Some(name),
                 None => p.name.as_ref().or(p.uri.as_ref()),
             });
-            self.facts.target =
-                asked.map(|name| name.chars().take(bounds::URI_BYTES_MAX).collect());
+            self.facts.target = asked.map(|name| cut(name, bounds::URI_BYTES_MAX));
             let params = message.params();
             let digested = params.and_then(|p| p.arguments.as_ref().or(p.raw.as_ref()));
             self.facts.arguments = match (message.method(), params) {
@@ -344,13 +343,22 @@ fn facts_of(gateway: &Gateway, conn: &Conn, snapshot: &Snapshot, name: uuid::Uui
     }
 }
 
+/// The first characters of a text.
+fn cut(text: &str, max: usize) -> String {
+    let end = match text.len() > max {
+        true => text.char_indices().nth(max).map_or(text.len(), |(at, _)| at),
+        false => text.len(),
+    };
+    text[..end].to_owned()
+}
+
 /// `name version` of a `clientInfo`.
 pub fn client_name(info: &str) -> Option<String> {
     let members = Members::parse(info).ok()?;
-    let mut name = members.text("name")?.into_owned();
-    if let Some(version) = members.text("version") {
-        name = format!("{name} {version}");
-    }
-    let clean = |c: char| if c.is_control() { ' ' } else { c };
-    Some(name.chars().take(CLIENT_CHARS_MAX).map(clean).collect())
+    let (name, version) = (members.text("name")?, members.text("version"));
+    let mut all = String::with_capacity(name.len() + 32);
+    let space = version.is_some().then_some(' ');
+    let parts = name.chars().chain(space).chain(version.iter().flat_map(|text| text.chars()));
+    all.extend(parts.take(CLIENT_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }));
+    Some(all)
 }

@@ -5,10 +5,12 @@
 //! streams that belong to no call) a drain, the end of the caller's token, or a change of the
 //! rules. Dropping it cancels the exchange at the server.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc::Receiver;
 use tracing::Instrument as _;
 use weir_model::audit::Outcome;
@@ -33,7 +35,7 @@ use crate::upstream::{Exchange, Message, Messages};
 #[derive(Debug)]
 pub struct Flow {
     first: Option<Message>,
-    messages: Receiver<Result<Message, Refusal>>,
+    messages: Source,
     /// None for streams that belong to no call.
     finish: Option<Finish>,
     /// The client can be asked: requests of the server go to it.
@@ -53,6 +55,38 @@ pub struct Flow {
     ticket: Option<Held>,
     reply: Option<(Bytes, Record)>,
     done: bool,
+}
+
+/// Where the messages of a stream come from; ends after the last.
+pub enum Source {
+    /// A task that reads them from a server.
+    Queue(Receiver<Result<Message, Refusal>>),
+    /// They are made when they are asked for.
+    Here(Pin<Box<dyn Stream<Item = Result<Message, Refusal>> + Send>>),
+}
+
+impl Source {
+    async fn next(&mut self) -> Option<Result<Message, Refusal>> {
+        match self {
+            Self::Queue(messages) => messages.recv().await,
+            Self::Here(messages) => messages.next().await,
+        }
+    }
+}
+
+impl From<Receiver<Result<Message, Refusal>>> for Source {
+    fn from(messages: Receiver<Result<Message, Refusal>>) -> Self {
+        Self::Queue(messages)
+    }
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Queue(_) => "Queue",
+            Self::Here(_) => "Here",
+        })
+    }
 }
 
 /// What makes a stream the one stream of its client.
@@ -88,7 +122,7 @@ impl Flow {
     ) -> Self {
         Self {
             first,
-            messages,
+            messages: messages.into(),
             finish: Some(finish),
             asks: !scope.client.modern(),
             tasks: None,
@@ -127,14 +161,14 @@ impl Flow {
     /// # Errors
     /// [`Reason::ConcurrencyLimited`] when the caller has too many of them.
     pub fn open(
-        messages: Receiver<Result<Message, Refusal>>,
+        messages: impl Into<Source>,
         scope: Scope<'_>,
         gateway: &Gateway,
     ) -> Result<Self, Refusal> {
         let listen = scope.call.message().and_then(|message| message.id());
         Ok(Self {
             first: None,
-            messages,
+            messages: messages.into(),
             finish: None,
             asks: !scope.client.modern(),
             tasks: Tasks::of_session(gateway, scope),
@@ -223,11 +257,7 @@ impl Flow {
     }
 
     /// The body: every frame is one event. `id` is the client's, for the final message.
-    pub fn into_stream(
-        mut self,
-        id: Bytes,
-        record: Record,
-    ) -> impl futures_util::Stream<Item = Frame> + Send {
+    pub fn into_stream(mut self, id: Bytes, record: Record) -> impl Stream<Item = Frame> + Send {
         let span = record.span();
         self.reply = Some((id, record));
         futures_util::stream::unfold(self, move |mut flow| {
@@ -248,11 +278,12 @@ impl Flow {
             let frame = match self.step(event) {
                 None => continue,
                 Some(Step::Send(frame)) => frame,
+                // Boxed: a stream that waits does not hold the room of its end.
                 Some(Step::Last(frame, outcome)) => {
-                    Frame::Message(self.close(frame, outcome).await)
+                    Frame::Message(Box::pin(self.close(frame, outcome)).await)
                 }
                 Some(Step::End(outcome)) => {
-                    self.close(Bytes::new(), outcome).await;
+                    Box::pin(self.close(Bytes::new(), outcome)).await;
                     return None;
                 }
             };
@@ -277,7 +308,7 @@ impl Flow {
         };
         tokio::select! {
             biased;
-            message = self.messages.recv() => Event::Message(message),
+            message = self.messages.next() => Event::Message(message),
             () = cancelled(self.cancellable.as_ref()) => Event::Cancelled,
             () = over(self.watch.as_mut()) => Event::Over,
             frame = framed(frames) => Event::Frame(frame),

@@ -165,19 +165,19 @@ pub fn accept(headers: &HeaderMap) -> Accept {
         for range in value.to_str().unwrap_or_default().split(',') {
             let (kind, quality) = media_range(range);
             if quality {
-                let any = kind == "*/*";
-                accept.json |= any || kind == "application/json" || kind == "application/*";
-                accept.sse |= any || kind == "text/event-stream" || kind == "text/*";
+                let is = |other: &str| kind.eq_ignore_ascii_case(other);
+                accept.json |= is("*/*") || is("application/json") || is("application/*");
+                accept.sse |= is("*/*") || is("text/event-stream") || is("text/*");
             }
         }
     }
     if present { accept } else { Accept { json: true, sse: true } }
 }
 
-/// The media type in lower case, and whether its quality is above zero.
-fn media_range(range: &str) -> (String, bool) {
+/// The media type, and whether its quality is above zero.
+fn media_range(range: &str) -> (&str, bool) {
     let mut parts = range.split(';').map(str::trim);
-    let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+    let kind = parts.next().unwrap_or_default();
     let refused = parts.any(|p| {
         let (name, value) = p.split_once('=').unwrap_or((p, ""));
         name.trim().eq_ignore_ascii_case("q") && value.trim().parse::<f32>() == Ok(0.0)

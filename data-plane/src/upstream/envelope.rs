@@ -25,7 +25,9 @@ impl Id {
     pub(crate) fn of(raw: &[u8]) -> Self {
         let text = String::from_utf8_lossy(raw);
         let text = text.trim();
-        if let Ok(value) = serde_json::from_str::<String>(text) {
+        if text.starts_with('"')
+            && let Ok(value) = serde_json::from_str(text)
+        {
             return Self::Text(value);
         }
         if let Ok(number) = text.parse::<i128>() {
@@ -170,7 +172,6 @@ pub(crate) fn notification(method: &str, params: Option<&[u8]>) -> Bytes {
 }
 
 fn message(id: Option<&[u8]>, method: &str, params: Option<&[u8]>) -> Bytes {
-    let method = serde_json::Value::from(method).to_string();
     let mut out = Vec::with_capacity(method.len() + params.map_or(0, <[u8]>::len) + 64);
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\"");
     if let Some(id) = id {
@@ -178,7 +179,7 @@ fn message(id: Option<&[u8]>, method: &str, params: Option<&[u8]>) -> Bytes {
         out.extend_from_slice(id);
     }
     out.extend_from_slice(b",\"method\":");
-    out.extend_from_slice(method.as_bytes());
+    serde_json::to_writer(&mut out, method).expect("a text has a JSON form");
     if let Some(params) = params {
         out.extend_from_slice(b",\"params\":");
         out.extend_from_slice(params);

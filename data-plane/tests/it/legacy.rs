@@ -2,6 +2,7 @@
 
 use http::Method;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
 use crate::peer::{Peer, SESSION};
 use crate::proxy::{Answer, Ask, Proxy, read_until};
@@ -52,6 +53,28 @@ async fn calls_run_in_the_servers_session() {
     assert!(list.json()["result"].get("ttlMs").is_none());
     let read = proxy.send(ask(&session, "resources/read", &json!({"uri": "test://t/gone"}))).await;
     assert_eq!((read.status.as_u16(), read.code()), (200, -32002));
+}
+
+#[tokio::test]
+async fn a_session_goes_on_on_whichever_thread() {
+    let peer = Peer::start().await;
+    let proxy = Proxy::with(&world(&peer.url), |settings| settings.threads = 2).await;
+    let answer = proxy.send(Ask::initialize(PATH, "2025-11-25").token(&token())).await;
+    let session = answer.header("mcp-session-id").unwrap().to_owned();
+    // They stay open, so that calls come to one thread and the other.
+    let mut held = Vec::new();
+    for turn in 0..6 {
+        held.push(TcpStream::connect(proxy.address).await.unwrap());
+        let call = ask(&session, "tools/call", &json!({"name": "echo", "arguments": {"a": turn}}));
+        let answer = proxy.send(call).await;
+        assert_eq!(answer.json()["result"]["structuredContent"], json!({"a": turn}));
+    }
+    let calls = peer.seen("tools/call");
+    assert_eq!(calls.len(), 6);
+    assert!(calls.iter().all(|call| call.header("mcp-session-id") == Some(SESSION)));
+    drop(held);
+    proxy.drain.signal();
+    proxy.served.await.unwrap().unwrap();
 }
 
 #[tokio::test]

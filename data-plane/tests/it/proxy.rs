@@ -10,6 +10,7 @@ use bytes::Bytes;
 use data_plane::app::{self, Parts};
 use data_plane::config::{Identity, State};
 use data_plane::gateway::Gateway;
+use data_plane::lanes::{self, Lanes};
 use data_plane::settings::Settings;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -47,6 +48,8 @@ pub struct Proxy {
     /// Spans of calls that are recorded.
     pub traced: tokio::sync::Mutex<tokio::sync::mpsc::Receiver<Vec<Span>>>,
     pub served: tokio::task::JoinHandle<anyhow::Result<()>>,
+    /// Where the settings want threads of its own.
+    _lanes: Option<lanes::Running>,
 }
 
 impl Proxy {
@@ -128,6 +131,7 @@ impl Proxy {
         settings.listen.address = ([127, 0, 0, 1], 0).into();
         settings.admin.address = Some(([127, 0, 0, 1], 0).into());
         change(&mut settings);
+        let running = (settings.threads > 0).then(|| lanes::start(settings.threads).unwrap());
         let snapshot = world.snapshot();
         let log = MemoryLog::default();
         let metrics = Metrics::new();
@@ -150,7 +154,7 @@ impl Proxy {
             reload,
             clock,
             control: tokio::runtime::Handle::current(),
-            lanes: Default::default(),
+            lanes: running.as_ref().map_or_else(Lanes::default, |all| all.lanes().clone()),
             spans,
         };
         let bound = app::build(&settings, parts).await.unwrap();
@@ -165,6 +169,7 @@ impl Proxy {
             drain,
             traced: tokio::sync::Mutex::new(traced),
             served: tokio::spawn(bound.serve()),
+            _lanes: running,
         }
     }
 

@@ -137,9 +137,17 @@ impl Digest {
 
     /// Lower-case hexadecimal, 64 characters.
     pub fn hex(&self) -> String {
+        self.digits().map(char::from).into_iter().collect()
+    }
+
+    fn digits(&self) -> [u8; 64] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let nibbles = self.0.iter().flat_map(|b| [b >> 4, b & 15]);
-        nibbles.map(|n| char::from(DIGITS[usize::from(n)])).collect()
+        let mut all = [0; 64];
+        for (two, byte) in all.chunks_exact_mut(2).zip(self.0) {
+            two[0] = DIGITS[usize::from(byte >> 4)];
+            two[1] = DIGITS[usize::from(byte & 15)];
+        }
+        all
     }
 
     /// The first 12 hexadecimal characters, for people.
@@ -176,7 +184,7 @@ impl fmt::Debug for Digest {
 }
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&self.hex())
+        s.serialize_str(str::from_utf8(&self.digits()).expect("hexadecimal digits are ASCII"))
     }
 }
 impl<'de> Deserialize<'de> for Digest {

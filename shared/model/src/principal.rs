@@ -1,5 +1,6 @@
 //! Who a call is from, verified.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -76,12 +77,9 @@ impl Principal {
     /// The key under which decisions about this principal are cached: everything that a rule
     /// can read about it, and nothing else.
     pub fn digest(&self) -> Digest {
-        let mut text = String::new();
+        let mut text = String::with_capacity(256);
         let mut push = |tag: char, part: &str| {
-            text.push(tag);
-            text.push_str(&part.len().to_string());
-            text.push(':');
-            text.push_str(part);
+            write!(text, "{tag}{}:{part}", part.len()).expect("a String takes everything");
         };
         push(
             'k',

@@ -36,12 +36,14 @@ pub(super) struct Follower {
     upstreams: Upstreams,
     front: Front,
     at: HashMap<UpstreamKey, Following>,
-    sender: mpsc::Sender<Update>,
-    updates: mpsc::Receiver<Update>,
+    /// None until something is followed.
+    updates: Option<Updates>,
 }
 
 /// Which server says that which resource has changed.
 pub(super) type Update = (Name, String);
+/// What servers tell, from their tasks.
+type Updates = (mpsc::Sender<Update>, mpsc::Receiver<Update>);
 
 /// One server.
 #[derive(Debug)]
@@ -62,8 +64,7 @@ impl Drop for Following {
 
 impl Follower {
     pub(super) fn new(upstreams: Upstreams, front: Front) -> Self {
-        let (sender, updates) = mpsc::channel(bounds::STREAM_QUEUE_MESSAGES);
-        Self { upstreams, front, at: HashMap::new(), sender, updates }
+        Self { upstreams, front, at: HashMap::new(), updates: None }
     }
 
     /// Follows these from now on; what stays the same is not disturbed.
@@ -83,7 +84,7 @@ impl Follower {
     }
 
     fn start(
-        &self,
+        &mut self,
         version: Arc<VersionView>,
         credentials: Headers,
         uris: Vec<String>,
@@ -108,8 +109,9 @@ impl Follower {
             retries: Arc::default(),
         };
         let (tell, accepted) = watch::channel(None);
-        let work =
-            follow(self.upstreams.clone(), request, uris.clone(), (self.sender.clone(), tell));
+        let updates = || mpsc::channel(bounds::STREAM_QUEUE_MESSAGES);
+        let sender = self.updates.get_or_insert_with(updates).0.clone();
+        let work = follow(self.upstreams.clone(), request, uris.clone(), (sender, tell));
         Following { version, credentials, uris, accepted, task: tokio::spawn(work) }
     }
 
@@ -133,8 +135,13 @@ impl Follower {
 
     /// The next resource that has changed.
     pub(super) async fn updated(&mut self) -> Update {
-        match self.updates.recv().await {
+        let update = match &mut self.updates {
+            Some((_, updates)) => updates.recv().await,
+            None => None,
+        };
+        match update {
             Some(update) => update,
+            // Nothing is followed. It is never none otherwise: a sender is kept.
             None => std::future::pending().await,
         }
     }

@@ -105,13 +105,14 @@ pub(crate) async fn send(client: &HttpClient, to: &Uri, post: Post<'_>) -> Resul
     };
     let session = head.headers.get(headers::SESSION).cloned();
     check_status(head.status, &head.headers)?;
-    let body = match media_type(&head.headers).as_deref() {
-        Some("application/json") => {
-            let read = tokio::time::timeout_at(deadline, whole(body));
-            Body::Json(read.await.map_err(|_| late())??)
-        }
-        Some("text/event-stream") if head.status.is_success() => Body::Events(Events::new(body)),
-        _ => Body::Other,
+    let is = |kind: &str| media_type(&head.headers).is_some_and(|it| it.eq_ignore_ascii_case(kind));
+    let body = if is("application/json") {
+        let read = tokio::time::timeout_at(deadline, whole(body));
+        Body::Json(read.await.map_err(|_| late())??)
+    } else if is("text/event-stream") && head.status.is_success() {
+        Body::Events(Events::new(body))
+    } else {
+        Body::Other
     };
     Ok(Answer { status: head.status, session, body })
 }
@@ -168,10 +169,10 @@ fn check_status(status: StatusCode, headers: &HeaderMap) -> Result<(), Refusal> 
     }
 }
 
-/// The media type without parameters, in lower case.
-fn media_type(headers: &HeaderMap) -> Option<String> {
+/// The media type without parameters.
+fn media_type(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
-    Some(value.split(';').next()?.trim().to_ascii_lowercase())
+    Some(value.split(';').next()?.trim())
 }
 
 async fn whole(body: Incoming) -> Result<Bytes, Broken> {

@@ -62,9 +62,9 @@ const SECRET_NAMES: [&str; 11] = [
 /// [`TOKENS`], what follows `Bearer` or `Basic`, and anything in the user part or the query of a
 /// URI.
 pub(super) fn scrubbed(text: &str) -> Cow<'_, str> {
-    // Nearly every text is one plain word: a JWT has dots, what follows `Bearer` a space before it.
-    let plain = !text.contains([' ', '.']) && !text.contains("://");
-    if plain && !text.split(is_delimiter).any(is_token) {
+    // Nearly every text is one plain word.
+    let plain = !text.contains(' ') && !text.contains("://");
+    if plain && !text.split(is_delimiter).any(|part| is_jwt(part) || is_token(part)) {
         return text.into();
     }
     let text = without_uri_secrets(text);
@@ -116,10 +116,13 @@ fn is_secret_name(name: &str) -> bool {
 
 /// Three base64url parts of which the first is a JSON object.
 fn is_jwt(word: &str) -> bool {
+    if !word.starts_with("eyJ") {
+        return false;
+    }
     let base64url =
         |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     let parts: Vec<&str> = word.split('.').collect();
-    parts.len() == 3 && parts[0].starts_with("eyJ") && parts.iter().all(|part| base64url(part))
+    parts.len() == 3 && parts.iter().all(|part| base64url(part))
 }
 
 /// `scheme://user:password@host/path?query#fragment` keeps scheme, host and path. A query is
