@@ -123,7 +123,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     let listener = Listener::bind(settings.listen.address, tls, parts.lanes.clone());
     let listener = listener.await.context("listen.address")?;
     if let Some(certificate) = certificate {
-        let fresh = certificate.keep_fresh(tls::server::POLL, parts.reload, watch.clone());
+        let fresh = certificate.keep_fresh(tls::server::POLL, parts.reload.clone(), watch.clone());
         task::spawn("certificate", fresh);
     }
 

@@ -232,10 +232,6 @@ impl Watcher {
                     self.follow();
                 }
                 Event::Subscriptions => self.follow(),
-                // Those that the caller may not read are not told.
-                Event::Updated(uri) if self.may_read(&uri) => {
-                    self.ready.push_back(self.wanted.updated(&uri));
-                }
                 Event::Updated(update) => self.updated(&update),
             }
         }

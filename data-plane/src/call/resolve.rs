@@ -13,7 +13,6 @@ mod unknown;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::json;
 use weir_model::id::Name;
 use weir_model::policy::Action;
 use weir_model::principal::Principal;
@@ -433,7 +432,9 @@ impl<'a> Scene<'a> {
             let found = Found { action: Action::ReadResource, ..Found::named(uri) };
             let place = (Arc::clone(server), version);
             let params = params.raw.clone();
-            match self.joined(place, method, (found, params), || self.unknown_resource(uri)) {
+            match self.joined(place, method, (found, params), || {
+                unknown_resource((self.endpoint, self.sight), uri)
+            }) {
                 Ok(_) if method.name == "resources/subscribe" => {
                     return Ok(Target::Here(Here::Subscription { on: true }));
                 }
@@ -442,7 +443,11 @@ impl<'a> Scene<'a> {
             }
         }
         Err(hidden.unwrap_or_else(|| {
-            self.nobody_has(Action::ReadResource, uri, self.unknown_resource(uri))
+            self.nobody_has(
+                Action::ReadResource,
+                uri,
+                unknown_resource((self.endpoint, self.sight), uri),
+            )
         }))
     }
 
@@ -462,19 +467,9 @@ impl<'a> Scene<'a> {
         match found.action {
             Action::CallTool => unknown_tool(name),
             Action::GetPrompt => unknown_prompt(name),
-            Action::ReadResource => self.unknown_resource(name),
+            Action::ReadResource => unknown_resource((self.endpoint, self.sight), name),
             Action::UseServer => Reason::UnknownEndpoint.into(),
         }
-    }
-
-    fn unknown_resource(&self, uri: &str) -> Refusal {
-        let shown: String = uri.chars().take(weir_model::bounds::URI_BYTES_MAX).collect();
-        let mut text = String::from("Resource not found");
-        for (at, rule) in shown::near(self.endpoint, self.sight, uri).iter().enumerate() {
-            text.push_str(if at == 0 { ". Templates that begin like it: " } else { " | " });
-            text.push_str(rule);
-        }
-        Refusal::new(Reason::UnknownTarget, "resource").hint(text).data(json!({ "uri": shown }))
     }
 
     fn joined(

@@ -4,6 +4,9 @@ use serde_json::json;
 use weir_model::bounds;
 use weir_model::reason::{Reason, Refusal};
 
+use crate::call::endpoint::Endpoint;
+use crate::call::sight::Sight;
+
 fn shown(name: &str) -> String {
     name.chars().take(bounds::TOOL_NAME_CHARS_MAX).collect()
 }
@@ -18,10 +21,13 @@ pub(super) fn unknown_prompt(name: &str) -> Refusal {
     Refusal::new(Reason::UnknownTarget, "prompt").hint(format!("Unknown prompt: {}", shown(name)))
 }
 
-/// The same of a resource.
-pub(super) fn unknown_resource(uri: &str) -> Refusal {
-    let uri: String = uri.chars().take(bounds::URI_BYTES_MAX).collect();
-    Refusal::new(Reason::UnknownTarget, "resource")
-        .hint("Resource not found")
-        .data(json!({ "uri": uri }))
+/// The same of a resource, with templates that it could have been meant for.
+pub(super) fn unknown_resource((endpoint, sight): (&Endpoint, &Sight), uri: &str) -> Refusal {
+    let told: String = uri.chars().take(bounds::URI_BYTES_MAX).collect();
+    let mut text = String::from("Resource not found");
+    for (at, rule) in super::shown::near(endpoint, sight, uri).iter().enumerate() {
+        text.push_str(if at == 0 { ". Templates that begin like it: " } else { " | " });
+        text.push_str(rule);
+    }
+    Refusal::new(Reason::UnknownTarget, "resource").hint(text).data(json!({ "uri": told }))
 }

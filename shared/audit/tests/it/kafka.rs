@@ -476,7 +476,7 @@ async fn a_topic_is_good_at_every_moment_while_records_flow() {
     for look in 0..12 {
         let settings = topic.settings();
         let report = tokio::task::spawn_blocking(move || match look % 3 {
-            0 => verified(&settings),
+            0 => verified(&settings, Trust::default()),
             1 => tailed(&settings, From::Beginning, 40),
             _ => tailed(&settings, From::NewestTogether(40), 40),
         });
@@ -487,6 +487,6 @@ async fn a_topic_is_good_at_every_moment_while_records_flow() {
     assert!(writing.await.unwrap() > 0);
     assert_eq!(pipeline.close(WAIT).await, []);
     let settings = topic.settings();
-    let report = tokio::task::spawn_blocking(move || verified(&settings)).await.unwrap();
+    let report = tokio::task::spawn_blocking(move || verified(&settings, Trust::default())).await.unwrap();
     assert!(report.is_good() && report.epochs[0].ended, "{report:#?}");
 }
