@@ -131,7 +131,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     parts.metrics.collector(ConfigMetrics(Arc::clone(&parts.config)));
     let upstreams = open_upstreams(settings, roots.clone(), parts.lanes.count())?;
     parts.metrics.collector(UpstreamMetrics::new(upstreams.clone(), Arc::clone(&parts.config)));
-    let (ended, neighbours) = neighbours(&hop, &parts);
+    let (ended, neighbours) = neighbours(&hop, &parts.clock, &parts.metrics);
     let fetch: Arc<dyn Fetch> = Arc::new(Fetcher::new(&roots)?);
     let gateway = Arc::new(Gateway {
         config: Arc::clone(&parts.config),
@@ -221,10 +221,10 @@ fn limits(clock: &SharedClock, metrics: &Metrics) -> Arc<Limits> {
 }
 
 /// What was ended, and who is told of it.
-fn neighbours(hop: &Hop, parts: &Parts) -> (Ended, Neighbours) {
+fn neighbours(hop: &Hop, clock: &SharedClock, metrics: &Metrics) -> (Ended, Neighbours) {
     let ended = Ended::default();
-    let neighbours = Neighbours::new(hop.clone(), ended.clone(), Arc::clone(&parts.clock));
-    parts.metrics.collector(NeighbourMetrics(neighbours.clone()));
+    let neighbours = Neighbours::new(hop.clone(), ended.clone(), Arc::clone(clock));
+    metrics.collector(NeighbourMetrics(neighbours.clone()));
     (ended, neighbours)
 }
 
