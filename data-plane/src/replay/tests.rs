@@ -195,7 +195,7 @@ proptest! {
     fn readers_get_every_event_in_order(steps in proptest::collection::vec(0u8..4, 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let track = Arc::new(Track::new(Arc::default()));
+            let track = Arc::new(Track::new(Arc::default(), None));
             let (mut pushed, mut got) = (0u32, Vec::new());
             let mut reader = Some(track.read());
             for step in steps {

@@ -141,13 +141,10 @@ async fn no_secret_gets_out_by_records_logs_spans_metrics_or_refusals() {
     }
     assert_eq!(records[0]["unmapped"]["upstream_credential"], "files");
 
-    let mut admin = Ask::post("/metrics", "").without("content-type");
-    admin.http = http::Method::GET;
-    let metrics = Proxy { address: proxy.admin, ..proxy };
-    let page = metrics.send(admin).await.text().to_owned();
+    let page = proxy.page("/metrics").await;
     assert!(page.contains("weir_"), "{page}");
     let mut spans = String::new();
-    while let Ok(batch) = metrics.traced.lock().await.try_recv() {
+    while let Ok(batch) = proxy.traced.lock().await.try_recv() {
         spans.push_str(&format!("{batch:?}"));
     }
     assert!(spans.contains("tools/call"), "calls are traced");

@@ -487,6 +487,7 @@ async fn a_topic_is_good_at_every_moment_while_records_flow() {
     assert!(writing.await.unwrap() > 0);
     assert_eq!(pipeline.close(WAIT).await, []);
     let settings = topic.settings();
-    let report = tokio::task::spawn_blocking(move || verified(&settings, Trust::default())).await.unwrap();
+    let report =
+        tokio::task::spawn_blocking(move || verified(&settings, Trust::default())).await.unwrap();
     assert!(report.is_good() && report.epochs[0].ended, "{report:#?}");
 }
