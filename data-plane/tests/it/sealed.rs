@@ -240,7 +240,10 @@ async fn only_the_very_token_is_good() {
         }
         for (what, caller, path, attack) in attacks {
             let got = answered(&proxy, bring(&caller, path, &attack)).await;
-            assert_eq!(got, *refused, "{name}: {what}");
+            // Events are asked for in a session, and that is the first that is not theirs.
+            let foreign = *name == "event" && (caller == other || path != PATH);
+            let refused = if foreign { (404, -32600) } else { *refused };
+            assert_eq!(got, refused, "{name}: {what}");
         }
         let got = answered(&proxy, bring(&token(), PATH, good)).await;
         assert_eq!(got, *fine, "{name}: the good one");
