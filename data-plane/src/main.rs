@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use data_plane::app::{self, Parts};
 use data_plane::config::{Config, Endpoint, Options};
-use data_plane::lanes::{self, Lanes};
+use data_plane::lanes::Lanes;
 use data_plane::settings::{ENV_PREFIX, Settings};
 use data_plane::upstream::observe::{Observer, Pace};
 use tokio::runtime::{Builder, Handle};
@@ -75,16 +75,21 @@ fn run(args: &Args) -> anyhow::Result<()> {
     }
     tls::install_provider();
     // Traffic apart from all else: a slow scrape or a large configuration costs no call anything.
-    let traffic = lanes::start(settings.threads)?;
+    let mut traffic = Builder::new_multi_thread();
+    traffic.thread_name("traffic").enable_all();
+    if settings.threads > 0 {
+        traffic.worker_threads(settings.threads);
+    }
+    let traffic = traffic.build()?;
     let control = Builder::new_multi_thread()
         .thread_name("control")
         .worker_threads(1)
         .enable_all()
         .build()?;
-    control.block_on(serve(settings, traffic.lanes().clone()))
+    control.block_on(serve(settings, traffic.handle().clone()))
 }
 
-async fn serve(mut settings: Settings, lanes: Lanes) -> anyhow::Result<()> {
+async fn serve(mut settings: Settings, traffic: Handle) -> anyhow::Result<()> {
     let level = telemetry::init(&settings.log, Vec::new()).context("log")?;
     tracing::info!("settings in force:\n{}", settings.shown());
     let patience = Duration::from_millis(settings.drain_ms);
@@ -95,7 +100,7 @@ async fn serve(mut settings: Settings, lanes: Lanes) -> anyhow::Result<()> {
     settings.region = node.region.to_string();
 
     let metrics = Metrics::new();
-    lanes.runtimes().for_each(|lane| metrics.observe_runtime("traffic", lane));
+    metrics.observe_runtime("traffic", &traffic);
     metrics.observe_runtime("control", &Handle::current());
     let origin = Origin { node: node.node.to_string(), region: settings.region.clone() };
     let audit = app::open_audit(&settings, origin, metrics.clone())?;
@@ -114,11 +119,10 @@ async fn serve(mut settings: Settings, lanes: Lanes) -> anyhow::Result<()> {
         reload: reload.subscribe(),
         clock: SystemClock::shared(),
         control: Handle::current(),
-        lanes: lanes.clone(),
+        lanes: Lanes::default(),
         spans: exporter.as_ref().map(Exporter::spans),
     };
-    let first = lanes.runtimes().next().context("no lane")?;
-    let served = first.spawn(serve_traffic(settings, parts, config)).await?;
+    let served = traffic.spawn(serve_traffic(settings, parts, config)).await?;
     if let Some(exporter) = exporter {
         exporter.finish(FLUSH).await;
     }
@@ -128,7 +132,7 @@ async fn serve(mut settings: Settings, lanes: Lanes) -> anyhow::Result<()> {
     served
 }
 
-/// Runs on the first lane; what follows the control plane runs on the other one.
+/// Runs on the runtime of traffic; what follows the control plane runs on the other one.
 async fn serve_traffic(settings: Settings, parts: Parts, config: Config) -> anyhow::Result<()> {
     let (drain, control) = (parts.drain.clone(), parts.control.clone());
     if let Some(spool) = parts.audit.spool() {
