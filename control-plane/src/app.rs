@@ -236,12 +236,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     let sync =
         build_sync(settings, &parts, (index.newest(), observer.clone()), sign_ins.clone()).await?;
 
-    let certificate = match &settings.listen.tls {
-        Some(files) => Some(
-            ServerCertificate::from_files(&files.certificate, &files.key).context("listen.tls")?,
-        ),
-        None => None,
-    };
+    let certificate = certificate(settings)?;
     let tls = match &certificate {
         Some(certificate) => {
             let config = tls::server_config(Arc::clone(certificate), ClientAuth::None);
@@ -288,6 +283,13 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     };
     let drain = parts.drain;
     Ok(Bound { listener, router, admin, index, author, operators, sync, drain, stop, addresses })
+}
+
+/// What the listener shows of itself; none without TLS.
+fn certificate(settings: &Settings) -> anyhow::Result<Option<Arc<ServerCertificate>>> {
+    let Some(files) = &settings.listen.tls else { return Ok(None) };
+    let own = ServerCertificate::from_files(&files.certificate, &files.key);
+    Ok(Some(own.context("listen.tls")?))
 }
 
 /// What proxies need: the authority, enrolment, the fleet, and the service they follow.

@@ -110,12 +110,7 @@ pub struct Addresses {
 pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     tls::install_provider();
     let watch = parts.drain.watch();
-    let certificate = match &settings.listen.tls {
-        Some(files) => Some(
-            ServerCertificate::from_files(&files.certificate, &files.key).context("listen.tls")?,
-        ),
-        None => None,
-    };
+    let certificate = certificate(settings)?;
     let asking = || ClientAuth::By(Asking::verifier(Arc::clone(&parts.config)));
     let tls = certificate.as_ref().map(|own| tls::server_config(Arc::clone(own), asking()));
     let tls = tls.transpose().context("listen.tls")?.map(Arc::new);
@@ -181,6 +176,13 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
     };
     let (drain, control) = (parts.drain, parts.control);
     Ok(Bound { listener, admin, hop: hop_listener, gateway, drain, control, addresses })
+}
+
+/// What the listener shows of itself; none without TLS.
+fn certificate(settings: &Settings) -> anyhow::Result<Option<Arc<ServerCertificate>>> {
+    let Some(files) = &settings.listen.tls else { return Ok(None) };
+    let own = ServerCertificate::from_files(&files.certificate, &files.key);
+    Ok(Some(own.context("listen.tls")?))
 }
 
 fn open_upstreams(

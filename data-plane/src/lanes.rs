@@ -1,11 +1,11 @@
-//! The threads that serve traffic: lanes, each with a runtime of its own.
+//! Threads that serve traffic where the settings say so: lanes, each with a runtime of its own.
 //!
 //! A connection stays on the lane that it was given when it was accepted, and so does all that its
 //! calls start: exchanges with servers, timers, streams. No call wakes another thread, and
 //! connections to servers are kept per lane ([`here`]). Nothing that outlives a call belongs to a
 //! lane: whichever serves a session's next request knows as much as the one before.
 //!
-//! New connections go to the lane that has the fewest. A process without lanes (`weir dev`, tests)
+//! New connections go to the lane that has the fewest. A process without lanes (the default)
 //! serves on the runtime that it is on.
 
 use std::cell::Cell;
@@ -52,15 +52,12 @@ pub struct Running {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Starts so many lanes; 0 is one per core.
+/// Starts so many lanes, at least one.
 ///
 /// # Errors
 /// When the operating system gives no thread, or no poller for one.
 pub fn start(count: usize) -> io::Result<Running> {
-    let count = match count {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        count => count,
-    };
+    let count = count.max(1);
     let (stop, stopped) = watch::channel(());
     let (mut lanes, mut threads) = (Vec::with_capacity(count), Vec::with_capacity(count));
     for number in 0..count {

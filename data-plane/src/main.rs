@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use data_plane::app::{self, Parts};
 use data_plane::config::{Config, Endpoint, Options};
-use data_plane::lanes::Lanes;
+use data_plane::lanes::{self, Lanes};
 use data_plane::settings::{ENV_PREFIX, Settings};
 use data_plane::upstream::observe::{Observer, Pace};
 use tokio::runtime::{Builder, Handle};
@@ -86,10 +86,12 @@ fn run(args: &Args) -> anyhow::Result<()> {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    control.block_on(serve(settings, traffic.handle().clone()))
+    let lanes = (settings.lanes > 0).then(|| lanes::start(settings.lanes)).transpose()?;
+    let seats = lanes.as_ref().map_or_else(Lanes::default, |running| running.lanes().clone());
+    control.block_on(serve(settings, (traffic.handle().clone(), seats)))
 }
 
-async fn serve(mut settings: Settings, traffic: Handle) -> anyhow::Result<()> {
+async fn serve(mut settings: Settings, (traffic, lanes): (Handle, Lanes)) -> anyhow::Result<()> {
     let level = telemetry::init(&settings.log, Vec::new()).context("log")?;
     tracing::info!("settings in force:\n{}", settings.shown());
     let patience = Duration::from_millis(settings.drain_ms);
@@ -100,7 +102,9 @@ async fn serve(mut settings: Settings, traffic: Handle) -> anyhow::Result<()> {
     settings.region = node.region.to_string();
 
     let metrics = Metrics::new();
-    metrics.observe_runtime("traffic", &traffic);
+    for runtime in std::iter::once(&traffic).chain(lanes.runtimes()) {
+        metrics.observe_runtime("traffic", runtime);
+    }
     metrics.observe_runtime("control", &Handle::current());
     let origin = Origin { node: node.node.to_string(), region: settings.region.clone() };
     let audit = app::open_audit(&settings, origin, metrics.clone())?;
@@ -119,7 +123,7 @@ async fn serve(mut settings: Settings, traffic: Handle) -> anyhow::Result<()> {
         reload: reload.subscribe(),
         clock: SystemClock::shared(),
         control: Handle::current(),
-        lanes: Lanes::default(),
+        lanes,
         spans: exporter.as_ref().map(Exporter::spans),
     };
     let served = traffic.spawn(serve_traffic(settings, parts, config)).await?;

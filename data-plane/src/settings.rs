@@ -47,8 +47,11 @@ pub struct Settings {
     pub upstream: Upstream,
     /// Records of calls.
     pub audit: Audit,
-    /// Threads for traffic ([`crate::lanes`]); 0 is one per core.
+    /// Threads for traffic; 0 is one per core.
     pub threads: usize,
+    /// Runtimes of one thread each that connections are served on instead ([`crate::lanes`]); 0 is
+    /// none.
+    pub lanes: usize,
     /// Milliseconds that a drain waits for calls in flight.
     pub drain_ms: u64,
     /// Logs.
@@ -168,6 +171,7 @@ impl Default for Settings {
             upstream: Upstream::default(),
             audit: Audit::default(),
             threads: 0,
+            lanes: 0,
             drain_ms: bounds::DRAIN_MS,
             log: LogSettings::default(),
             telemetry: Telemetry::default(),

@@ -84,13 +84,10 @@ async fn guarded(
         slot = Some(reserved);
     }
     note(&mut slot, &facts);
-    let checked = check(api, route, request.headers()).await;
+    let checked = check(api, route, (request.headers(), &mut facts)).await;
     let mut response = match checked {
         Err(problem) => problem.into_response(),
         Ok(operator) => {
-            facts.principal = Some(format!("operator:{}", operator.id));
-            facts.proof = Some(Proof::ApiToken);
-            facts.credential = Some(operator.id.clone());
             note(&mut slot, &facts);
             facts.allowed = Some(true);
             request.extensions_mut().insert(Caller(Arc::new(operator)));
@@ -134,11 +131,18 @@ fn begin(api: &Api, route: &Route, request: &Request) -> Facts {
     }
 }
 
-/// Lets an operator in.
-async fn check(api: &Api, route: &Route, headers: &HeaderMap) -> Result<Operator, Problem> {
+/// Lets an operator in. Who it is goes into the facts, also when it may not do this.
+async fn check(
+    api: &Api,
+    route: &Route,
+    (headers, facts): (&HeaderMap, &mut Facts),
+) -> Result<Operator, Problem> {
     let Access::Role(role) = route.access else { return Err(Kind::Internal.into()) };
     let token = bearer(headers)?;
     let operator = api.shared.operators.authenticate(token).await?;
+    facts.principal = Some(format!("operator:{}", operator.id));
+    facts.proof = Some(Proof::ApiToken);
+    facts.credential = Some(operator.id.clone());
     operator.demand(role)?;
     Ok(operator)
 }

@@ -261,7 +261,8 @@ pub(super) async fn decide(desk: &Desk<'_>, head: &Parts, body: &[u8]) -> Respon
 pub(super) fn holds(headers: &HeaderMap, (desk, name): (&Desk<'_>, &str), digest: &Digest) -> bool {
     let name = format!("{}{name}", if desk.secure() { "__Host-" } else { "" });
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = cookies.flat_map(|text| text.split("; ")).filter_map(|p| p.split_once('='));
+    let pairs = cookies.flat_map(|text| text.split(';'));
+    let mut pairs = pairs.filter_map(|pair| pair.trim_ascii().split_once('='));
     pairs.any(|(known, value)| {
         known == name && equal_in_constant_time(&Digest::of(value.as_bytes()).0, &digest.0)
     })

@@ -146,7 +146,8 @@ impl Consents {
     pub(super) fn of(headers: &HeaderMap, desk: &Desk<'_>) -> Self {
         let name = format!("{}{CONSENTS}", if desk.secure() { "__Host-" } else { "" });
         let cookies = headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok());
-        let mut pairs = cookies.flat_map(|text| text.split("; ")).filter_map(|p| p.split_once('='));
+        let pairs = cookies.flat_map(|text| text.split(';'));
+        let mut pairs = pairs.filter_map(|pair| pair.trim_ascii().split_once('='));
         let sealed = pairs.find(|(known, _)| *known == name).map(|(_, value)| value);
         sealed.and_then(|text| Self::open(desk.sealer, b"", text).ok()).unwrap_or_default()
     }

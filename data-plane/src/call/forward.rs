@@ -3,6 +3,8 @@
 //! Only [`super::credential::attach`] makes what this sends, and that takes a permit. Nothing is
 //! sent twice here; dropping an exchange (the client left, or cancelled) cancels it at the server.
 
+mod outgoing;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -43,7 +45,7 @@ use crate::mcp::members::Members;
 use crate::mcp::methods::{Kind, List, Method};
 use crate::mcp::revision::Revision;
 use crate::sessions::Cancellable;
-use crate::upstream::{Channel, Exchange, Front, Message, Messages, Outbound, Wire};
+use crate::upstream::{Channel, Exchange, Message, Messages, Outbound, Wire};
 
 /// What the phases before know about the caller's side.
 #[derive(Debug, Clone, Copy)]
@@ -532,77 +534,6 @@ pub fn error_code(raw: &Bytes) -> i64 {
         .ok()
         .and_then(|text| Members::parse(text).ok()?.get("code")?.get().parse().ok())
         .unwrap_or(-32603)
-}
-
-impl Outgoing {
-    /// Which server version this goes to.
-    fn place(&self) -> Place {
-        let target = self.target();
-        Place {
-            server: target.server.name.clone(),
-            version: target.version.name.clone(),
-            patience: super::credential::patience(&target.version),
-        }
-    }
-
-    /// The server's session that the client sees through to.
-    fn channel(&self, scope: Scope<'_>) -> Result<Channel, Refusal> {
-        let session = scope.client.session.as_ref().and_then(|s| s.upstream.clone());
-        Ok(Channel {
-            version: Arc::clone(&self.target().version),
-            session: session.ok_or(Reason::SessionUnknown)?,
-            revision: scope.client.revision.to_string(),
-            credentials: self.headers().to_vec(),
-            deadline: super::credential::deadline(&self.target().version),
-        })
-    }
-
-    /// The request as the back edge takes it.
-    fn into_outbound(
-        self,
-        scope: Scope<'_>,
-        method: &'static Method,
-    ) -> (Outbound, super::reserve::Held) {
-        let client = scope.client;
-        let carried = carried(scope);
-        let patience = super::credential::patience(&self.target().version);
-        let deadline = match method.kind {
-            // The front ends it in good order before the back gives up.
-            Kind::Listen => Instant::now() + Duration::from_millis(2 * bounds::STREAM_MS),
-            _ => bridge::deadline(scope, method, patience),
-        };
-        let params = scope.call.message().and_then(|m| m.params());
-        let name = params.and_then(|p| method.mirrored(p).ok().flatten().map(str::to_owned));
-        let (target, credentials, held) = self.into_parts();
-        let outbound = Outbound {
-            front: Front {
-                modern: client.modern(),
-                revision: client.revision.to_string(),
-                client_info: client.info.clone(),
-                capabilities: carried.capabilities(&client.capabilities),
-                isolation: client.isolation.clone(),
-                log_level: None,
-            },
-            id: scope.call.message().and_then(|m| m.id()).map(|id| id.raw().clone()),
-            method: scope.call.message().and_then(|m| m.method()).unwrap_or(method.name).to_owned(),
-            params: target.params.map(|raw| match method.kind {
-                Kind::Initialize => carried.handshake(&raw),
-                _ if client.modern() => carried.params(&raw),
-                _ => raw,
-            }),
-            // What the server calls it, not what the client does.
-            name: name.and(target.name.or(target.task)),
-            tool: target.tool,
-            param_headers: crate::mcp::headers::params(scope.call.headers),
-            credentials,
-            session: client.session.as_ref().and_then(|s| s.upstream.clone()),
-            deadline,
-            traceparent: None,
-            retries: Arc::default(),
-            version: target.version,
-        };
-        (outbound, held)
-    }
 }
 
 /// The text of a raw message, for tests and logs.

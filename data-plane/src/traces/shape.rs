@@ -128,7 +128,7 @@ fn later(mark: Mark) -> Mark {
 /// `tools/call weather`: the method, and the target where it is one of few.
 fn name(facts: &Facts) -> String {
     let method = facts.method.as_deref().and_then(methods::find).map_or("other", |m| m.name);
-    match (method, &facts.target, &facts.server) {
+    match (method, &facts.target, &facts.version) {
         // Only what was found in the configuration: nothing that a peer could make up.
         ("tools/call" | "prompts/get", Some(target), Some(_)) => format!("{method} {target}"),
         _ => method.to_owned(),
@@ -141,18 +141,15 @@ fn common(attributes: &mut Vec<KeyValue>, facts: &Facts) {
     if let Some(server) = &facts.server {
         attributes.push(text("weir.server", server.as_ref()));
     }
-    let Some(target) = &facts.target else { return };
+    // A target that was not found is the peer's own text, perhaps a secret in the wrong place.
+    let Some(target) = facts.target.as_ref().filter(|_| facts.version.is_some()) else { return };
     match method {
         "tools/call" => {
             attributes.push(text("gen_ai.operation.name", "execute_tool"));
             attributes.push(text("gen_ai.tool.name", &cut(target)));
         }
         "prompts/get" => attributes.push(text("gen_ai.prompt.name", &cut(target))),
-        // What stands behind `?` may be a secret.
-        _ => {
-            let uri = target.split(['?', '#']).next().unwrap_or_default();
-            attributes.push(text("mcp.resource.uri", &cut(uri)));
-        }
+        _ => attributes.push(text("mcp.resource.uri", &cut(&without_secrets(target)))),
     }
 }
 
@@ -170,6 +167,15 @@ fn failed(span: &mut Span, facts: &Facts) {
         span.attributes.push(text("rpc.response.status_code", &code.to_string()));
     }
     span.status = Some(Status { code: ERROR, ..Status::default() });
+}
+
+/// A URI without its user and what stands behind `?`, which may be secrets.
+pub(super) fn without_secrets(uri: &str) -> String {
+    let uri = uri.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = uri.split_once("://") else { return uri.to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
 }
 
 fn cut(peer: &str) -> String {

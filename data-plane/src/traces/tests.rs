@@ -14,6 +14,7 @@ fn facts(outcome: Outcome) -> Facts {
         upstream_us: 3_000,
         group: "prod".parse().ok(),
         server: "weather".parse().ok(),
+        version: "v1".parse().ok(),
         method: Some("tools/call".into()),
         target: Some("forecast".into()),
         front_revision: Some("2025-11-25".into()),
@@ -173,4 +174,16 @@ fn shares_are_kept_and_agree_between_proxies() {
 #[test]
 fn without_a_collector_there_is_no_trace() {
     assert!(Traces::default().begin([1; 16]).is_none());
+}
+
+#[test]
+fn uris_are_told_without_what_may_be_secret() {
+    for (uri, told) in [
+        ("files://t/a", "files://t/a"),
+        ("files://me:pw@t/a?sig=1#x", "files://t/a"),
+        ("files://t/a@b", "files://t/a@b"),
+        ("urn:a?b", "urn:a"),
+    ] {
+        assert_eq!(shape::without_secrets(uri), told);
+    }
 }

@@ -58,7 +58,7 @@ async fn calls_run_in_the_servers_session() {
 #[tokio::test]
 async fn a_session_goes_on_on_whichever_thread() {
     let peer = Peer::start().await;
-    let proxy = Proxy::with(&world(&peer.url), |settings| settings.threads = 2).await;
+    let proxy = Proxy::with(&world(&peer.url), |settings| settings.lanes = 2).await;
     let answer = proxy.send(Ask::initialize(PATH, "2025-11-25").token(&token())).await;
     let session = answer.header("mcp-session-id").unwrap().to_owned();
     // They stay open, so that calls come to one thread and the other.

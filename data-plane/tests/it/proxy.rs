@@ -131,7 +131,7 @@ impl Proxy {
         settings.listen.address = ([127, 0, 0, 1], 0).into();
         settings.admin.address = Some(([127, 0, 0, 1], 0).into());
         change(&mut settings);
-        let running = (settings.threads > 0).then(|| lanes::start(settings.threads).unwrap());
+        let running = (settings.lanes > 0).then(|| lanes::start(settings.lanes).unwrap());
         let snapshot = world.snapshot();
         let log = MemoryLog::default();
         let metrics = Metrics::new();

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 use tracing::subscriber::DefaultGuard;
+use weir_model::resource::DefinitionKind;
 use weir_runtime::telemetry::{self, Format, LogSettings};
 use weir_runtime::testing::LogCapture;
 
@@ -103,7 +104,9 @@ async fn no_secret_gets_out_by_records_logs_spans_metrics_or_refusals() {
     let peer = Peer::only(Speaks::Both).await;
     let full = "@audit(\"full\") @redact(\"$..card\") @note(\"hunter2-annotation\") \
                 permit (principal, action == Action::\"CallTool\", resource);";
+    let template = json!({"uriTemplate": "test://{+rest}", "name": "t"});
     let world = world(&peer.url)
+        .define("acme", "files", DefinitionKind::Template, &template)
         .credential("acme", "files", "x-upstream-key", "hunter2-upstream")
         .policy("acme", "full", full)
         .policy(

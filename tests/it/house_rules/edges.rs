@@ -17,7 +17,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("control-plane", &["weir-audit", "weir-model", "weir-proto", "weir-runtime"]),
     ("data-plane", &["weir-audit", "weir-model", "weir-proto", "weir-runtime"]),
     ("weir", &["control-plane", "data-plane", "weir-audit", "weir-model", "weir-runtime"]),
-    ("weir-loadtest", &[]),
+    // It plays many proxies, with their own code.
+    ("weir-loadtest", &["data-plane", "weir-model", "weir-proto", "weir-runtime"]),
     ("weir-peers", &[]),
 ];
 

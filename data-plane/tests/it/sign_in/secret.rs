@@ -46,7 +46,9 @@ async fn codes_tokens_and_secrets_of_a_login_are_told_nowhere() {
         ("client_secret", &client_secret),
     ];
     assert_eq!(scene.send(form(&again)).await.status, 200);
-    let twice = scene.send(form(&again)).await;
+    let altered = format!("{refresh}x");
+    let altered = [again[0], ("refresh_token", altered.as_str()), again[2]];
+    let twice = scene.send(form(&altered)).await;
     assert!(twice.status.as_u16() >= 400);
 
     let mut shown = vec![log.text(), refused.text().to_owned(), twice.text().to_owned()];

@@ -135,12 +135,17 @@ impl Log {
     }
 
     /// The records before the state from which the log is followed: only lists speak of them.
-    /// Gives how many nobody can judge.
-    fn judge_before(&self, start: u64, mut say: impl FnMut(u64, String)) -> u64 {
-        let (mut unknown, edge) = (0, self.ragged().unwrap_or(self.first));
+    /// Gives how many nobody can judge, and the first that is not there though nobody has signed
+    /// for it: partitions are not written at one pace, and the one of the first record may be late.
+    fn judge_before(&self, start: u64, mut say: impl FnMut(u64, String)) -> (u64, Option<u64>) {
+        let (mut unknown, mut open) = (0, None);
+        let edge = self.ragged().unwrap_or(self.first);
+        let signed = self.expected.iter().map(|expected| expected.head.size).max();
+        let late = |sequence| self.order == Order::Any && signed.is_none_or(|to| sequence > to);
         for sequence in self.first..=start.min(self.last()) {
             match self.at(sequence).map(|leaf| self.as_signed(sequence, leaf)) {
                 None if sequence < edge => {}
+                None if late(sequence) => open = open.or(Some(sequence)),
                 None => say(sequence, "missing; records around it are there".to_owned()),
                 Some(Some(false)) => {
                     say(sequence, "altered: its checkpoint has signed for another".to_owned());
@@ -149,7 +154,7 @@ impl Log {
                 Some(None) => unknown += 1,
             }
         }
-        unknown
+        (unknown, open)
     }
 
     /// Takes a record.
@@ -228,11 +233,11 @@ impl Log {
             say(begins + 1, "missing at the beginning of its segment".to_owned());
         }
         let Some(mut tree) = self.start() else {
-            summary.before = self.judge_before(self.last(), &mut say);
+            (summary.before, summary.open) = self.judge_before(self.last(), &mut say);
             return (summary, findings);
         };
         if self.first > 1 || self.ragged().is_some() {
-            summary.before = self.judge_before(tree.size(), &mut say);
+            (summary.before, summary.open) = self.judge_before(tree.size(), &mut say);
         }
         summary.signed = tree.size();
         let end = expected.iter().filter(|e| e.end).map(|e| e.head.size).max();

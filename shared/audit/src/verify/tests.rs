@@ -359,6 +359,9 @@ fn a_topic_may_have_holes_behind_everything_that_is_signed_for() {
     assert!(report.is_good() && report.notes.len() == 1, "{report:#?}");
     assert_eq!((report.epochs[1].open, report.epochs[1].signed), (Some(8), 6));
     assert_eq!(first(&world.report(&lines, Order::Written)), Some((200, 8)));
+    // So it is where the partition of the first record is late.
+    let report = world.report(&[record(300, 3), record(300, 6)], Order::Any);
+    assert!(report.is_good() && report.epochs[0].open == Some(4), "{report:#?}");
     // What comes in any order is good at every moment in which checkpoints follow their records.
     let mut verification = Verification::new(Order::Any, world.trust());
     for line in &world.lines[1..] {

@@ -50,7 +50,7 @@ fn every_field_is_on_the_page() {
         ("Region", "displayName, url"),
         (
             "Group",
-            "displayName, regions, audit, pin, origins, anonymous, audience, scopes, certificates, signIn, staleAfterSecs, verbs, extensions",
+            "displayName, regions, audit, pin, origins, anonymous, audience, scopes, certificates, signIn, staleAfterSecs, verbs, policyEpoch, sessions, extensions",
         ),
         ("Server", "displayName, versions, traffic, costs"),
         (
