@@ -146,7 +146,7 @@ impl Neighbours {
         }
         for (node, address) in all.into_iter().take(bounds::NEIGHBOURS_MAX) {
             if Some(&node) != own.as_ref() {
-                self.add(&mut known, node, address).listed = true;
+                self.add(&mut known, &node, address).listed = true;
             }
         }
         known.retain(|_, one| one.listed || one.met.elapsed() < UNLISTED);
@@ -161,18 +161,18 @@ impl Neighbours {
         }
         let mut known = self.0.known.lock();
         if known.contains_key(node) || known.len() < bounds::NEIGHBOURS_MAX {
-            self.add(&mut known, node.clone(), address).met = Instant::now();
+            self.add(&mut known, node, address).met = Instant::now();
         }
     }
 
     fn add<'k>(
         &self,
         known: &'k mut HashMap<NodeId, Known>,
-        node: NodeId,
+        node: &NodeId,
         address: String,
     ) -> &'k mut Known {
-        if known.get(&node).is_some_and(|one| one.address != address) {
-            known.remove(&node);
+        if known.get(node).is_some_and(|one| one.address != address) {
+            known.remove(node);
         }
         known.entry(node.clone()).or_insert_with(|| {
             let own = self.0.hop.node();
@@ -180,7 +180,7 @@ impl Neighbours {
             let mailbox = Arc::new(Mailbox::new(near));
             let teller = Teller {
                 hop: self.0.hop.clone(),
-                to: Hop::whoever(&node, &address),
+                to: Hop::whoever(node, &address),
                 mailbox: Arc::clone(&mailbox),
                 ended: self.0.ended.clone(),
                 clock: Arc::clone(&self.0.clock),

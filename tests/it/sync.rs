@@ -103,6 +103,9 @@ async fn a_damaged_checkpoint_is_set_aside_and_replaced() {
     plane.apply(&group("acme", "one")).await;
     let node = Node::join(&plane, "eu", "n1", vec![plane.tcp()]).await;
     node.has("acme", "one").await;
+    let path = node.folder().join("checkpoint");
+    let kept = async || std::fs::read(&path).is_ok_and(|all| all.windows(3).any(|w| w == b"one"));
+    eventually("the configuration is kept", kept).await;
     let folder = node.stop().await;
     let path = folder.path().join("checkpoint");
     let mut bytes = std::fs::read(&path).unwrap();

@@ -16,12 +16,16 @@ use weir_model::sync::statement::{SignedStatement, Signer};
 const WAYS_MAX: usize = 32;
 
 type Way = (Option<Digest>, Digest);
+/// Made by who asks first; others wait for it.
+type Made = Arc<OnceCell<Arc<Delta>>>;
+/// What was signed last, and by whom.
+type Signed = (Applied, Arc<Signer>, SignedStatement);
 
 #[derive(Default)]
 pub(super) struct Ways {
-    deltas: Mutex<VecDeque<(Way, Arc<OnceCell<Arc<Delta>>>)>>,
-    /// By region: what was signed last, by whom.
-    signed: Mutex<HashMap<Name, (Applied, Arc<Signer>, SignedStatement)>>,
+    deltas: Mutex<VecDeque<(Way, Made)>>,
+    /// By region.
+    signed: Mutex<HashMap<Name, Signed>>,
 }
 
 impl Ways {
@@ -37,7 +41,7 @@ impl Ways {
         delta.await.inspect_err(|error| tracing::error!(%error, "comparing aborted")).ok().cloned()
     }
 
-    fn cell(&self, way: Way) -> Arc<OnceCell<Arc<Delta>>> {
+    fn cell(&self, way: Way) -> Made {
         let mut deltas = self.deltas.lock();
         if let Some((_, known)) = deltas.iter().find(|(known, _)| *known == way) {
             return Arc::clone(known);

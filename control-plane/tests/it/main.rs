@@ -1,5 +1,6 @@
 //! Tests of the control plane from outside.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::too_many_lines, reason = "tables")]
 
 mod following;
 mod openapi;

@@ -20,6 +20,8 @@ use crate::{token, world};
 
 const PATH: &str = "/acme/files/mcp";
 
+type Bring = Box<dyn Fn(&str, &str, &str) -> Ask>;
+
 /// One kind of token.
 struct Kind {
     name: &'static str,
@@ -28,7 +30,7 @@ struct Kind {
     /// One that is good, of `ci` on [`PATH`].
     good: String,
     /// Bringing it: the caller's API token, the path, the token.
-    bring: Box<dyn Fn(&str, &str, &str) -> Ask>,
+    bring: Bring,
     /// Status and JSON-RPC code (0 for none) of one that is good, and of every other.
     answers: [(u16, i64); 2],
     /// Changes what is inside to one that has expired, for kinds that expire by themselves.

@@ -166,7 +166,8 @@ async fn a_server_that_may_not_be_used_is_no_server() {
     let proxy = Proxy::start(&company(&peer.url)).await;
     let good = token();
     for token in [Some(&*good), Some("weir_at_x_y"), None] {
-        let attempts: [(&str, fn(&str) -> Ask); 8] = [
+        type Attempt = (&'static str, fn(&str) -> Ask);
+        let attempts: [Attempt; 8] = [
             ("a list", |path| Ask::modern(path, "tools/list", json!({}))),
             ("a call", |path| Ask::modern(path, "tools/call", json!({"name": "echo"}))),
             ("discovery", |path| Ask::modern(path, "server/discover", json!({}))),

@@ -17,7 +17,7 @@ pub struct World {
     pub tools_each: usize,
 }
 
-fn name(text: String) -> Name {
+fn name(text: &str) -> Name {
     text.parse().expect("letters, digits and dashes are a name")
 }
 
@@ -34,12 +34,12 @@ impl World {
 
     /// The group of a server.
     pub fn group(&self, server: usize) -> Name {
-        name(format!("unit-{}", server % self.groups.max(1)))
+        name(&format!("unit-{}", server % self.groups.max(1)))
     }
 
     /// A server's name.
     pub fn server(&self, server: usize) -> Name {
-        name(format!("server-{server}"))
+        name(&format!("server-{server}"))
     }
 
     /// Groups, and who may call what in them.
@@ -99,7 +99,7 @@ impl World {
         Observation {
             group: self.group(server),
             server: self.server(server),
-            version: name("v1".to_owned()),
+            version: name("v1"),
             seen: Seen::Offer(Offer {
                 era: ObservedEra::Dual,
                 revision: "2025-11-25".to_owned(),

@@ -101,6 +101,14 @@ pub struct LogCapture {
     text: Arc<Mutex<Vec<u8>>>,
 }
 
+/// Has every thread of a test listen to everything that is logged, and keep nothing. Where only
+/// some threads have a subscriber, what others log first may stay silent for all: `tracing`
+/// remembers by place whether anybody wanted to hear.
+pub fn listen_to_everything() {
+    // Somebody may have done it before.
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
+}
+
 impl LogCapture {
     /// Everything so far.
     pub fn text(&self) -> String {

@@ -171,6 +171,7 @@ async fn a_stream_that_closes_early_is_resumed_by_get() {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "one session told from its beginning to its end")]
 async fn a_transparent_client_has_the_session_for_itself() {
     let fake = server(|asked| match asked.method.as_str() {
         "GET" => {

@@ -147,7 +147,7 @@ async fn remembering(scene: &Scene, request: &Request) -> String {
     let ask = form("/authorize/consent", &[("request", sealed), ("remember", "yes")]);
     let away = scene.send(ask.header("cookie", consent)).await;
     let done = come_back(scene, &away, "").await;
-    assert_eq!(done.status, 302, "{}", done.text());
+    assert_eq!(done.status, 303, "{}", done.text());
     assert!(query_of(done.header("location").unwrap()).contains_key("code"));
     cookie(&done, "weir-consents")
 }

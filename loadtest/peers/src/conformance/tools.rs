@@ -53,15 +53,15 @@ pub(super) async fn call(
         "test_tool_with_progress" => progress(&context).await,
         "test_sampling" => sample(&word("prompt"), &request, &context).await,
         "test_elicitation" => {
-            let question = elicitation(&word("message"), user_schema());
+            let question = elicitation(&word("message"), &user_schema());
             ask(question, "User response", &request, &context).await
         }
         "test_elicitation_sep1034_defaults" => {
-            let question = elicitation("Please fill in", defaults());
+            let question = elicitation("Please fill in", &defaults());
             ask(question, "Elicitation completed", &request, &context).await
         }
         "test_elicitation_sep1330_enums" => {
-            let question = elicitation("Please choose", enumerations());
+            let question = elicitation("Please choose", &enumerations());
             ask(question, "Elicitation completed", &request, &context).await
         }
         "test_reconnection" => {
@@ -171,7 +171,7 @@ async fn sample(
     }
 }
 
-fn elicitation(message: &str, schema: Value) -> Value {
+fn elicitation(message: &str, schema: &Value) -> Value {
     json!({
         "method": "elicitation/create",
         "params": { "message": message, "requestedSchema": schema },

@@ -389,7 +389,8 @@ mod tests {
     /// What was handed over and taken, write by write: whether each was a checkpoint. Every other
     /// write leaves its first record behind.
     #[derive(Default, Clone)]
-    struct Stream(Arc<Mutex<Vec<Vec<(String, bool)>>>>, Arc<Mutex<u64>>);
+    struct Stream(Arc<Mutex<Vec<Write>>>, Arc<Mutex<u64>>);
+    type Write = Vec<(String, bool)>;
 
     #[async_trait]
     impl Sink for Stream {
@@ -399,7 +400,7 @@ mod tests {
         async fn write(&mut self, batch: &[Record]) -> Result<(), SinkError> {
             let mut turn = self.1.lock();
             *turn += 1;
-            let left = usize::from(*turn % 2 == 0);
+            let left = usize::from(turn.is_multiple_of(2));
             let took = batch.iter().skip(left).map(|r| (r.uid(), r.is_checkpoint())).collect();
             self.0.lock().push(took);
             match left {

@@ -138,6 +138,7 @@ fn what_is_whole_is_said_to_be() {
 type Tamper = fn(&World, &mut Vec<String>);
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn every_tampering_is_found_and_named() {
     // What is done, what the first finding names in files, and in a topic.
     type Case = (&'static str, Tamper, (u64, u64), Option<(u64, u64)>);

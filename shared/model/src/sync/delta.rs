@@ -111,7 +111,7 @@ impl Delta {
 }
 
 /// What the messages of an update say besides its content.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Heading {
     /// Identifies the update on the stream.
     pub nonce: u64,

@@ -55,7 +55,7 @@ fn every_field_is_on_the_page() {
         ("Server", "displayName, versions, traffic, costs"),
         (
             "IdentityProvider",
-            "issuer, audiences, keys, algorithms, preset, claims, overage, leewaySecs, signIn, allowPrivate",
+            "issuer, audiences, keys, algorithms, preset, claims, overage, leewaySecs, signIn, logoutClients, allowPrivate",
         ),
         ("ServiceAccount", "displayName, memberships, scopes, tokens"),
         ("Role", "rules"),
