@@ -173,7 +173,8 @@ impl Dice {
 #[test]
 fn of_mutations_for_as_long_as_asked() {
     let secs = std::env::var("WEIR_FUZZ_SECS").ok().map(|text| text.parse().expect("seconds"));
-    let laws: [(&str, fn(&[u8])); 5] = [
+    type Law = (&'static str, fn(&[u8]));
+    let laws: [Law; 5] = [
         ("envelope", law::envelope),
         ("event_stream", law::event_stream),
         ("header_text", law::header_text),
