@@ -48,7 +48,8 @@ pub(super) fn verify(args: &AuditVerify, ask: Ask<'_>, out: &mut impl Write) -> 
         (None, true) => Some(serde_json::from_value(ask()?).context("the witness's answer")?),
         (None, false) => None,
     };
-    let mut trust = Trust { authority: args.trusted.authority()?, ..Trust::default() };
+    let nodes = args.nodes.clone();
+    let mut trust = Trust { authority: args.trusted.authority()?, nodes, ..Trust::default() };
     for cosigner in &args.cosigners {
         let cosigner: Verifier = cosigner.parse().context("--cosigner")?;
         trust.cosigners.push(cosigner.cosigner());

@@ -141,6 +141,10 @@ pub struct AuditVerify {
     /// What the control plane has witnessed, from `weir audit witness`.
     #[arg(long, value_name = "FILE")]
     pub witness: Option<PathBuf>,
+    /// A node whose log must be here, where that is not every one that was witnessed, as in the
+    /// folder of one node; may be repeated.
+    #[arg(long = "node", value_name = "NAME")]
+    pub nodes: Vec<String>,
     /// Public key of an outside witness that must have cosigned that; may be repeated.
     #[arg(long = "cosigner", value_name = "KEY")]
     pub cosigners: Vec<String>,

@@ -299,19 +299,46 @@ pub(crate) fn path(file: &Path) -> &str {
     file.to_str().unwrap()
 }
 
+/// A control plane that runs on a store of its own, with what is needed to call through proxies.
+pub(crate) struct Scene {
+    pub(crate) folder: TempDir,
+    pub(crate) control: Control,
+    /// An operator's token.
+    pub(crate) admin: String,
+    /// A caller's.
+    pub(crate) agent: String,
+}
+
+impl Scene {
+    /// With further settings of the control plane.
+    pub(crate) async fn start(settings: &[(&'static str, &str)]) -> (Self, Process) {
+        let folder = TempDir::new().unwrap();
+        let at = folder.path();
+        let mut store = vec![("WEIR_CP_STORE__PATH", at.join("store").display().to_string())];
+        store.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        let control = Control::new(at, "control", store);
+        let running = control.start();
+        let admin = control.token().await;
+        control.weir(&admin, &["apply", "-f", path(&documents(at, &upstream().await))]).await;
+        let agent = control.weir(&admin, &["token", "create", "ci", "-g", "acme", "--quiet"]).await;
+        let agent = agent.trim().to_owned();
+        (Self { folder, control, admin, agent }, running)
+    }
+
+    /// A proxy that may join; it is not started.
+    pub(crate) async fn proxy(&self, name: &str) -> Proxy {
+        let args = ["enrol-token", "--region", "eu", "--quiet"];
+        let join = self.control.weir(&self.admin, &args).await;
+        Proxy::new(self.folder.path(), name, &[&self.control], join.trim())
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_go_on_without_the_control_plane() {
-    let folder = TempDir::new().unwrap();
+    let (scene, running) = Scene::start(&[]).await;
+    let Scene { folder, control, admin, agent } = &scene;
     let at = folder.path();
-    let store = vec![("WEIR_CP_STORE__PATH", at.join("store").display().to_string())];
-    let control = Control::new(at, "control", store);
-    let running = control.start();
-    let admin = control.token().await;
-    control.weir(&admin, &["apply", "-f", path(&documents(at, &upstream().await))]).await;
-    let agent = control.weir(&admin, &["token", "create", "ci", "-g", "acme", "--quiet"]).await;
-    let agent = agent.trim();
-    let join = control.weir(&admin, &["enrol-token", "--region", "eu", "--quiet"]).await;
-    let proxy = Proxy::new(at, "proxy-1", &[&control], join.trim());
+    let proxy = scene.proxy("proxy-1").await;
     let serving = proxy.start();
     proxy.answers(agent, true).await;
 
@@ -322,7 +349,7 @@ async fn calls_go_on_without_the_control_plane() {
     proxy.answers(agent, true).await;
 
     let _running = control.start();
-    control.weir(&admin, &["apply", "-f", path(&forbid(at))]).await;
+    control.weir(admin, &["apply", "-f", path(&forbid(at))]).await;
     proxy.answers(agent, false).await;
 }
 
@@ -383,19 +410,11 @@ async fn two_replicas_on_one_etcd_and_two_proxies_agree() {
 /// printed (`cargo test -p weir --test it revok -- --nocapture`), not asserted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_revoked_is_refused_at_every_proxy() {
-    let folder = TempDir::new().unwrap();
-    let at = folder.path();
-    let store = vec![("WEIR_CP_STORE__PATH", at.join("store").display().to_string())];
-    let control = Control::new(at, "control", store);
-    let _running = control.start();
-    let admin = control.token().await;
-    control.weir(&admin, &["apply", "-f", path(&documents(at, &upstream().await))]).await;
-    let agent = control.weir(&admin, &["token", "create", "ci", "-g", "acme", "--quiet"]).await;
-    let agent = agent.trim();
+    let (scene, _running) = Scene::start(&[]).await;
+    let Scene { control, admin, agent, .. } = &scene;
     let mut proxies = Vec::new();
     for name in ["proxy-1", "proxy-2"] {
-        let join = control.weir(&admin, &["enrol-token", "--region", "eu", "--quiet"]).await;
-        let proxy = Proxy::new(at, name, &[&control], join.trim());
+        let proxy = scene.proxy(name).await;
         let process = proxy.start();
         proxy.answers(agent, true).await;
         proxies.push((proxy, process));
@@ -409,32 +428,32 @@ async fn what_is_revoked_is_refused_at_every_proxy() {
     ] {
         let args = [&["revoke"], what, &["-g", "acme"]].concat();
         let begun = std::time::Instant::now();
-        let told = control.weir(&admin, &args).await;
+        let told = control.weir(admin, &args).await;
         let command = begun.elapsed();
         for (proxy, _) in &proxies {
             proxy.answers(agent, false).await;
         }
         report += &format!("{what:?}: {command:?} for the command, {:?} in all\n", begun.elapsed());
         let name = told.split("delete revocation ").nth(1).unwrap().split(' ').next().unwrap();
-        control.weir(&admin, &["delete", "revocation", name, "-g", "acme"]).await;
+        control.weir(admin, &["delete", "revocation", name, "-g", "acme"]).await;
         for (proxy, _) in &proxies {
             proxy.answers(agent, true).await;
         }
     }
     println!("{report}");
 
-    control.weir(&admin, &["revoke", "node", "proxy-2"]).await;
+    control.weir(admin, &["revoke", "node", "proxy-2"]).await;
     let cut_off = eventually(BOUND, async || {
-        let shown = control.weir(&admin, &["nodes", "-o", "json"]).await;
+        let shown = control.weir(admin, &["nodes", "-o", "json"]).await;
         let nodes: serde_json::Value = serde_json::from_str(&shown).unwrap();
         let nodes = nodes["nodes"].as_array().unwrap().clone();
         nodes.iter().all(|node| node["connected"] == (node["name"] == "proxy-1"))
     })
     .await;
     assert!(cut_off, "a node that is cut off is still connected");
-    control.weir(&admin, &["delete", "noderevocation", "proxy-2"]).await;
+    control.weir(admin, &["delete", "noderevocation", "proxy-2"]).await;
     let back = eventually(BOUND, async || {
-        let shown = control.weir(&admin, &["nodes", "-o", "json"]).await;
+        let shown = control.weir(admin, &["nodes", "-o", "json"]).await;
         shown.matches("\"connected\": true").count() == 2
     })
     .await;

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use tempfile::TempDir;
 use weir_runtime::testing::eventually;
 
-use crate::planes::{BOUND, Control, Proxy, documents, path, upstream};
+use crate::planes::{BOUND, Proxy, Scene, path};
 
 /// What the group may spend in a day.
 const QUOTA: u64 = 300;
@@ -39,20 +38,13 @@ async fn spend(proxy: &Proxy, agent: &str, most: u64) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quota_holds_over_proxies_that_die_and_a_control_plane_that_dies() {
-    let folder = TempDir::new().unwrap();
+    let (scene, running) = Scene::start(&[]).await;
+    let Scene { folder, control, admin, agent } = &scene;
     let at = folder.path();
-    let store = vec![("WEIR_CP_STORE__PATH", at.join("store").display().to_string())];
-    let control = Control::new(at, "control", store);
-    let running = control.start();
-    let admin = control.token().await;
-    control.weir(&admin, &["apply", "-f", path(&documents(at, &upstream().await))]).await;
-    control.weir(&admin, &["apply", "-f", path(&limit(at))]).await;
-    let agent = control.weir(&admin, &["token", "create", "ci", "-g", "acme", "--quiet"]).await;
-    let agent = agent.trim();
+    control.weir(admin, &["apply", "-f", path(&limit(at))]).await;
     let mut proxies = Vec::new();
     for name in ["proxy-1", "proxy-2"] {
-        let join = control.weir(&admin, &["enrol-token", "--region", "eu", "--quiet"]).await;
-        let proxy = Proxy::new(at, name, &[&control], join.trim());
+        let proxy = scene.proxy(name).await;
         proxies.push((proxy.start(), proxy));
     }
     let (serving, second) = proxies.pop().unwrap();
@@ -86,7 +78,7 @@ async fn a_quota_holds_over_proxies_that_die_and_a_control_plane_that_dies() {
         first.call(agent).await.is_err_and(|error| format!("{error:#}").contains("42902"))
     });
     assert!(over.await);
-    let shown = control.weir(&admin, &["limits", "-g", "acme", "-o", "json"]).await;
+    let shown = control.weir(admin, &["limits", "-g", "acme", "-o", "json"]).await;
     let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
     let of = &shown["uses"][0];
     assert_eq!(
@@ -96,8 +88,8 @@ async fn a_quota_holds_over_proxies_that_die_and_a_control_plane_that_dies() {
     let known = of["used"].as_u64().unwrap() + of["reserved"].as_u64().unwrap();
     assert!((QUOTA..=bound).contains(&known), "{shown}");
     assert!(of["renews"].as_i64().unwrap() - of["begins"].as_i64().unwrap() == 86_400, "{shown}");
-    let table = control.weir(&admin, &["limits", "-g", "acme"]).await;
+    let table = control.weir(admin, &["limits", "-g", "acme"]).await;
     assert!(table.starts_with("LIMIT") && table.contains("daily  group"), "{table}");
-    let none = control.weir(&admin, &["limits", "-g", "acme", "--of", "account:nobody"]).await;
+    let none = control.weir(admin, &["limits", "-g", "acme", "--of", "account:nobody"]).await;
     assert_eq!(none.lines().count(), 1, "{none}");
 }

@@ -2,10 +2,9 @@
 //! that seal them.
 
 use serde_json::json;
-use tempfile::TempDir;
 use weir_runtime::testing::eventually;
 
-use crate::planes::{BOUND, Control, Proxy, documents, path, upstream};
+use crate::planes::{BOUND, Proxy, Scene};
 
 async fn open(proxy: &Proxy, agent: &str) -> String {
     let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
@@ -31,28 +30,15 @@ async fn status(proxy: &Proxy, method: &str, (agent, session): (&str, &str)) -> 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_end_at_every_proxy_and_outlive_restarts_and_rotations() {
-    let folder = TempDir::new().unwrap();
-    let at = folder.path();
-    let store = vec![
-        ("WEIR_CP_STORE__PATH", at.join("store").display().to_string()),
-        ("WEIR_CP_KEYRING__SETTLE_SECS", "1".to_owned()),
-    ];
-    let control = Control::new(at, "control", store);
-    let _running = control.start();
-    let admin = control.token().await;
-    control.weir(&admin, &["apply", "-f", path(&documents(at, &upstream().await))]).await;
-    let token = control.weir(&admin, &["token", "create", "ci", "-g", "acme", "--quiet"]).await;
-    let agent = format!("Bearer {}", token.trim());
-    let join = async || {
-        let args = ["enrol-token", "--region", "eu", "--quiet"];
-        control.weir(&admin, &args).await.trim().to_owned()
-    };
-    let one = Proxy::new(at, "proxy-1", &[&control], &join().await);
-    let two = Proxy::new(at, "proxy-2", &[&control], &join().await);
+    let (scene, _running) = Scene::start(&[("WEIR_CP_KEYRING__SETTLE_SECS", "1")]).await;
+    let Scene { control, admin, agent: token, .. } = &scene;
+    let agent = format!("Bearer {token}");
+    let one = scene.proxy("proxy-1").await;
+    let two = scene.proxy("proxy-2").await;
     let first = one.start();
     let _second = two.start();
-    one.answers(token.trim(), true).await;
-    two.answers(token.trim(), true).await;
+    one.answers(token, true).await;
+    two.answers(token, true).await;
 
     // Each has heard of the other from the control plane.
     let everywhere = eventually(BOUND, async || {
@@ -73,24 +59,24 @@ async fn sessions_end_at_every_proxy_and_outlive_restarts_and_rotations() {
     assert_eq!(status(&one, "DELETE", (&agent, &ended)).await, 204);
     first.kill();
     let _first = one.start();
-    one.answers(token.trim(), true).await;
+    one.answers(token, true).await;
     assert_eq!(status(&one, "POST", (&agent, &live)).await, 200);
     let heard = async || status(&one, "POST", (&agent, &ended)).await == 404;
     assert!(eventually(BOUND, heard).await);
 
     // A rotation: the old session is good, new ones are sealed with the new key.
     let key = |session: &str| session.split('.').next().unwrap().to_owned();
-    control.weir(&admin, &["keyring", "rotate"]).await;
+    control.weir(admin, &["keyring", "rotate"]).await;
     let rotated = async || key(&open(&two, &agent).await) != key(&live);
     assert!(eventually(BOUND, rotated).await);
     for proxy in [&one, &two] {
         assert_eq!(status(proxy, "POST", (&agent, &live)).await, 200);
     }
-    let shown = control.weir(&admin, &["keyring", "list"]).await;
+    let shown = control.weir(admin, &["keyring", "list"]).await;
     assert!(shown.contains("seals") && shown.contains("opens"), "{shown}");
 
     // One that leaked is gone with all that it sealed.
-    control.weir(&admin, &["keyring", "rotate", "--at-once"]).await;
+    control.weir(admin, &["keyring", "rotate", "--at-once"]).await;
     for proxy in [&one, &two] {
         let void = async || status(proxy, "POST", (&agent, &live)).await == 404;
         assert!(eventually(BOUND, void).await);

@@ -4,11 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use tempfile::TempDir;
 use weir_audit::line::{self, Line};
 use weir_runtime::testing::eventually;
 
-use crate::planes::{BOUND, Control, Proxy, documents, path, upstream};
+use crate::planes::{BOUND, Control, Scene, path};
 
 /// The segments of a log, oldest first.
 fn segments(dir: &Path) -> Vec<PathBuf> {
@@ -59,41 +58,40 @@ fn cut(all: &[String], records: usize) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_was_cut_on_disk_and_in_the_stream_is_told_by_the_witness() {
-    let folder = TempDir::new().unwrap();
+    let (scene, _running) = Scene::start(&[]).await;
+    let Scene { folder, control, admin, agent } = &scene;
     let at = folder.path();
-    let store = vec![("WEIR_CP_STORE__PATH", at.join("store").display().to_string())];
-    let control = Control::new(at, "control", store);
-    let _running = control.start();
-    let admin = control.token().await;
-    control.weir(&admin, &["apply", "-f", path(&documents(at, &upstream().await))]).await;
-    let agent = control.weir(&admin, &["token", "create", "ci", "-g", "acme", "--quiet"]).await;
-    let agent = agent.trim();
-    let join = control.weir(&admin, &["enrol-token", "--region", "eu", "--quiet"]).await;
-    let proxy = Proxy::new(at, "proxy-1", &[&control], join.trim());
+    let proxy = scene.proxy("proxy-1").await;
     let serving = proxy.start();
     proxy.answers(agent, true).await;
-    let before = seen(&control, &admin, "proxy-1").await;
+    let before = seen(control, admin, "proxy-1").await;
     for _ in 0..6 {
         proxy.call(agent).await.unwrap();
     }
     // The newest state is proved to continue the one before, and kept.
-    let grown = async || seen(&control, &admin, "proxy-1").await >= before + 6;
+    let grown = async || seen(control, admin, "proxy-1").await >= before + 6;
     assert!(eventually(BOUND, grown).await, "{}", control.log());
     serving.kill();
 
     let whole = lines(&proxy.audit());
-    let verify =
-        |what: &Path| control.once(&admin, &["audit", "verify", "--ask", "--dir", path(what)]);
-    // The witness knows of other nodes too, and the first checkpoint comes before the key is
-    // certified; both are told. No record of this log is missing.
-    let (said, _) = verify(&proxy.audit());
-    assert!(said.contains("all signed for") && !said.contains("missing; "), "{said}");
+    let verify = |what: &Path, node: &str| {
+        let args = ["audit", "verify", "--ask", "--node", node, "--dir", path(what)];
+        control.once(admin, &args)
+    };
+    // The first checkpoint comes before the key is certified; a later one brings the certificate.
+    let (said, code) = verify(&proxy.audit(), "proxy-1");
+    assert!(code == Some(0) && said.contains("all signed for"), "{said}");
+    // Of all nodes that were witnessed, this folder has one.
+    let (said, code) =
+        control.once(admin, &["audit", "verify", "--ask", "--dir", path(&proxy.audit())]);
+    assert_eq!(code, Some(8), "{said}");
+    assert!(said.contains("control/") && said.contains("missing: the control plane"), "{said}");
 
     // What operators did is in a log of the same kind, which the same command verifies.
-    let own = async || seen(&control, &admin, "control").await > 0;
+    let own = async || seen(control, admin, "control").await > 0;
     assert!(eventually(BOUND, own).await, "{}", control.log());
-    let (said, _) = verify(&control.audit());
-    assert!(said.contains("epoch  control/") && !said.contains("missing; "), "{said}");
+    let (said, code) = verify(&control.audit(), "control");
+    assert!(code == Some(0) && said.contains("epoch  control/"), "{said}");
     let actions = lines(&control.audit()).join("\n");
     for action in ["admin.apply", "admin.token.mint", "admin.enrolment.mint", "node.enrol"] {
         assert!(actions.contains(&format!("\"operation\":\"{action}\"")), "{action}: {actions}");
@@ -103,9 +101,9 @@ async fn a_log_that_was_cut_on_disk_and_in_the_stream_is_told_by_the_witness() {
     let short = cut(&whole, 2);
     let file = at.join("cut.jsonl");
     std::fs::write(&file, &short).unwrap();
-    let (said, code) = control.once(&admin, &["audit", "verify", "--dir", path(&file)]);
+    let (said, code) = control.once(admin, &["audit", "verify", "--dir", path(&file)]);
     assert_eq!(code, Some(0), "{said}");
-    let (said, code) = verify(&file);
+    let (said, code) = verify(&file, "proxy-1");
     assert_eq!(code, Some(8), "{said}");
     assert!(said.contains("/3: missing; the control plane has signed for"), "{said}");
     // The same of a stream, which has no heads of segments and no order.
@@ -113,7 +111,7 @@ async fn a_log_that_was_cut_on_disk_and_in_the_stream_is_told_by_the_witness() {
         short.lines().filter(|line| !line.contains("weir_audit_segment")).rev().collect();
     let delivered = at.join("delivered.jsonl");
     std::fs::write(&delivered, stream.join("\n") + "\n").unwrap();
-    let (said, code) = verify(&delivered);
+    let (said, code) = verify(&delivered, "proxy-1");
     assert_eq!(code, Some(8), "{said}");
 
     // The node itself goes on with the log that was cut: its witness does not take it.

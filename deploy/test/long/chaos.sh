@@ -169,8 +169,9 @@ struck() { printf -- '-- %s: %s\n' "$(date -u +%T)" "$1"; COUNT[$2]=$((${COUNT[$
 
 kill_proxy() {
   struck "kill -9 the proxy" proxy
-  KILLS+=(--killed "$(now_ms)")
   crash "$PROXY_PID"
+  # Afterwards: it has answered until then.
+  KILLS+=(--killed "$(now_ms)")
   sleep 1
   start_proxy
 }

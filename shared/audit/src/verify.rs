@@ -19,7 +19,7 @@ use crate::certificate::Certificate;
 use crate::checkpoint::{Checkpoint, Head};
 use crate::line::{self, Line, Sealed};
 use crate::merkle::{self, Tree};
-use crate::note::{Note, Verifier};
+use crate::note::{Algorithm, Note, Verifier};
 use log::Log;
 
 /// What is said of a key without a certificate.
@@ -43,6 +43,8 @@ pub struct Trust {
     pub witnessed: Vec<Note>,
     /// Witnesses whose cosignature every newest checkpoint of `witnessed` must carry.
     pub cosigners: Vec<Verifier>,
+    /// Nodes whose logs must be here; all that were witnessed when there is none.
+    pub nodes: Vec<String>,
 }
 
 /// One thing that is not as it must be.
@@ -216,10 +218,25 @@ impl Verification {
     /// Keys that nobody has vouched for.
     fn uncertified(&mut self) {
         for (key, finding) in std::mem::take(&mut self.uncertified) {
-            if !self.certificates.contains_key(&key) {
+            if !self.certificates.contains_key(&key) && !self.cosigned(&key) {
                 self.findings.push(finding);
             }
         }
+    }
+
+    /// The control plane has cosigned something that this key has signed for its node, which it does
+    /// for nodes that it knows. A node that was killed within its first seconds leaves nothing else.
+    fn cosigned(&self, (node, key): &Key) -> bool {
+        let Some(authority) = self.trust.authority.as_ref().map(Verifier::cosigner) else {
+            return false;
+        };
+        self.trust.witnessed.iter().any(|note| {
+            let Ok(checkpoint) = note.text().parse::<Checkpoint>() else { return false };
+            let signer = Verifier::new(&checkpoint.origin(), Algorithm::Ed25519, *key);
+            checkpoint.node == *node
+                && signer.is_some_and(|signer| signer.verify(note).is_ok())
+                && authority.verify(note).is_ok()
+        })
     }
 
     /// The judgement over what has come so far, in an order in which checkpoints follow what they
@@ -266,6 +283,10 @@ impl Verification {
                 "the keys of the nodes are not checked: nobody said which control plane to trust"
                     .to_owned(),
             );
+        }
+        if !self.trust.nodes.is_empty() {
+            let nodes = self.trust.nodes.join(", ");
+            report.notes.push(format!("of no other node than {nodes} is a log asked for"));
         }
         if self.trust.witnessed.is_empty() {
             report.notes.push(
@@ -320,6 +341,9 @@ impl Verification {
                 continue;
             };
             let Checkpoint { node, head, end, .. } = checkpoint;
+            if !self.trust.nodes.is_empty() && !self.trust.nodes.contains(&node) {
+                continue;
+            }
             let at = (node.clone(), head.epoch, 0);
             for cosigner in &self.trust.cosigners {
                 if let Err(error) = cosigner.verify(note) {
@@ -387,7 +411,7 @@ pub(crate) fn vouched(
     (certificate, authority): (Option<&str>, Option<&Verifier>),
 ) -> Result<(), String> {
     let origin = note.text().lines().next().unwrap_or_default();
-    let verifier = Verifier::new(origin, crate::note::Algorithm::Ed25519, key);
+    let verifier = Verifier::new(origin, Algorithm::Ed25519, key);
     let verifier = verifier.ok_or_else(|| "a log without a name".to_owned())?;
     verifier.verify(note).map_err(|error| error.to_string())?;
     let Some(authority) = authority else { return Ok(()) };

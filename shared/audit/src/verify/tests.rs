@@ -90,7 +90,7 @@ fn world_with(lists: bool) -> World {
 impl World {
     fn trust(&self) -> Trust {
         let authority = self.authority.verifier(AUTHORITY);
-        Trust { authority, witnessed: self.newest.clone(), cosigners: Vec::new() }
+        Trust { authority, witnessed: self.newest.clone(), ..Trust::default() }
     }
     fn report(&self, lines: &[String], order: Order) -> Report {
         verified(lines, order, self.trust())
@@ -409,6 +409,29 @@ fn a_key_that_was_certified_later_was_the_nodes_before() {
     lines.iter_mut().filter(|line| sealed(line)).for_each(|line| *line = uncertified(line));
     lines.extend(self::world().lines);
     let report = world.report(&lines, Order::Any);
+    assert!(report.findings.iter().any(|found| found.what.contains(UNCERTIFIED)), "{report:#?}");
+}
+
+#[test]
+fn a_key_is_the_nodes_when_the_control_plane_has_cosigned_what_it_signed() {
+    let world = world();
+    let mut lines = world.lines.clone();
+    let sealed = |line: &&mut String| line.contains("weir.audit.checkpoint");
+    lines.iter_mut().filter(sealed).for_each(|line| *line = uncertified(line));
+    let plain = world.trust();
+    let stranger = Signer::generate().unwrap();
+    for (by, good) in [(&world.authority, true), (&stranger, false)] {
+        let mut trust = plain.clone();
+        for note in &mut trust.witnessed {
+            by.cosign(AUTHORITY, note, 5).unwrap();
+        }
+        assert_eq!(verified(&lines, Order::Written, trust).is_good(), good);
+    }
+    // What was cosigned for one node's key says nothing about another's.
+    let mut other = self::world();
+    other.newest.iter_mut().for_each(|note| world.authority.cosign(AUTHORITY, note, 5).unwrap());
+    let trust = Trust { witnessed: other.newest, ..plain };
+    let report = verified(&lines, Order::Written, trust);
     assert!(report.findings.iter().any(|found| found.what.contains(UNCERTIFIED)), "{report:#?}");
 }
 
