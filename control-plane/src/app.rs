@@ -9,8 +9,7 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use weir_audit::spool::Spool;
-use weir_audit::{Origin, Pipeline};
+use weir_audit::Pipeline;
 use weir_model::sync::Timing;
 use weir_runtime::admin::{self, Admin};
 use weir_runtime::clock::SharedClock;
@@ -184,31 +183,6 @@ pub fn open_vault(settings: &Settings) -> anyhow::Result<Vault> {
         (None, None) => LocalKeys::read_or_make(file).context("vault.keys_file")?,
     };
     Ok(Vault::new(Arc::new(keys)))
-}
-
-/// Starts the audit pipeline that the settings describe: files keep the promise, Kafka follows.
-///
-/// # Errors
-/// When the folder or Kafka's settings cannot be used; the message names the setting.
-pub fn open_audit(settings: &Settings, metrics: Metrics) -> anyhow::Result<Pipeline> {
-    let spool = Spool::open(settings.spool()).context("audit.dir")?;
-    let origin = Origin { node: settings.name.clone(), region: String::new() };
-    #[cfg(feature = "kafka")]
-    let drain = match &settings.audit.kafka {
-        Some(kafka) => {
-            let sink = weir_audit::kafka::KafkaSink::new(kafka).context("audit.kafka")?;
-            let clock = weir_runtime::clock::SystemClock::shared();
-            Some(spool.handle().drain(Box::new(sink), clock).context("audit.dir")?)
-        }
-        None => None,
-    };
-    let builder = weir_audit::Builder::spooled(origin, spool, metrics);
-    #[cfg(feature = "kafka")]
-    let builder = match drain {
-        Some(drain) => builder.drain(drain),
-        None => builder,
-    };
-    Ok(builder.start())
 }
 
 /// Puts a control plane together: reads the configuration, binds its sockets.

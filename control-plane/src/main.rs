@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use control_plane::app::{self, Bound, Parts};
 use control_plane::settings::{ENV_PREFIX, Settings};
+use weir_audit::Origin;
 use weir_runtime::clock::SystemClock;
 use weir_runtime::metrics::Metrics;
 use weir_runtime::otlp::{self, Identity};
@@ -42,15 +43,8 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
-    let ours = |(name, _): &(String, String)| name != "WEIR_CP_CONFIG";
-    let env = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(ours);
-    let settings: Settings = settings::load(args.config.as_deref(), ENV_PREFIX, env)?;
-    if let Err(bad) = settings.check() {
-        let all: Vec<_> = bad.iter().map(ToString::to_string).collect();
-        anyhow::bail!(all.join("\n"));
-    }
+    let settings: Settings = settings::of_process(args.config.as_deref(), ENV_PREFIX)?;
+    settings.check()?;
     if args.check {
         return Ok(write!(std::io::stdout(), "{}", settings.shown())?);
     }
@@ -67,7 +61,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let reload = signals::listen(&drain)?;
     let metrics = Metrics::new();
     metrics.observe_runtime("control", &tokio::runtime::Handle::current());
-    let audit = app::open_audit(&settings, metrics.clone())?;
+    let origin = Origin { node: settings.name.clone(), region: String::new() };
+    let audit = settings.audit.open(&settings.audit_folder(), origin, metrics.clone())?;
     let identity = Identity::new("weir-control-plane", &settings.name, &[]);
     let exporter = otlp::start(&settings.telemetry.otlp, identity, &metrics)?;
     let parts = Parts {

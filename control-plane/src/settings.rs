@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use weir_audit::spool::SpoolSettings;
+use weir_audit::settings::AuditSettings;
 use weir_model::bounds;
 use weir_runtime::otlp::OtlpSettings;
-use weir_runtime::settings::Masked;
+use weir_runtime::settings::{BadSettings, Masked, Problems, Tls};
 use weir_runtime::telemetry::LogSettings;
 
 use crate::keyring::Timing;
@@ -27,7 +27,7 @@ const NAME: &str = "control-plane";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Name of this replica in audit records; unique among replicas.
+    /// Name of this replica in audit records; unique among replicas and proxies.
     pub name: String,
     /// Where operators connect (REST).
     pub listen: Listen,
@@ -44,7 +44,7 @@ pub struct Settings {
     /// The first start.
     pub bootstrap: Bootstrap,
     /// Records of what operators do.
-    pub audit: Audit,
+    pub audit: AuditSettings,
     /// Milliseconds that a drain waits for requests in flight.
     pub drain_ms: u64,
     /// Logs.
@@ -63,16 +63,6 @@ pub struct Listen {
     pub tls: Option<Tls>,
     /// Allows plain HTTP on other addresses than loopback (behind a load balancer that encrypts).
     pub plain: bool,
-}
-
-/// PEM files of a listener, looked at again when they change.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tls {
-    /// The certificate with its chain.
-    pub certificate: PathBuf,
-    /// Its key.
-    pub key: PathBuf,
 }
 
 /// The listener of proxies. Its certificate comes from the control plane's own authority.
@@ -184,26 +174,6 @@ pub struct Bootstrap {
     pub token_file: Option<PathBuf>,
 }
 
-/// Records of what operators do.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Audit {
-    /// Folder of the files.
-    pub dir: PathBuf,
-    /// Most bytes that the spool in it may take. With Kafka they bound the backlog: when it is
-    /// reached, changes are refused. Without, the oldest records are deleted.
-    pub spool_bytes: u64,
-    /// Size at which a file of the spool is followed by the next.
-    pub segment_bytes: u64,
-    /// File of the key that signs checkpoints; made when it is not there. Beside the folder where
-    /// it is not set.
-    pub key_file: Option<PathBuf>,
-    /// Kafka as well, when it is set.
-    #[cfg(feature = "kafka")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kafka: Option<weir_audit::kafka::KafkaSettings>,
-}
-
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
@@ -227,7 +197,7 @@ impl Default for Settings {
             vault: VaultSettings::default(),
             keyring: KeyringSettings::default(),
             bootstrap: Bootstrap::default(),
-            audit: Audit::default(),
+            audit: AuditSettings::default(),
             drain_ms: bounds::DRAIN_MS,
             log: LogSettings::default(),
             telemetry: Telemetry::default(),
@@ -265,94 +235,58 @@ impl Default for VaultSettings {
     }
 }
 
-impl Default for Audit {
-    fn default() -> Self {
-        Self {
-            dir: PathBuf::from("/var/lib/weir/audit"),
-            spool_bytes: bounds::AUDIT_SPOOL_BYTES,
-            segment_bytes: bounds::AUDIT_SEGMENT_BYTES,
-            key_file: None,
-            #[cfg(feature = "kafka")]
-            kafka: None,
-        }
-    }
-}
-
-/// What is wrong with settings that can be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("setting `{path}`: {message}")]
-pub struct BadSetting {
-    /// Dotted path.
-    pub path: &'static str,
-    /// What to do.
-    pub message: String,
-}
-
 impl Settings {
     /// Checks what types cannot: every problem at once.
     ///
     /// # Errors
     /// All of them, in the order of the fields.
-    pub fn check(&self) -> Result<(), Vec<BadSetting>> {
-        let mut bad = Vec::new();
-        let mut say = |path, message: &str| {
-            bad.push(BadSetting { path, message: message.to_owned() });
-        };
+    pub fn check(&self) -> Result<(), BadSettings> {
+        let mut bad = Problems::default();
         // It names an audit log: part of signed texts, where `+` and `/` have a meaning.
         let fits = |b: u8| b.is_ascii_graphic() && !matches!(b, b'+' | b'/');
         if !(1..=100).contains(&self.name.len()) || !self.name.bytes().all(fits) {
-            say("name", "give 1 to 100 printable characters without spaces, `+` and `/`");
+            bad.say("name", "give 1 to 100 printable characters without spaces, `+` and `/`");
         } else if self.store.etcd.is_some() && self.name == NAME {
-            say("name", "replicas on etcd need a name each, for their audit records");
+            bad.say("name", "replicas on etcd need a name each, for their audit records");
         }
         let open = !self.listen.address.ip().is_loopback();
         if open && self.listen.tls.is_none() && !self.listen.plain {
-            say("listen.tls", "needed off loopback; or set listen.plain behind a load balancer");
+            bad.say(
+                "listen.tls",
+                "needed off loopback; or set listen.plain behind a load balancer",
+            );
         }
         if let Some(etcd) = &self.store.etcd {
             if etcd.endpoints.is_empty() {
-                say("store.etcd.endpoints", "name at least one member of etcd");
+                bad.say("store.etcd.endpoints", "name at least one member of etcd");
             }
             if etcd.user.is_some() != etcd.password_file.is_some() {
-                say("store.etcd.password_file", "user and password_file go together");
+                bad.say("store.etcd.password_file", "user and password_file go together");
             }
             if etcd.certificate.is_some() != etcd.key.is_some() {
-                say("store.etcd.key", "certificate and key go together");
+                bad.say("store.etcd.key", "certificate and key go together");
             }
         }
         let keyring = &self.keyring;
         if keyring.overlap_secs < bounds::SESSION_SECS_MAX.unsigned_abs() {
-            say("keyring.overlap_secs", "at least 86400, the longest life of a session");
+            bad.say("keyring.overlap_secs", "at least 86400, the longest life of a session");
         }
         let rotation = keyring.overlap_secs.saturating_add(keyring.settle_secs);
         if keyring.rotate_secs != 0 && keyring.rotate_secs < rotation {
             let text = "at least overlap_secs and settle_secs together, or 0 for no rotation";
-            say("keyring.rotate_secs", text);
+            bad.say("keyring.rotate_secs", text);
         }
-        for (field, message) in self.telemetry.otlp.problems() {
-            say(field, message);
-        }
-        if self.audit.segment_bytes < bounds::AUDIT_SEGMENT_BYTES_MIN {
-            say("audit.segment_bytes", "at least 1048576");
-        }
-        if self.audit.spool_bytes < 2 * self.audit.segment_bytes {
-            say("audit.spool_bytes", "at least twice audit.segment_bytes");
-        }
+        bad.extend(self.telemetry.otlp.problems());
+        self.audit.check(&mut bad);
         if self.drain_ms > 600_000 {
-            say("drain_ms", "at most 600000");
+            bad.say("drain_ms", "at most 600000");
         }
-        if bad.is_empty() { Ok(()) } else { Err(bad) }
+        bad.verdict()
     }
 
-    /// The audit spool.
-    pub fn spool(&self) -> SpoolSettings {
-        let audit = &self.audit;
-        let mut spool = SpoolSettings::new(&audit.dir);
-        (spool.spool_bytes, spool.segment_bytes) = (audit.spool_bytes, audit.segment_bytes);
-        if let Some(file) = &audit.key_file {
-            spool.key_file.clone_from(file);
-        }
-        spool
+    /// Folder of the audit files where none is set.
+    pub fn audit_folder(&self) -> PathBuf {
+        PathBuf::from("/var/lib/weir/audit")
     }
 
     /// The settings in force, as lines; secrets are masked.
@@ -393,7 +327,10 @@ mod tests {
         let paths = |change: &dyn Fn(&mut Settings)| -> Vec<&'static str> {
             let mut settings = Settings::default();
             change(&mut settings);
-            settings.check().err().unwrap_or_default().into_iter().map(|bad| bad.path).collect()
+            match settings.check() {
+                Ok(()) => Vec::new(),
+                Err(bad) => bad.0.into_iter().map(|bad| bad.path).collect(),
+            }
         };
         assert!(paths(&|_| ()).is_empty());
         let open = |s: &mut Settings| {
@@ -438,6 +375,7 @@ mod tests {
             password: Masked::new("hunter2".into()),
         });
         settings.audit.kafka = Some(kafka);
+        settings.audit.dir = Some("d".into());
         settings.audit.key_file = Some("k".into());
         assert!(!settings.shown().contains("hunter2"));
         let mut known: Vec<String> = settings

@@ -14,8 +14,7 @@ use rustls::pki_types::CertificateDer;
 use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use weir_audit::spool::Spool;
-use weir_audit::{Origin, Pipeline};
+use weir_audit::Pipeline;
 use weir_model::bounds;
 use weir_runtime::admin::{self, Admin};
 use weir_runtime::clock::SharedClock;
@@ -250,34 +249,6 @@ fn await_configuration(ready: &Ready, config: Arc<State>) {
         let _ = revisions.wait_for(|revision| revision.0 > 0).await;
         drop(pending);
     });
-}
-
-/// Opens the sinks that the settings name; `node` and `region` stand in every record.
-///
-/// # Errors
-/// When the folder or the connection cannot be had.
-pub fn open_audit(
-    settings: &Settings,
-    origin: Origin,
-    metrics: Metrics,
-) -> anyhow::Result<Pipeline> {
-    let spool = Spool::open(settings.spool()).context("audit.dir")?;
-    #[cfg(feature = "kafka")]
-    let drain = match &settings.audit.kafka {
-        Some(kafka) => {
-            let sink = weir_audit::kafka::KafkaSink::new(kafka).context("audit.kafka")?;
-            let clock = weir_runtime::clock::SystemClock::shared();
-            Some(spool.handle().drain(Box::new(sink), clock).context("audit.dir")?)
-        }
-        None => None,
-    };
-    let builder = weir_audit::Builder::spooled(origin, spool, metrics);
-    #[cfg(feature = "kafka")]
-    let builder = match drain {
-        Some(drain) => builder.drain(drain),
-        None => builder,
-    };
-    Ok(builder.start())
 }
 
 /// Streams that can be asked for again, with the times of the settings.

@@ -57,19 +57,12 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
-    let ours = |(name, _): &(String, String)| name != "WEIR_DP_CONFIG";
-    let env = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(ours);
-    let settings: Settings = settings::load(args.config.as_deref(), ENV_PREFIX, env)?;
-    let bad = settings.check().err().unwrap_or_default();
-    let mut bad: Vec<String> = bad.iter().map(ToString::to_string).collect();
-    if settings.control.addresses.is_empty() {
-        bad.push("setting `control.addresses`: name the control plane as `host:port`".to_owned());
-    }
-    if !bad.is_empty() {
-        anyhow::bail!(bad.join("\n"));
-    }
+    let settings: Settings = settings::of_process(args.config.as_deref(), ENV_PREFIX)?;
+    settings.check()?;
+    anyhow::ensure!(
+        !settings.control.addresses.is_empty(),
+        "setting `control.addresses`: name the control plane as `host:port`"
+    );
     if args.check {
         return Ok(write!(std::io::stdout(), "{}", settings.shown())?);
     }
@@ -107,7 +100,7 @@ async fn serve(mut settings: Settings, (traffic, lanes): (Handle, Lanes)) -> any
     }
     metrics.observe_runtime("control", &Handle::current());
     let origin = Origin { node: node.node.to_string(), region: settings.region.clone() };
-    let audit = app::open_audit(&settings, origin, metrics.clone())?;
+    let audit = settings.audit.open(&settings.audit_folder(), origin, metrics.clone())?;
     let (name, region) = (node.node.to_string(), settings.region.clone());
     let identity = Identity::new("weir-data-plane", &name, &[("weir.region", &region)]);
     let exporter = otlp::start(&settings.telemetry.otlp, identity, &metrics)?;

@@ -8,10 +8,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use weir_audit::spool::SpoolSettings;
+use weir_audit::settings::AuditSettings;
 use weir_model::bounds;
 use weir_model::id::Name;
 use weir_runtime::otlp::OtlpSettings;
+use weir_runtime::settings::{BadSettings, Problems, Tls};
 use weir_runtime::telemetry::LogSettings;
 
 use crate::traces::Sampling;
@@ -46,7 +47,7 @@ pub struct Settings {
     /// Servers that this proxy talks to.
     pub upstream: Upstream,
     /// Records of calls.
-    pub audit: Audit,
+    pub audit: AuditSettings,
     /// Threads for traffic; 0 is one per core.
     pub threads: usize,
     /// Runtimes of one thread each that connections are served on instead ([`crate::lanes`]); 0 is
@@ -77,16 +78,6 @@ pub struct Listen {
     pub poll_ms: Option<u64>,
 }
 
-/// PEM files of a listener, looked at again when they change.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tls {
-    /// The certificate with its chain.
-    pub certificate: PathBuf,
-    /// Its key.
-    pub key: PathBuf,
-}
-
 /// The admin listener.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -113,26 +104,6 @@ pub struct Control {
     pub addresses: Vec<String>,
     /// File with the enrolment token; needed for the first start only.
     pub token_file: Option<PathBuf>,
-}
-
-/// Where records of calls go.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Audit {
-    /// Folder of the files; `audit` in the data folder where it is not set.
-    pub dir: Option<PathBuf>,
-    /// Most bytes that the spool in it may take. With Kafka they bound the backlog: when it is
-    /// reached, the group's audit class decides. Without, the oldest records are deleted.
-    pub spool_bytes: u64,
-    /// Size at which a file of the spool is followed by the next.
-    pub segment_bytes: u64,
-    /// File of the key that signs checkpoints; made when it is not there. Beside the folder where
-    /// it is not set.
-    pub key_file: Option<PathBuf>,
-    /// Kafka as well, when it is set.
-    #[cfg(feature = "kafka")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kafka: Option<weir_audit::kafka::KafkaSettings>,
 }
 
 /// Traces and metrics for a collector.
@@ -169,7 +140,7 @@ impl Default for Settings {
             node: None,
             control: Control::default(),
             upstream: Upstream::default(),
-            audit: Audit::default(),
+            audit: AuditSettings::default(),
             threads: 0,
             lanes: 0,
             drain_ms: bounds::DRAIN_MS,
@@ -180,11 +151,11 @@ impl Default for Settings {
 }
 
 impl Hop {
-    fn check(&self, say: &mut impl FnMut(&'static str, &str)) {
+    fn check(&self, bad: &mut Problems) {
         match (&self.address, &self.advertise) {
-            (None, Some(_)) => say("hop.address", "needed where hop.advertise is set"),
+            (None, Some(_)) => bad.say("hop.address", "needed where hop.advertise is set"),
             (Some(address), None) if address.ip().is_unspecified() => {
-                say(
+                bad.say(
                     "hop.advertise",
                     "name the host and port by which other proxies reach this one",
                 );
@@ -194,21 +165,8 @@ impl Hop {
         if let Some(text) = &self.advertise {
             let port = text.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
             if port.is_none_or(|port| port == 0) || text.contains(['/', ' ']) {
-                say("hop.advertise", "give host and port, as in 10.0.0.7:7411");
+                bad.say("hop.advertise", "give host and port, as in 10.0.0.7:7411");
             }
-        }
-    }
-}
-
-impl Default for Audit {
-    fn default() -> Self {
-        Self {
-            dir: None,
-            spool_bytes: bounds::AUDIT_SPOOL_BYTES,
-            segment_bytes: bounds::AUDIT_SEGMENT_BYTES,
-            key_file: None,
-            #[cfg(feature = "kafka")]
-            kafka: None,
         }
     }
 }
@@ -226,82 +184,54 @@ impl Default for Admin {
     }
 }
 
-/// What is wrong with settings that can be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("setting `{path}`: {message}")]
-pub struct BadSetting {
-    /// Dotted path.
-    pub path: &'static str,
-    /// What to do.
-    pub message: String,
-}
-
 impl Settings {
     /// Checks what types cannot: every problem at once.
     ///
     /// # Errors
     /// All of them, in the order of the fields.
-    pub fn check(&self) -> Result<(), Vec<BadSetting>> {
-        let mut bad = Vec::new();
-        let mut say = |path, message: &str| {
-            bad.push(BadSetting { path, message: message.to_owned() });
-        };
+    pub fn check(&self) -> Result<(), BadSettings> {
+        let mut bad = Problems::default();
         let loopback = self.listen.address.ip().is_loopback();
         if !loopback && self.listen.tls.is_none() && !self.listen.plain {
-            say("listen.tls", "needed off loopback; or set listen.plain behind a load balancer");
+            bad.say(
+                "listen.tls",
+                "needed off loopback; or set listen.plain behind a load balancer",
+            );
         }
         if self.listen.poll_ms.is_some_and(|time| time < 100) {
-            say("listen.poll_ms", "give at least 100; clients come back that often");
+            bad.say("listen.poll_ms", "give at least 100; clients come back that often");
         }
         if !loopback && self.hosts.is_empty() {
-            say("hosts", "name the host names by which clients reach this proxy, or `*`");
+            bad.say("hosts", "name the host names by which clients reach this proxy, or `*`");
         }
         for host in &self.hosts {
             if host.is_empty() || host.contains(['/', ':', ' ']) && !host.starts_with('[') {
-                say("hosts", "give host names without scheme, port or path");
+                bad.say("hosts", "give host names without scheme, port or path");
             }
         }
         if let Some(url) = &self.public_url {
             let known = url.starts_with("https://") || url.starts_with("http://");
             if !known || url.ends_with('/') {
-                say("public_url", "give scheme and host, without a slash at the end");
+                bad.say("public_url", "give scheme and host, without a slash at the end");
             }
         }
         if self.admin.address.is_some_and(|address| !address.ip().is_loopback()) {
             // Shown to whoever can connect: operators put it on their own network knowingly.
             tracing::warn!("the admin listener is not on loopback and has no authentication");
         }
-        self.hop.check(&mut say);
-        let telemetry = self.telemetry.otlp.problems().into_iter();
-        for (field, message) in telemetry.chain(self.telemetry.traces.problems()) {
-            say(field, message);
-        }
-        if self.audit.segment_bytes < bounds::AUDIT_SEGMENT_BYTES_MIN {
-            say("audit.segment_bytes", "at least 1048576");
-        }
-        if self.audit.spool_bytes < 2 * self.audit.segment_bytes {
-            say("audit.spool_bytes", "at least twice audit.segment_bytes");
-        }
+        self.hop.check(&mut bad);
+        bad.extend(self.telemetry.otlp.problems());
+        bad.extend(self.telemetry.traces.problems());
+        self.audit.check(&mut bad);
         if self.drain_ms > 600_000 {
-            say("drain_ms", "at most 600000");
+            bad.say("drain_ms", "at most 600000");
         }
-        if bad.is_empty() { Ok(()) } else { Err(bad) }
+        bad.verdict()
     }
 
-    /// Folder of the audit files.
-    pub fn audit_dir(&self) -> PathBuf {
-        self.audit.dir.clone().unwrap_or_else(|| self.data_dir.join("audit"))
-    }
-
-    /// The audit spool.
-    pub fn spool(&self) -> SpoolSettings {
-        let mut spool = SpoolSettings::new(self.audit_dir());
-        spool.spool_bytes = self.audit.spool_bytes;
-        spool.segment_bytes = self.audit.segment_bytes;
-        if let Some(file) = &self.audit.key_file {
-            spool.key_file.clone_from(file);
-        }
-        spool
+    /// Folder of the audit files where none is set.
+    pub fn audit_folder(&self) -> PathBuf {
+        self.data_dir.join("audit")
     }
 
     /// What is in force, for people: `path = value` lines without secrets.
@@ -326,7 +256,10 @@ mod tests {
     fn paths(change: impl FnOnce(&mut Settings)) -> Vec<&'static str> {
         let mut settings = Settings::default();
         change(&mut settings);
-        settings.check().err().unwrap_or_default().into_iter().map(|bad| bad.path).collect()
+        match settings.check() {
+            Ok(()) => Vec::new(),
+            Err(bad) => bad.0.into_iter().map(|bad| bad.path).collect(),
+        }
     }
 
     #[test]

@@ -24,6 +24,8 @@ use crate::cli::Dev;
 
 /// Name of the proxy and of its region.
 const NODE: &str = "dev";
+/// The control plane, whose audit log is one of its own.
+const CONTROL: &str = "dev-control";
 /// Seconds in which the proxy joins.
 const JOIN_SECS: i64 = 60;
 /// Observations that wait for the stream to the control plane.
@@ -111,16 +113,17 @@ async fn control(
     around: &Surroundings,
 ) -> anyhow::Result<(control_plane::app::Bound, Pipeline)> {
     use control_plane::{app, settings::Settings};
-    let mut settings = Settings { name: NODE.to_owned(), ..Settings::default() };
+    let mut settings = Settings { name: CONTROL.to_owned(), ..Settings::default() };
     settings.listen.address = args.admin_listen;
     settings.listen.plain = true;
     settings.admin.address = args.control_metrics_listen;
     settings.sync.address = None;
     settings.store.path = args.data_dir.join("control/store");
     settings.vault.keys_file = args.data_dir.join("control/vault-keys");
-    settings.audit.dir = args.data_dir.join("audit-control");
     let metrics = Metrics::new();
-    let audit = app::open_audit(&settings, metrics.clone())?;
+    let origin = Origin { node: settings.name.clone(), region: String::new() };
+    let audit =
+        settings.audit.open(&args.data_dir.join("audit-control"), origin, metrics.clone())?;
     let parts = app::Parts {
         store: app::open_store(&settings).await?,
         vault: app::open_vault(&settings)?,
@@ -154,9 +157,8 @@ async fn data(
     }
     let metrics = Metrics::new();
     metrics.observe_runtime("dev", &tokio::runtime::Handle::current());
-    settings.audit.dir = Some(args.data_dir.join("audit"));
     let origin = Origin { node: NODE.to_owned(), region: NODE.to_owned() };
-    let audit = app::open_audit(&settings, origin, metrics.clone())?;
+    let audit = settings.audit.open(&args.data_dir.join("audit"), origin, metrics.clone())?;
     settings.telemetry.otlp.endpoint = args.otlp.clone();
     // Somebody who asks for traces of a trial wants to see them all.
     settings.telemetry.traces.share = 1.0;

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use data_plane::settings::Tls;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::net::TcpStream;
 use weir_model::resource::{CertificateSubject, ClientCertificates, Rule, Subject};
+use weir_runtime::settings::Tls;
 use weir_runtime::testing::Ca;
 use weir_runtime::tls::{ClientIdentity, client_config, roots_from_pem};
 

@@ -38,6 +38,7 @@ mod pipeline;
 pub mod proof;
 pub mod read;
 pub mod record;
+pub mod settings;
 pub mod sink;
 pub mod spool;
 pub mod verify;

@@ -6,6 +6,7 @@
 //! misspelt key stops the start and is named with its path. Messages never quote values: a
 //! settings file may hold secrets.
 
+mod check;
 mod node;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use check::{BadSetting, BadSettings, Problems, Tls, of_process};
 use node::Node;
 
 /// What is wrong with the settings.
