@@ -6,6 +6,7 @@
 
 mod adapt;
 pub mod client;
+mod direct;
 mod envelope;
 mod era;
 pub mod fetch;

@@ -314,6 +314,7 @@ async fn exchange(
 ) -> Result<Exchange, Refusal> {
     let late = |_| Refusal::new(Reason::UpstreamTimeout, "no answer before the deadline");
     tokio::select! {
+        biased;
         called = tokio::time::timeout(patience, gateway.upstreams.call(outbound)) => {
             called.map_err(late)?
         }

@@ -91,8 +91,13 @@ impl Watched {
             _ => None,
         };
         let mut revisions = gateway.config.subscribe();
-        // What was withdrawn since the call took its snapshot counts too.
-        revisions.mark_changed();
+        // What was withdrawn since the call took its snapshot counts too. Looked at after
+        // subscribing: what changes later is told.
+        let group = &scope.sight.group;
+        let newest = gateway.config.current();
+        if !newest.groups.get(&group.name).is_some_and(|newest| Arc::ptr_eq(newest, group)) {
+            revisions.mark_changed();
+        }
         Self {
             until: None,
             revisions,

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Uri;
+use http::{Request, Response, Uri};
 use http_body_util::Full;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::Client;
@@ -21,10 +21,11 @@ use tokio::net::TcpStream;
 use tower::Service;
 use weir_model::bounds;
 
+use super::direct::{Answered, Direct, Lost};
 use super::guard::{GuardError, Guarded};
 use crate::lanes;
 
-/// A pooled client with whole request bodies.
+/// A pooled client with whole request bodies, for any origin.
 pub type HttpClient = Client<Connector, Full<Bytes>>;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -71,7 +72,7 @@ pub fn tls(extra_roots: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>,
 pub struct Clients {
     tls: Arc<ClientConfig>,
     allow_private: bool,
-    lanes: Box<[OnceLock<HttpClient>]>,
+    lanes: Box<[OnceLock<OriginClient>]>,
 }
 
 impl Clients {
@@ -81,10 +82,68 @@ impl Clients {
         Self { tls: Arc::clone(tls), allow_private, lanes }
     }
 
-    /// That of this lane.
-    pub fn here(&self) -> &HttpClient {
+    /// That of this lane. `server` has the origin that every request goes to.
+    pub(crate) fn here(&self, server: &Uri) -> &OriginClient {
         let lane = &self.lanes[lanes::here() % self.lanes.len()];
-        lane.get_or_init(|| client(&self.tls, self.allow_private))
+        lane.get_or_init(|| match server.scheme_str() {
+            Some("http") => OriginClient::Plain(Direct::new(Guarded::new(self.allow_private))),
+            _ => OriginClient::Encrypted(client(&self.tls, self.allow_private)),
+        })
+    }
+
+    /// Closes plain connections that nobody used for a while. Encrypted ones close themselves.
+    pub(crate) fn sweep(&self) {
+        for lane in &self.lanes {
+            if let Some(OriginClient::Plain(direct)) = lane.get() {
+                direct.sweep();
+            }
+        }
+    }
+}
+
+/// What requests to one origin go through. Clones share their connections.
+#[derive(Debug, Clone)]
+pub(crate) enum OriginClient {
+    /// HTTP/1.1 without encryption.
+    Plain(Direct),
+    /// Over TLS, which also settles whether it is HTTP/2.
+    Encrypted(HttpClient),
+}
+
+/// Why a request has no answer: the innermost cause.
+#[derive(Debug)]
+pub(crate) enum Unanswered {
+    /// There was no connection: the request never left.
+    Unconnected(String),
+    /// The connection broke; the request may have been executed.
+    Broken(String),
+}
+
+impl OriginClient {
+    /// Sends a request and gives the answer, whose body is still to be read.
+    pub(crate) async fn request(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Answered>, Unanswered> {
+        match self {
+            Self::Plain(direct) => direct.request(request).await.map_err(|lost| {
+                let cause = root_cause(&lost);
+                match lost {
+                    Lost::Unconnected(_) => Unanswered::Unconnected(cause),
+                    Lost::Broken(_) => Unanswered::Broken(cause),
+                }
+            }),
+            Self::Encrypted(client) => {
+                let answer = client.request(request).await.map_err(|error| {
+                    let cause = root_cause(&error);
+                    match error.is_connect() {
+                        true => Unanswered::Unconnected(cause),
+                        false => Unanswered::Broken(cause),
+                    }
+                })?;
+                Ok(answer.map(Answered::from))
+            }
+        }
     }
 }
 

@@ -29,7 +29,7 @@ use weir_model::reason::{Reason, Refusal};
 use weir_model::resource::HttpUpstream;
 use weir_model::snapshot::{UpstreamKey, VersionView};
 
-use super::client::{Clients, HttpClient};
+use super::client::{Clients, OriginClient};
 use super::era::{Known, Remembered, Verdict};
 use super::health::Health;
 use super::{Channel, Exchange, Outbound, Wire, hop, refuse};
@@ -209,8 +209,8 @@ impl Remote {
     }
 
     /// What requests of this lane go through.
-    fn client(&self) -> &HttpClient {
-        self.clients.here()
+    fn client(&self) -> &OriginClient {
+        self.clients.here(&self.uri)
     }
 
     /// The next request id of this hop, which is its progress token as well.
@@ -238,6 +238,7 @@ impl Remote {
 
     /// Ends sessions that nobody used for a while.
     pub(crate) async fn sweep(self: &Arc<Self>) {
+        self.clients.sweep();
         self.pairs.lock().retain(|_, pair| pair.alive() && !pair.idle_for(session::IDLE));
         self.end_sessions(self.sessions.idle()).await;
     }

@@ -163,7 +163,9 @@ pub(crate) struct Draft {
 }
 
 /// Most records are shorter.
-const BODY_BYTES: usize = 2_048;
+const BODY_BYTES: usize = 4_096;
+/// What numbering adds, but for the node's name.
+const HEAD_BYTES: usize = 128;
 
 fn json(out: &mut Vec<u8>, value: &impl serde::Serialize) {
     serde_json::to_writer(out, value).expect("strings, numbers and lists always have a JSON form");
@@ -189,24 +191,26 @@ impl Draft {
         lost: u64,
         room: OwnedSemaphorePermit,
     ) -> Record {
-        let uid = serde_json::Value::from(format!("{}/{}/{sequence}", run.node, run.epoch));
-        let head = format!("{{\"metadata\":{{\"uid\":{uid},\"sequence\":{sequence},");
-        let middle = format!(",\"unmapped\":{{\"lost\":{lost},");
+        let mut out = Vec::with_capacity(self.body.len() + run.node.len() + HEAD_BYTES);
         // Each part is a JSON object with at least one member; its opening brace goes.
-        let parts: [&[u8]; 6] = [
-            head.as_bytes(),
-            &self.body[1..self.metadata],
-            middle.as_bytes(),
-            &self.body[self.metadata + 1..self.unmapped],
-            b",",
-            &self.body[self.unmapped + 1..],
-        ];
+        out.extend_from_slice(b"{\"metadata\":{\"uid\":");
+        json(&mut out, &format_args!("{}/{}/{sequence}", run.node, run.epoch));
+        out.extend_from_slice(b",\"sequence\":");
+        json(&mut out, &sequence);
+        out.push(b',');
+        out.extend_from_slice(&self.body[1..self.metadata]);
+        out.extend_from_slice(b",\"unmapped\":{\"lost\":");
+        json(&mut out, &lost);
+        out.push(b',');
+        out.extend_from_slice(&self.body[self.metadata + 1..self.unmapped]);
+        out.push(b',');
+        out.extend_from_slice(&self.body[self.unmapped + 1..]);
         Record {
             run: Arc::clone(run),
             sequence,
             checkpoint: None,
             group: self.group,
-            bytes: parts.concat().into(),
+            bytes: out.into(),
             queued_at: Instant::now(),
             room: Some(Arc::new(room)),
         }

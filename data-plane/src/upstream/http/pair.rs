@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use weir_model::bounds;
 use weir_model::reason::{Reason, Refusal};
 
-use super::super::client::HttpClient;
+use super::super::client::OriginClient;
 use super::super::hop::Hop;
 use super::super::link::{self, Carried, Link};
 use super::super::mux::{Mux, Use};
@@ -37,7 +37,7 @@ const PREFIX: &str = "weir-paired-";
 /// A session over HTTP+SSE. Dropping the last handle closes the stream.
 #[derive(Debug)]
 pub(super) struct Pair {
-    client: HttpClient,
+    client: OriginClient,
     endpoint: Uri,
     credentials: Vec<(HeaderName, HeaderValue)>,
     mux: Arc<Mux>,

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use weir_model::bounds;
 use weir_model::reason::Refusal;
 
-use super::super::client::{HttpClient, root_cause};
+use super::super::client::{OriginClient, Unanswered, root_cause};
+use super::super::direct::Answered;
 use super::super::headers;
 use super::super::origin;
 use super::super::refuse;
@@ -86,17 +86,22 @@ const REDIRECTS_MAX: usize = 3;
 ///
 /// Redirects that keep the method (307, 308) are followed within the server's origin: frameworks
 /// send them for a missing or a superfluous slash. Nothing was executed then.
-pub(crate) async fn send(client: &HttpClient, to: &Uri, post: Post<'_>) -> Result<Answer, Broken> {
-    let deadline = post.deadline.into();
-    let late = || Broken::from(refuse::timeout("no answer before the deadline"));
+pub(crate) async fn send(
+    client: &OriginClient,
+    to: &Uri,
+    post: Post<'_>,
+) -> Result<Answer, Broken> {
+    match tokio::time::timeout_at(post.deadline.into(), exchange(client, to, &post)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(refuse::timeout("no answer before the deadline").into()),
+    }
+}
+
+async fn exchange(client: &OriginClient, to: &Uri, post: &Post<'_>) -> Result<Answer, Broken> {
     let mut to = to.clone();
     let mut redirects = 0;
     let (head, body) = loop {
-        let request = request(&to, &post);
-        let answer = tokio::time::timeout_at(deadline, client.request(request))
-            .await
-            .map_err(|_| late())?
-            .map_err(|error| broken(&error))?;
+        let answer = client.request(request(&to, post)).await.map_err(broken)?;
         match onward(&to, &answer) {
             Some(next) if redirects < REDIRECTS_MAX => to = next,
             _ => break answer.into_parts(),
@@ -107,8 +112,7 @@ pub(crate) async fn send(client: &HttpClient, to: &Uri, post: Post<'_>) -> Resul
     check_status(head.status, &head.headers)?;
     let is = |kind: &str| media_type(&head.headers).is_some_and(|it| it.eq_ignore_ascii_case(kind));
     let body = if is("application/json") {
-        let read = tokio::time::timeout_at(deadline, whole(body));
-        Body::Json(read.await.map_err(|_| late())??)
+        Body::Json(whole(body).await?)
     } else if is("text/event-stream") && head.status.is_success() {
         Body::Events(Events::new(body))
     } else {
@@ -118,7 +122,7 @@ pub(crate) async fn send(client: &HttpClient, to: &Uri, post: Post<'_>) -> Resul
 }
 
 /// Where an answer sends the request on to, when it is allowed to.
-fn onward(at: &Uri, answer: &Response<Incoming>) -> Option<Uri> {
+fn onward(at: &Uri, answer: &Response<Answered>) -> Option<Uri> {
     if !matches!(answer.status().as_u16(), 307 | 308) {
         return None;
     }
@@ -175,7 +179,7 @@ fn media_type(headers: &HeaderMap) -> Option<&str> {
     Some(value.split(';').next()?.trim())
 }
 
-async fn whole(body: Incoming) -> Result<Bytes, Broken> {
+async fn whole(body: Answered) -> Result<Bytes, Broken> {
     match Limited::new(body, bounds::UPSTREAM_MESSAGE_BYTES_MAX).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
@@ -189,25 +193,28 @@ async fn whole(body: Incoming) -> Result<Bytes, Broken> {
     }
 }
 
-fn broken(error: &hyper_util::client::legacy::Error) -> Broken {
-    let cause = root_cause(error);
-    if error.is_connect() {
-        return Broken { refusal: refuse::unreachable(cause), unsent: true, cut: false };
+fn broken(unanswered: Unanswered) -> Broken {
+    match unanswered {
+        Unanswered::Unconnected(cause) => {
+            Broken { refusal: refuse::unreachable(cause), unsent: true, cut: false }
+        }
+        Unanswered::Broken(cause) => {
+            let refusal = refuse::closed(format!("the connection broke: {cause}"));
+            Broken { refusal, unsent: false, cut: true }
+        }
     }
-    let refusal = refuse::closed(format!("the connection broke: {cause}"));
-    Broken { refusal, unsent: false, cut: true }
 }
 
 /// The events of one answer.
 #[derive(Debug)]
 pub(crate) struct Events {
-    body: Incoming,
+    body: Answered,
     parser: Parser,
     ready: VecDeque<Event>,
 }
 
 impl Events {
-    fn new(body: Incoming) -> Self {
+    fn new(body: Answered) -> Self {
         let parser = Parser::new(bounds::UPSTREAM_MESSAGE_BYTES_MAX);
         Self { body, parser, ready: VecDeque::new() }
     }
