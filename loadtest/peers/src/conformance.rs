@@ -48,8 +48,9 @@ enum Changed {
 /// State that all sessions share.
 #[derive(Debug)]
 struct Shared {
-    extra_tool: bool,
-    extra_prompt: bool,
+    /// How often the lists have changed.
+    tools: u32,
+    prompts: u32,
     level: Option<LoggingLevel>,
     subscribed: HashSet<String>,
 }
@@ -73,12 +74,7 @@ impl std::fmt::Debug for Fixture {
 
 impl Default for Fixture {
     fn default() -> Self {
-        let shared = Shared {
-            extra_tool: false,
-            extra_prompt: false,
-            level: None,
-            subscribed: HashSet::new(),
-        };
+        let shared = Shared { tools: 0, prompts: 0, level: None, subscribed: HashSet::new() };
         let key = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), "fixture");
         Self {
             shared: Arc::new(Mutex::new(shared)),
@@ -101,12 +97,14 @@ impl Fixture {
         Self { eras, ..Self::default() }
     }
 
+    /// Each change is another one, so that two never come to none, and names stay: a gateway follows
+    /// a list with a delay, and the suite compares the names of two lists that it asks for in a row.
     fn change(&self, what: Changed) {
         {
             let mut shared = self.shared.lock();
             match what {
-                Changed::Tools => shared.extra_tool = !shared.extra_tool,
-                Changed::Prompts => shared.extra_prompt = !shared.extra_prompt,
+                Changed::Tools => shared.tools += 1,
+                Changed::Prompts => shared.prompts += 1,
             }
         }
         // Without anybody listening there is nobody to tell.
@@ -164,9 +162,8 @@ impl ServerHandler for Fixture {
         _context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let mut tools = offer::tools();
-        if self.shared.lock().extra_tool {
-            tools.push(offer::tool("test_appeared", "Appears and goes", &json!({})));
-        }
+        let about = format!("Has changed {} times", self.shared.lock().tools);
+        tools.push(offer::tool("test_changing", &about, &json!({})));
         Ok(ListToolsResult::with_all_items(wire(Value::Array(tools))?))
     }
 
@@ -251,9 +248,8 @@ impl ServerHandler for Fixture {
         _context: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
         let mut prompts = offer::prompts();
-        if self.shared.lock().extra_prompt {
-            prompts.push(json!({ "name": "test_appeared", "description": "Appears and goes" }));
-        }
+        let about = format!("Has changed {} times", self.shared.lock().prompts);
+        prompts.push(json!({ "name": "test_changing", "description": about }));
         Ok(ListPromptsResult::with_all_items(wire(Value::Array(prompts))?))
     }
 
