@@ -8,6 +8,8 @@
 #   E  2025-06-18 in front, a server behind that knows everything
 #   G  2025-11-25 and
 #   H  2026-07-28 in front and behind, with a fixture on the Python SDK that has a part of the contract
+#   I  2025-11-25 and
+#   J  2026-07-28 in front and behind, with one on the TypeScript SDK
 #   F  the gateway as the client: the suite's own servers behind, a client of others in front, against
 #      the same client without the gateway
 #
@@ -21,7 +23,7 @@ cd "$(dirname -- "$0")/../.."
 . deploy/test/software.sh
 . deploy/test/gateway.sh
 
-read -r -a topologies <<<"${TOPOLOGIES:-A B C D E G H F}"
+read -r -a topologies <<<"${TOPOLOGIES:-A B C D E G H I J F}"
 proxies=${PROXIES:-1}
 
 # run_suite RUN REVISION URL: results below $RUN/RUN/REVISION. The exit code of the suite says little
@@ -70,13 +72,16 @@ topology() {
     E) revision=2025-06-18 server=both list=same-era about="both eras" ;;
     G) revision=2025-11-25 server=python list=python-sdk about="the Python SDK, both eras" ;;
     H) revision=2026-07-28 server=python list=python-sdk about="the Python SDK, both eras" ;;
+    I) revision=2025-11-25 server=typescript list=typescript-sdk about="the TypeScript SDK, both eras" ;;
+    J) revision=2026-07-28 server=typescript list=typescript-sdk about="the TypeScript SDK, both eras" ;;
     *) die "no topology $1" ;;
   esac
 }
 
 say "the suite"
 npm_packages conformance @modelcontextprotocol/conformance@0.2.0-alpha.12 \
-  @modelcontextprotocol/client@2.4.0
+  @modelcontextprotocol/client@2.4.0 @modelcontextprotocol/server@2.4.0 \
+  @modelcontextprotocol/node@2.1.2
 open_run conformance
 [ -n "${WEIR_DEMO_BUILT:-}" ] || cargo build --quiet -p weir -p weir-peers -p control-plane -p data-plane
 PATH=$(target_dir)/debug:$PATH
@@ -94,21 +99,34 @@ for eras in both legacy modern; do
   port=$((port + 1))
 done
 direct=$(member url "$RUN/fixture-both.json")
-direct_python=
-if [[ " ${topologies[*]} " == *" G "* || " ${topologies[*]} " == *" H "* ]]; then
-  python_packages clients mcp==2.3.0 jbt-mcpcheck==0.1.1 mcp-ssrf-check==0.2.1
+direct_python='' direct_typescript=''
+# other NAME COMMAND...: a fixture of another implementation, on the port that the command is given last;
+# its URL in $URL.
+other() {
+  local name=$1 port
+  shift
   port=$(free_port)
-  spawn fixture-python "$PYTHON_BIN/python" deploy/test/conformance/python_fixture.py "$port"
-  wait_for 30 "the fixture on the Python SDK" port_answers "$port"
-  direct_python=http://localhost:$port/mcp
-  sed "s|PYTHON_URL|$direct_python|" deploy/test/conformance/python-server.yaml >"$RUN/config/python.yaml"
+  spawn "fixture-$name" "$@" "$port"
+  wait_for 30 "the fixture on the SDK of $name" port_answers "$port"
+  URL=http://localhost:$port/mcp
+  sed -e "s|OTHER_NAME|$name|" -e "s|OTHER_URL|$URL|" deploy/test/conformance/other-server.yaml \
+    >"$RUN/config/$name.yaml"
+}
+if [[ " ${topologies[*]} " == *" "[GH]" "* ]]; then
+  python_packages clients mcp==2.3.0 jbt-mcpcheck==0.1.1 mcp-ssrf-check==0.2.1
+  other python "$PYTHON_BIN/python" deploy/test/conformance/python_fixture.py
+  direct_python=$URL
+fi
+if [[ " ${topologies[*]} " == *" "[IJ]" "* ]]; then
+  other typescript env --chdir="$PACKAGES" "$NODE" "$PWD/deploy/test/conformance/typescript_fixture.mjs"
+  direct_typescript=$URL
 fi
 case $proxies in
   1) start_dev gateway "$RUN/config" ;;
   2) start_planes gateway "$RUN/config" ;;
   *) die "one proxy or two" ;;
 esac
-pinned conformance both legacy modern ${direct_python:+python}
+pinned conformance both legacy modern ${direct_python:+python} ${direct_typescript:+typescript}
 
 # compared DIRECT THROUGH KNOWN [OPTION...]: counts what ends alike, and what does not.
 compared() {
@@ -125,7 +143,7 @@ compared() {
 # The page says what came out; one that says otherwise is wrong.
 told() {
   local row page=docs/reference/conformance.md
-  if [ -n "${WEIR_BLESS:-}" ] && [ "$(wc -l <"$RUN/rows")" = 8 ]; then
+  if [ -n "${WEIR_BLESS:-}" ] && [ "$(wc -l <"$RUN/rows")" = 10 ]; then
     cat deploy/test/conformance/page.md "$RUN/rows" >"$page"
   fi
   while read -r row; do
@@ -163,7 +181,10 @@ for letter in "${topologies[@]}"; do
   front=$revision back=$about
   say "$letter: $revision in front, $server behind, proxies: $proxies"
   alone=direct url=$direct
-  [ "$server" != python ] || alone=direct-python url=$direct_python
+  case $server in
+    python) alone=direct-python url=$direct_python ;;
+    typescript) alone=direct-typescript url=$direct_typescript ;;
+  esac
   [ -d "$RUN/$alone/$revision" ] || run_suite "$alone" "$revision" "$url"
   run_suite "$letter" "$revision" "$GATEWAY/conformance/$server/mcp"
   lists=()
