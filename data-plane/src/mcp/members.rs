@@ -81,7 +81,8 @@ fn reason_of(error: &serde_json::Error) -> Reason {
 }
 
 /// Checks what has to hold before anything is parsed: UTF-8 without a byte order mark, nesting of
-/// at most [`bounds::JSON_DEPTH_MAX`], no lone surrogates in escapes. One pass.
+/// at most [`bounds::JSON_DEPTH_MAX`], no lone surrogates in escapes, no number that peers would
+/// read as infinite. One pass.
 ///
 /// # Errors
 /// [`Reason::MalformedJson`] or [`Reason::TooDeep`].
@@ -104,11 +105,29 @@ pub fn scan(body: &[u8]) -> Result<&str, Reason> {
                 }
             }
             b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            b'0'..=b'9' if !in_string => {
+                at = after_number(text, at)?;
+                continue;
+            }
             _ => {}
         }
         at += 1;
     }
     Ok(text)
+}
+
+/// The position after the number whose first digit is at `at`. What is too large for a double is an
+/// error to some peers and infinite to others; precision beyond one's is their own affair.
+fn after_number(text: &str, at: usize) -> Result<usize, Reason> {
+    /// Digits that a double has room for, whatever they are.
+    const ALWAYS: usize = 300;
+    let part = |byte: &u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
+    let length = text.as_bytes()[at..].iter().take_while(|byte| part(byte)).count();
+    let number = &text[at..at + length];
+    if length > ALWAYS || number.contains(['e', 'E']) {
+        serde_json::from_str::<f64>(number).map_err(|_| Reason::MalformedJson)?;
+    }
+    Ok(at + length)
 }
 
 /// The position after the escape that starts at `at`. A high surrogate must be followed by a low
@@ -302,6 +321,17 @@ mod tests {
         assert_eq!(scan(br#""\udc00\ud800""#), Err(Reason::MalformedJson));
         assert!(scan(br#""\ud83d\ude00""#).is_ok());
         assert!(scan(br#""\\ud800""#).is_ok());
+    }
+
+    #[test]
+    fn the_scan_refuses_numbers_that_are_infinite_to_some() {
+        let digits = |count: usize| "9".repeat(count);
+        for good in ["1e308", "[-1.5E+2,0.1e-400]", "\"1e400\"", &digits(300), &digits(308)] {
+            assert!(scan(good.as_bytes()).is_ok(), "{good}");
+        }
+        for bad in ["1e400", "[-1E309]", r#"{"a":{"b":90071992547E40993}}"#, &digits(310)] {
+            assert_eq!(scan(bad.as_bytes()), Err(Reason::MalformedJson), "{bad}");
+        }
     }
 
     proptest::proptest! {
