@@ -67,7 +67,7 @@ pub struct EventId {
 /// Whose stream it is, and how its events are marked.
 #[derive(Debug)]
 pub struct Owner {
-    /// Principal and endpoint, as sealed tokens are bound to them.
+    /// Principal, endpoint and session, which sealed ids are bound to.
     pub bond: Vec<u8>,
     /// [`weir_model::principal::Principal::id`].
     pub principal: String,

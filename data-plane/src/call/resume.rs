@@ -60,7 +60,7 @@ pub fn of(
     }
     let principal = who.id();
     let owner = Owner {
-        bond: bond(endpoint, &principal).bytes(),
+        bond: of_session(endpoint, &principal, client),
         principal,
         sealer: Arc::clone(sealer?),
         primes: client.revision >= Revision::V2025_11_25,
@@ -68,6 +68,16 @@ pub fn of(
     };
     let (replays, hop) = (gateway.replays.clone(), gateway.hop.clone());
     Some(Again { replays, hop, drain: gateway.drain.clone(), owner })
+}
+
+/// What the ids of events are bound to: a caller's other sessions get nothing of this one's.
+fn of_session(endpoint: &Endpoint, principal: &str, client: &Client) -> Vec<u8> {
+    let mut bond = bond(endpoint, principal).bytes();
+    bond.push(0);
+    if let Some(session) = &client.session {
+        bond.extend_from_slice(session.nonce.as_bytes());
+    }
+    bond
 }
 
 impl Again {
@@ -110,12 +120,12 @@ impl Rest {
 /// Goes on with a stream, where that is what is wanted; all else stays as it was resolved.
 ///
 /// # Errors
-/// [`Reason::InvalidRequest`] for an id that was not made for this caller here,
+/// [`Reason::InvalidRequest`] for an id that was not made for this session of this caller here,
 /// [`Reason::ConcurrencyLimited`] when the caller has too many streams open.
 pub async fn find(gateway: &Gateway, scope: Scope<'_>, target: Target) -> Result<Target, Refusal> {
     let Wants::Stream { after: Some(id) } = &scope.call.wants else { return Ok(target) };
     let principal = scope.sight.who.id();
-    let bond = bond(scope.endpoint, &principal).bytes();
+    let bond = of_session(scope.endpoint, &principal, scope.client);
     let event = EventId::open(scope.sealing.sealer()?, &bond, id).ok_or_else(|| {
         Refusal::new(Reason::InvalidRequest, "an event id that is not this caller's")
             .hint("Unknown Last-Event-ID.")

@@ -124,6 +124,7 @@ async fn ids_are_good_for_their_owner_alone() {
     let hello = proxy.send(Ask::initialize(PATH, "2025-11-25").token(&other)).await;
     let theirs = hello.header("mcp-session-id").unwrap().to_owned();
     let joined = session(&proxy, "/acme/mcp", "2025-11-25").await;
+    let second = session(&proxy, PATH, "2025-11-25").await;
     let mut elsewhere = again(&joined, &id);
     elsewhere.path = "/acme/mcp".to_owned();
     let by_other =
@@ -134,6 +135,7 @@ async fn ids_are_good_for_their_owner_alone() {
         ("a session id", again(&mine, &mine), 400),
         ("another caller", by_other, 400),
         ("another endpoint", elsewhere, 400),
+        ("another session of the same caller", again(&second, &id), 400),
         ("another caller's session", again(&theirs, &id), 404),
         ("no session", again(&mine, &id).without("mcp-session-id"), 400),
     ];

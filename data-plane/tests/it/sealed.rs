@@ -126,9 +126,12 @@ async fn kinds(proxy: &Proxy) -> Vec<Kind> {
     let text = proxy.send(call.token(&token())).await;
     let event = text.text().lines().find_map(|line| line.strip_prefix("id: ")).unwrap().to_owned();
     let resumed = id.clone();
+    let inside = sealers(proxy).0.open("session", &own, &id).unwrap();
+    let inside: Value = serde_json::from_slice(&inside).unwrap();
+    let nonce = inside["n"].as_str().unwrap().as_bytes();
     let event = Kind {
         name: "event",
-        seal: ("event", own.clone()),
+        seal: ("event", [&own[..], b"\0", nonce].concat()),
         good: event,
         bring: Box::new(move |caller, path, event| {
             let ask = Ask::bodiless(Method::GET, PATH, &resumed).header("last-event-id", event);
