@@ -144,6 +144,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> anyhow::Result<Bound> {
         in_flight: Default::default(),
         subscriptions: Default::default(),
         levels: Default::default(),
+        makers: Default::default(),
         streams: Default::default(),
         replays: replays(settings),
         hop,

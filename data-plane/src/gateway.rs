@@ -22,6 +22,7 @@ use crate::call::client::{Client, reported_name};
 use crate::call::endpoint::{self, Endpoint};
 use crate::call::inbound::Conn;
 use crate::call::sight::Sight;
+use crate::call::tasks::makers::Makers;
 use crate::certificates::Certificates;
 use crate::config::State;
 use crate::decisions::Decisions;
@@ -73,6 +74,8 @@ pub struct Gateway {
     pub subscriptions: Subscriptions,
     /// Log levels of sessions of older revisions.
     pub levels: Levels,
+    /// Tools that made tasks.
+    pub makers: Makers,
     /// Open streams of each caller.
     pub streams: Streams,
     /// The way to other proxies, and what this one holds for them.

@@ -31,6 +31,7 @@ use super::relay::Flow;
 use super::resolve::Errand;
 use super::respond::{self, Answer};
 use super::sight::Sight;
+use super::tasks::eras::{self, Turn};
 use super::tasks::{self, Tasks};
 use super::validate;
 use super::watched::{self, Watched};
@@ -105,9 +106,12 @@ impl Finish {
     /// When the result breaks the tool's own schema, or cannot be told to this client.
     pub fn result(&self, raw: Bytes) -> Result<(Bytes, Outcome), Refusal> {
         let mut outcome = Outcome::Success;
-        if self.adapt.method.kind == Kind::CallTool
-            && validate::result(self.tool.as_deref(), &raw)?.tool_error
-        {
+        let tool = self.tool.as_deref();
+        let verdict = match self.adapt.method.kind {
+            Kind::CallTool => validate::result(tool, &raw)?,
+            _ => tasks::right::result(tool, self.adapt.method, &raw)?,
+        };
+        if verdict.tool_error {
             outcome = Outcome::ToolError;
         }
         let raw = match &self.filter {
@@ -156,6 +160,11 @@ impl Finish {
             Message::Error(raw) => respond::has_status(error_code(raw), self.adapt.front_modern),
             _ => false,
         }
+    }
+
+    /// For the ids of tasks.
+    pub fn tasks(&self) -> Option<&Tasks> {
+        self.tasks.as_deref()
     }
 
     /// A request of the server as the client gets it.
@@ -257,7 +266,7 @@ async fn request(
     let cancellable = cancellable(gateway, scope);
     let finish = Finish {
         adapt: Adapt { front_modern: scope.client.modern(), back_modern: false, method },
-        tool: outgoing.target().tool.clone(),
+        tool: outgoing.target().definition().cloned(),
         filter: Filter::of(method)
             .map(|filter| (filter, scope.sight.clone(), outgoing.target().server.name.clone())),
         extensions: (method.kind == Kind::Discover)
@@ -265,13 +274,14 @@ async fn request(
         seal: None,
         notices: None,
         level: log_level(gateway, scope),
-        tasks: Tasks::of_call(gateway, scope, (&outgoing.target().version.name, method)),
+        tasks: Tasks::of_call(gateway, scope, (outgoing.target(), method)),
     };
     let place = outgoing.place();
     let brought = match bridge::may_ask(method) {
         true => state::open(scope, outgoing.target(), method.name)?,
         false => None,
     };
+    let turn = eras::turn(gateway, scope, (outgoing.target(), outgoing.headers()), method).await?;
     let mut watch = Watched::call(scope, gateway, outgoing.target());
     if let Some(What::Parked(holder)) = brought {
         let messages = Messages::Stream(bridge::resume(gateway, scope, &holder).await?);
@@ -285,7 +295,8 @@ async fn request(
     let outbound = bridge::brought(outbound, brought)?;
     let again = bridge::may_be_called_again(scope, method).then(|| outbound.clone());
     let retries = Arc::clone(&outbound.retries);
-    let exchange = exchange(gateway, outbound, (place.patience, cancellable.as_ref(), &mut watch));
+    let limits = (place.patience, cancellable.as_ref(), &mut watch);
+    let exchange = exchange(gateway, (outbound, turn), limits);
     let exchange = exchange.await;
     record.facts.retries = retries.load(Ordering::Relaxed);
     let exchange = exchange?;
@@ -309,13 +320,13 @@ async fn request(
 /// Calls the server; gives up when the client does, or patience ends.
 async fn exchange(
     gateway: &Gateway,
-    outbound: Outbound,
+    (outbound, turn): (Outbound, Option<Turn>),
     (patience, cancellable, watch): (Duration, Option<&Cancellable>, &mut Watched),
 ) -> Result<Exchange, Refusal> {
     let late = |_| Refusal::new(Reason::UpstreamTimeout, "no answer before the deadline");
     tokio::select! {
         biased;
-        called = tokio::time::timeout(patience, gateway.upstreams.call(outbound)) => {
+        called = tokio::time::timeout(patience, eras::call(&gateway.upstreams, outbound, turn)) => {
             called.map_err(late)?
         }
         () = cancelled(cancellable) => Err(Reason::Cancelled.into()),

@@ -341,7 +341,8 @@ impl Flow {
     fn message(&mut self, message: Message) -> Option<Step> {
         Some(match message {
             Message::Notification(raw) => {
-                if self.watch.as_ref().is_some_and(|watch| !watch.may_hear(&raw)) {
+                let tasks = self.finish.as_ref().map_or(self.tasks.as_deref(), Finish::tasks);
+                if self.watch.as_ref().is_some_and(|watch| !watch.may_hear(&raw, tasks)) {
                     return None;
                 }
                 let raw = match (&self.finish, &self.tasks) {

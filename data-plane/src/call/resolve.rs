@@ -29,6 +29,7 @@ use super::endpoint::Endpoint;
 use super::inbound::{Call, Wants};
 use super::resume::Rest;
 use super::sight::Sight;
+use super::tasks::Task;
 use crate::mcp::envelope::{Message, Params, Reference};
 use crate::mcp::extensions;
 use crate::mcp::headers;
@@ -100,8 +101,8 @@ pub struct Upstream {
     pub tool: Option<Arc<ToolView>>,
     /// `params` with the server's own names in it.
     pub params: Option<Bytes>,
-    /// The server's own id of the task that it is about.
-    pub task: Option<String>,
+    /// The task that it is about.
+    pub task: Option<Task>,
 }
 
 /// What is wanted of a server.
@@ -121,6 +122,10 @@ pub enum Errand {
 }
 
 impl Upstream {
+    /// The tool whose result may come back.
+    pub fn definition(&self) -> Option<&Arc<ToolView>> {
+        self.tool.as_ref().or_else(|| self.task.as_ref()?.view.as_ref())
+    }
     /// Of the tool; the default for everything else.
     pub fn hints(&self) -> Hints {
         self.tool.as_ref().map_or_else(Hints::default, |tool| tool.hints)
@@ -252,7 +257,7 @@ impl<'a> Scene<'a> {
             }
             Kind::Listen => {
                 let heard = listen::heard(self, &server.name, (catalog, closed), params)?;
-                given.params = self.listened(heard);
+                given.params = self.listened(&server, heard);
             }
             _ => {}
         }
@@ -275,7 +280,7 @@ impl<'a> Scene<'a> {
             name: found.name,
             tool: found.tool,
             params: given.params,
-            task: given.id,
+            task: given.task,
         })))
     }
 

@@ -1,13 +1,19 @@
 //! Ids of tasks: a server's own never reach a client.
 //!
 //! Who knows a task's id gets at what it made, and the server, which sees the gateway's credential
-//! alone, cannot tell callers apart. So clients get sealed ids: good for the caller, the endpoint
-//! and the server version that the task was made with. The same task always has the same id (until
-//! keys are rotated, and even then the id that a client asked with is the one in its answer), so
-//! that clients can compare. Whatever does not open is told as an unknown task, -32602.
+//! alone, cannot tell callers apart. So clients get sealed ids: good for the caller, the endpoint,
+//! the server version and the tool that the task was made with; who may not call that tool any more
+//! has lost its tasks too ([`right`]). The same task always has the same id (until keys are rotated,
+//! and even then the id that a client asked with is the one in its answer), so that clients can
+//! compare; a list and what a server pushes name it by that one where the proxy knows its tool
+//! ([`makers`]). Whatever does not open is told as an unknown task, -32602.
 //!
 //! Both forms are covered: tasks of 2025-11-25 and the extension of 2026-07-28. Ids of tasks that
 //! a client runs for its server are the client's, and pass as they are.
+
+pub mod eras;
+pub mod makers;
+pub mod right;
 
 use std::sync::Arc;
 
@@ -17,17 +23,20 @@ use serde_json::value::RawValue;
 use weir_model::id::Name;
 use weir_model::reason::{Reason, Refusal};
 use weir_model::seal::Sealer;
-use weir_model::snapshot::CatalogView;
+use weir_model::snapshot::{CatalogView, ServerView, ToolView};
 
 use super::Gateway;
 use super::client::bond;
 use super::forward::Scope;
+use super::resolve::Upstream;
+use super::sight::Sight;
 use crate::mcp::adapt::{quoted, replaced};
 use crate::mcp::envelope::{Params, utf8};
 use crate::mcp::extensions;
 use crate::mcp::members::{self, Members, position};
 use crate::mcp::methods::{Kind, Method};
 use crate::mcp::revision::Revision;
+use makers::Makers;
 
 const PURPOSE: &str = "task";
 const RELATED: &str = "io.modelcontextprotocol/related-task";
@@ -41,6 +50,20 @@ struct Token {
     /// The server's own.
     #[serde(rename = "t")]
     id: String,
+    /// The tool that made it, where that was known.
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    tool: Option<String>,
+}
+
+/// The task that a request is about.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// The server's own id.
+    pub id: String,
+    /// The tool that made it, where that is known.
+    pub tool: Option<String>,
+    /// The same, as it is pinned now.
+    pub view: Option<Arc<ToolView>>,
 }
 
 /// What a client's id stands for.
@@ -50,6 +73,8 @@ pub struct Given {
     pub id: String,
     /// The server version that has the task.
     pub version: Name,
+    /// The tool that made it, where that is known.
+    pub tool: Option<String>,
     /// The request's `params` with it.
     pub params: Option<Bytes>,
 }
@@ -62,6 +87,11 @@ pub struct Tasks {
     version: Name,
     /// Ids that the client named: own and sealed.
     known: Vec<(String, String)>,
+    /// The tool that is called.
+    tool: Option<String>,
+    makers: Makers,
+    /// For whom a list of tasks is, and of which server.
+    listed: Option<Box<(Sight, Arc<ServerView>)>>,
 }
 
 /// The task that a request is about; none when it is about none.
@@ -79,7 +109,7 @@ pub fn given(
     let members = Members::parse(text).map_err(Refusal::from)?;
     let part = members.get(ID).ok_or_else(unknown)?.get();
     let raw = params.raw.as_ref().map(|raw| replaced(raw, part, &quoted(&token.id)));
-    Ok(Some(Given { id: token.id, version: token.version, params: raw }))
+    Ok(Some(Given { id: token.id, version: token.version, tool: token.tool, params: raw }))
 }
 
 /// True for a server that says that it has tasks of either form.
@@ -102,12 +132,20 @@ fn open(sealer: &Sealer, aad: &[u8], sealed: &str) -> Option<Token> {
 }
 
 /// `params` of `subscriptions/listen` with the server's own ids of the tasks that it names.
-/// Those that are not this caller's are left out, so they are not acknowledged.
-pub fn listened((sealer, aad): (&Sealer, &[u8]), raw: &Bytes) -> Bytes {
+/// Those that are not this caller's, or that it `may` not have, are left out, so they are not
+/// acknowledged.
+pub fn listened(
+    (sealer, aad): (&Sealer, &[u8]),
+    raw: &Bytes,
+    may: impl Fn(&Name, Option<&str>) -> bool,
+) -> Bytes {
     let rewritten = || -> Option<Bytes> {
         let (part, sealed) = listed(utf8(raw))?;
-        let own: Vec<String> =
-            sealed.iter().filter_map(|id| Some(open(sealer, aad, id)?.id)).collect();
+        let opened = sealed.iter().filter_map(|id| open(sealer, aad, id));
+        let own: Vec<String> = opened
+            .filter(|token| may(&token.version, token.tool.as_deref()))
+            .map(|token| token.id)
+            .collect();
         Some(replaced(raw, part, &serde_json::to_string(&own).ok()?))
     };
     rewritten().unwrap_or_else(|| raw.clone())
@@ -133,9 +171,24 @@ pub fn delivered(scope: Scope<'_>) -> Bytes {
         let aad = bond(scope.endpoint, &principal).bytes();
         let sealed: String = serde_json::from_str(part).ok()?;
         let token = open(scope.sealing.sealer?, &aad, &sealed)?;
-        Some(replaced(raw, part, &quoted(&token.id)))
+        let server = scope.endpoint.group.servers.get(scope.endpoint.server.as_ref()?)?;
+        may_have(scope.sight, server, (&token.version, token.tool.as_deref()))
+            .then(|| replaced(raw, part, &quoted(&token.id)))
     };
     rewritten().unwrap_or_else(|| raw.clone())
+}
+
+/// True when the caller may have a task of this version of a server.
+pub fn may_have(
+    sight: &Sight,
+    server: &ServerView,
+    (version, tool): (&Name, Option<&str>),
+) -> bool {
+    let version = server.versions.iter().find(|one| one.name == *version);
+    version.is_some_and(|version| {
+        let place = (&server.name, version.catalog.as_deref());
+        right::check(sight, place, tool).is_ok()
+    })
 }
 
 impl Tasks {
@@ -143,7 +196,7 @@ impl Tasks {
     pub fn of_call(
         gateway: &Gateway,
         scope: Scope<'_>,
-        (version, method): (&Name, &Method),
+        (target, method): (&Upstream, &Method),
     ) -> Option<Arc<Self>> {
         scope.endpoint.server.as_ref()?;
         let params = scope.call.message()?.params()?;
@@ -159,10 +212,19 @@ impl Tasks {
         if !may {
             return None;
         }
-        let mut tasks = Self::new(gateway, scope, version)?;
+        let mut tasks = Self::new(gateway, scope, &target.version.name)?;
+        if method.kind == Kind::CallTool {
+            tasks.tool.clone_from(&target.name);
+        }
+        if method.name == "tasks/list" {
+            tasks.listed = Some(Box::new((scope.sight.clone(), Arc::clone(&target.server))));
+        }
         let named = listed(params.text()).map(|(_, ids)| ids).into_iter().flatten();
         for sealed in params.task.iter().cloned().chain(named) {
             if let Some(token) = open(&tasks.sealer, &tasks.aad, &sealed) {
+                if let Some(tool) = &token.tool {
+                    tasks.makers.remember(tasks.caller(), &token.id, tool);
+                }
                 tasks.known.push((token.id, sealed));
             }
         }
@@ -182,7 +244,54 @@ impl Tasks {
         let sealer = gateway.sealer(&gateway.config.current())?;
         let principal = scope.sight.who.id();
         let aad = bond(scope.endpoint, &principal).bytes();
-        Some(Self { sealer, aad, version: version.clone(), known: Vec::new() })
+        let (version, makers) = (version.clone(), gateway.makers.clone());
+        Some(Self { sealer, aad, version, known: Vec::new(), tool: None, makers, listed: None })
+    }
+
+    fn caller(&self) -> (&[u8], &Name) {
+        (&self.aad, &self.version)
+    }
+
+    /// The tool that made a task, where that is known.
+    fn maker(&self, own: &str) -> Option<String> {
+        let named = || {
+            let (_, sealed) = self.known.iter().find(|(known, _)| known == own)?;
+            open(&self.sealer, &self.aad, sealed)?.tool
+        };
+        named().or_else(|| self.makers.of(self.caller(), own).as_deref().map(str::to_owned))
+    }
+
+    /// False for news of a task that the caller may not have (any more), and for a result that
+    /// breaks its tool's schema: who asks for that one is told so.
+    pub fn may_hear(&self, sight: &Sight, server: &Name, params: &str) -> bool {
+        let own = id_of(params).and_then(|part| serde_json::from_str::<String>(part).ok());
+        let Some(own) = own else { return true };
+        let Some(server) = sight.group.servers.get(server) else { return false };
+        let tool = self.maker(&own);
+        let version = server.versions.iter().find(|one| one.name == self.version);
+        let catalog = version.and_then(|version| version.catalog.as_deref());
+        let view = catalog.zip(tool.as_deref()).and_then(|(catalog, name)| catalog.tool(name));
+        may_have(sight, server, (&self.version, tool.as_deref()))
+            && right::inside(view.map(Arc::as_ref), params).is_ok()
+    }
+
+    /// A list without the tasks that the caller may not have.
+    fn shown(&self, raw: Bytes) -> Bytes {
+        let Some((sight, server)) = self.listed.as_deref() else { return raw };
+        let kept = |text: &str| -> Option<Bytes> {
+            let members = Members::parse(text).ok()?;
+            let part = members.get("tasks")?.get();
+            let all = items(part);
+            let may = |one: &&RawValue| {
+                let own = id_of(one.get()).and_then(|id| serde_json::from_str::<String>(id).ok());
+                let tool = own.as_deref().and_then(|own| self.maker(own));
+                may_have(sight, server, (&self.version, tool.as_deref()))
+            };
+            let count = all.len();
+            let kept: Vec<&str> = all.into_iter().filter(may).map(RawValue::get).collect();
+            (kept.len() < count).then(|| replaced(&raw, part, &format!("[{}]", kept.join(","))))
+        };
+        std::str::from_utf8(&raw).ok().and_then(kept).unwrap_or_else(|| raw.clone())
     }
 
     /// A result as the client gets it.
@@ -190,7 +299,7 @@ impl Tasks {
     /// # Errors
     /// [`Reason::UpstreamProtocol`] for an id that is too long to be carried.
     pub fn result(&self, raw: Bytes) -> Result<Bytes, Refusal> {
-        self.sealed(raw, in_result)
+        self.sealed(self.shown(raw), in_result)
     }
 
     /// A notification of the server as the client gets it; none when its ids cannot be carried.
@@ -236,7 +345,11 @@ impl Tasks {
         if let Some((_, sealed)) = self.known.iter().find(|(known, _)| known == own) {
             return Ok(sealed.clone());
         }
-        let token = Token { version: self.version.clone(), id: own.to_owned() };
+        if let Some(tool) = &self.tool {
+            self.makers.remember(self.caller(), own, tool);
+        }
+        let tool = self.tool.clone().or_else(|| self.maker(own));
+        let token = Token { version: self.version.clone(), id: own.to_owned(), tool };
         let plain = serde_json::to_vec(&token)
             .map_err(|e| Refusal::new(Reason::Internal, format!("task to JSON: {e}")))?;
         let long = |_| Refusal::new(Reason::UpstreamProtocol, "the server's task id is too long");
@@ -308,8 +421,15 @@ mod tests {
     fn tasks(known: &[(&str, &str)]) -> Tasks {
         let owned = |(own, sealed): &(&str, &str)| ((*own).to_owned(), (*sealed).to_owned());
         let known = known.iter().map(owned).collect();
-        let version = "v1".parse().unwrap();
-        Tasks { sealer: sealer(), aad: b"alice".to_vec(), version, known }
+        Tasks {
+            sealer: sealer(),
+            aad: b"alice".to_vec(),
+            version: "v1".parse().unwrap(),
+            known,
+            tool: None,
+            makers: Makers::default(),
+            listed: None,
+        }
     }
 
     /// Everything in it but the id stays as it was.
@@ -386,7 +506,26 @@ mod tests {
         let call = methods::find("tools/call").unwrap();
         assert_eq!(given((&sealer(), b"alice"), call, &params("x")).unwrap(), None);
         let filter = format!(r#"{{"notifications":{{"taskIds":["{sealed}","t-2"]}}}}"#);
-        let listened = listened((&sealer(), b"alice"), &filter.into());
-        assert_eq!(utf8(&listened), r#"{"notifications":{"taskIds":["t-1"]}}"#);
+        for (may, ids) in [(true, r#"["t-1"]"#), (false, "[]")] {
+            let raw = filter.clone().into();
+            let listened = listened((&sealer(), b"alice"), &raw, |version, tool| {
+                assert_eq!((version.as_str(), tool), ("v1", None));
+                may
+            });
+            assert_eq!(utf8(&listened), format!(r#"{{"notifications":{{"taskIds":{ids}}}}}"#));
+        }
+    }
+
+    /// What a call has told is known to lists and pushes of the same proxy.
+    #[test]
+    fn an_id_holds_the_tool_that_made_the_task() {
+        let called = Tasks { tool: Some("build".to_owned()), ..tasks(&[]) };
+        let sealed = called.seal("t-1").unwrap();
+        assert_eq!(open(&sealer(), b"alice", &sealed).unwrap().tool.as_deref(), Some("build"));
+        let later = Tasks { makers: called.makers.clone(), ..tasks(&[]) };
+        assert_eq!(later.seal("t-1").unwrap(), sealed);
+        let elsewhere = tasks(&[]).seal("t-1").unwrap();
+        assert_eq!(open(&sealer(), b"alice", &elsewhere).unwrap().tool, None);
+        assert_eq!(tasks(&[("t-1", &sealed)]).maker("t-1").as_deref(), Some("build"));
     }
 }

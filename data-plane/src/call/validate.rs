@@ -160,7 +160,9 @@ pub fn result(tool: Option<&ToolView>, raw: &Bytes) -> Result<Verdict, Refusal> 
     }
     let members = Members::parse(text).map_err(broken)?;
     let tool_error = members.get("isError").is_some_and(|raw| raw.get() == "true");
-    let complete = members.text("resultType").is_none_or(|kind| kind == "complete");
+    // A task is no result yet.
+    let task = members.get("content").is_none() && members.get("task").is_some();
+    let complete = !task && members.text("resultType").is_none_or(|kind| kind == "complete");
     if let (Some((tool, output)), false, true) = (output, tool_error, complete) {
         let validator = usable(tool, output)?;
         let content = members.get("structuredContent").ok_or_else(|| {

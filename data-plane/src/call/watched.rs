@@ -1,8 +1,8 @@
 //! Streams that outlive the decision that let them be opened: asked about again whenever the
-//! Streams that outlive the decision that let them be opened: asked about again whenever the
 //! configuration changes, those of calls with the arguments of their call. Those that belong to no
 //! call are also counted per caller, and end with the caller's token and with the session that they
-//! are of. Updates of resources are told on either only for as long as the caller may read those.
+//! are of. Updates of resources are told on either only for as long as the caller may read those,
+//! and news of tasks for as long as it may call the tools that made them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use super::Gateway;
 use super::forward::Scope;
 use super::resolve::{Errand, Upstream};
 use super::sight::Sight;
+use super::tasks::{self, Task, Tasks};
 use crate::config::State;
 use crate::mcp::envelope::utf8;
 use crate::mcp::members::{self, Members};
@@ -52,6 +53,8 @@ struct Subject {
     hints: Hints,
     /// As received, `{}` where a call could have had some; none where there never are any.
     arguments: Option<Bytes>,
+    /// The task that it is about, and the version of its server.
+    task: Option<Box<(Name, Task)>>,
 }
 
 impl Watched {
@@ -105,7 +108,13 @@ impl Watched {
             sight: scope.sight.clone(),
             server: Some(target.server.name.clone()),
             session: session(scope),
-            target: Some(Subject { action: target.action, name, hints: target.hints(), arguments }),
+            target: Some(Subject {
+                action: target.action,
+                name,
+                hints: target.hints(),
+                arguments,
+                task: target.task.clone().map(|task| Box::new((target.version.name.clone(), task))),
+            }),
             ended: None,
             _in_use: None,
             _counted: None,
@@ -121,20 +130,29 @@ impl Watched {
         self
     }
 
-    /// False for an update of a resource of this server that the caller may not read (any more).
-    pub fn may_hear(&self, notification: &[u8]) -> bool {
-        const UPDATED: &str = "notifications/resources/updated";
+    /// False for an update of a resource of this server that the caller may not read (any more),
+    /// and for news of a task that it may not have.
+    pub fn may_hear(&self, notification: &[u8], tasks: Option<&Tasks>) -> bool {
         let text = utf8_or_nothing(notification);
-        let Some(server) = self.server.as_ref().filter(|_| text.contains("updated")) else {
+        let told = |text: &str| text.contains("updated") || text.contains("notifications/tasks");
+        let Some(server) = self.server.as_ref().filter(|_| told(text)) else {
             return true;
         };
         let Ok(members) = Members::parse(text) else { return true };
-        if members.text("method").as_deref() != Some(UPDATED) {
-            return true;
+        let params = members.get("params").map_or("{}", |raw| raw.get());
+        match (members.text("method").as_deref(), tasks) {
+            (Some("notifications/resources/updated"), _) => {
+                let uri = Members::parse(params).ok();
+                let uri = uri.and_then(|all| all.text("uri").map(|uri| uri.into_owned()));
+                let may =
+                    |uri: &str| self.sight.may(server, Action::ReadResource, uri, Hints::default());
+                uri.is_some_and(|uri| may(&uri))
+            }
+            (Some("notifications/tasks" | "notifications/tasks/status"), Some(tasks)) => {
+                tasks.may_hear(&self.sight, server, params)
+            }
+            _ => true,
         }
-        let uri = members.get("params").and_then(|raw| Members::parse(raw.get()).ok());
-        let uri = uri.and_then(|params| params.text("uri").map(|uri| uri.into_owned()));
-        uri.is_some_and(|uri| self.sight.may(server, Action::ReadResource, &uri, Hints::default()))
     }
 
     /// Returns when the stream has to end.
@@ -180,6 +198,13 @@ impl Watched {
     /// What would be decided of the call today: nobody has approved it where that is wanted now.
     fn still_granted(&self) -> bool {
         let (Some(server), Some(subject)) = (&self.server, &self.target) else { return true };
+        if let Some((version, task)) = subject.task.as_deref() {
+            let server = self.sight.group.servers.get(server);
+            let tool = task.tool.as_deref();
+            if !server.is_some_and(|s| tasks::may_have(&self.sight, s, (version, tool))) {
+                return false;
+            }
+        }
         let arguments = match &subject.arguments {
             None => None,
             // It was read when the call began.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use weir_model::bounds;
 
+use super::extensions::TASKS;
 use super::list::Source;
 use super::revision::Revision;
 
@@ -80,13 +81,20 @@ impl About {
             };
             capabilities.insert(name.to_owned(), offered);
         }
+        // Tools that run as tasks are bridged, so the extension is there for who knows it.
+        if catalog.capabilities["tasks"]["requests"]["tools"].get("call").is_some() {
+            capabilities.insert("extensions".to_owned(), json!({ TASKS: {} }));
+        }
         let instructions = catalog.instructions.clone();
         let info = info_of(Some(source));
         Self { capabilities: Value::Object(capabilities), info, instructions }
     }
 
-    /// The result of `initialize`.
-    pub fn initialize(self, revision: Revision) -> Bytes {
+    /// The result of `initialize`. Without extensions: tasks are of the newer era.
+    pub fn initialize(mut self, revision: Revision) -> Bytes {
+        if let Value::Object(capabilities) = &mut self.capabilities {
+            capabilities.remove("extensions");
+        }
         let mut result = json!({
             "protocolVersion": revision.as_str(),
             "capabilities": self.capabilities,

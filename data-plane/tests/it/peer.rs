@@ -69,6 +69,15 @@ type Body = BoxBody<Bytes, Infallible>;
 pub const SESSION: &str = "upstream-session-1";
 /// The task that the tool `task` makes.
 pub const TASK: &str = "upstream-task-1";
+/// The task of `task-liar`, whose result breaks the schema of its tool.
+pub const LIAR: &str = "upstream-task-liar";
+/// The task of `task-slow`, whose result does not come.
+pub const SLOW: &str = "upstream-task-slow";
+/// The task of `task-only`, a tool that runs in no other way.
+pub const ONLY: &str = "upstream-task-only";
+/// The same of `task-waits`, which wants input, and of `task-endless`.
+pub const WAITS: &str = "upstream-task-waits";
+pub const ENDLESS: &str = "upstream-task-endless";
 
 impl Peer {
     pub async fn start() -> Self {
@@ -252,12 +261,9 @@ async fn call(shared: Arc<Shared>, method: &str, modern: bool, body: &Value) -> 
             {"uri": "hidden://s/SKILL.md", "frontmatter": {}, "resources": "dynamic"},
         ]}),
         ("skills/get" | "resources/directory/read", _) => json!({"uri": params["uri"]}),
-        ("tasks/get" | "tasks/cancel" | "tasks/result", _) if params["taskId"] != TASK => {
-            return error(&id, -32602, "Unknown task");
+        ("tasks/get" | "tasks/cancel" | "tasks/result", _) => {
+            return task(shared, &id, (method, params["taskId"].as_str()), modern);
         }
-        ("tasks/get" | "tasks/cancel", _) => json!({"taskId": TASK, "status": "working"}),
-        ("tasks/result", false) => json!({"content": [], "_meta": {
-            "io.modelcontextprotocol/related-task": {"taskId": TASK}}}),
         ("tasks/list", false) => json!({"tasks": [{"taskId": TASK, "status": "working"}]}),
         ("logging/setLevel" | "resources/subscribe" | "resources/unsubscribe", false) => json!({}),
         ("tools/call", _) => return tool(shared, &id, params, modern).await,
@@ -277,10 +283,35 @@ async fn tool(shared: Arc<Shared>, id: &Value, params: &Value, modern: bool) -> 
         "echo" | "look" | "new" => {
             json!({"content": [], "structuredContent": params["arguments"]})
         }
-        "task" if modern => {
-            json!({"resultType": "task", "taskId": TASK, "status": "working", "ttlMs": null})
+        name @ ("task-only" | "task-waits" | "task-endless")
+            if !modern && params["task"].is_null() =>
+        {
+            return error(id, -32601, &format!("{name} runs as a task"));
         }
-        "task" => json!({"task": {"taskId": TASK, "status": "working"}}),
+        "task-only" | "task-waits" | "task-endless" if modern && !declared(params) => {
+            let needed = json!({"extensions": {"io.modelcontextprotocol/tasks": {}}});
+            let error = json!({"code": -32021, "message": "needs tasks",
+                "data": {"requiredCapabilities": needed}});
+            let mut refused = json_body(&json!({"jsonrpc": "2.0", "id": id, "error": error}));
+            *refused.status_mut() = StatusCode::BAD_REQUEST;
+            return refused;
+        }
+        name if name.starts_with("task") => {
+            let id = match name {
+                "task" => TASK,
+                "task-liar" => LIAR,
+                "task-slow" => SLOW,
+                "task-only" => ONLY,
+                "task-waits" => WAITS,
+                _ => ENDLESS,
+            };
+            match modern {
+                true => json!({"resultType": "task", "taskId": id, "status": "working",
+                    "ttlMs": null}),
+                false => json!({"task": {"taskId": id, "status": "working", "ttl": 60_000,
+                    "pollInterval": 20}}),
+            }
+        }
         "fail" => json!({"content": [{"type": "text", "text": "no"}], "isError": true}),
         "broken" => return error(id, -32000, "broken"),
         // Tells everything that it was told, as servers in a debugging mode do.
@@ -347,6 +378,50 @@ async fn tool(shared: Arc<Shared>, id: &Value, params: &Value, modern: bool) -> 
         "flood" => return flood(shared),
         "ask-many" => return ask_many(shared, id),
         _ => return error(id, -32602, "Unknown tool"),
+    };
+    result_of(id, result, modern)
+}
+
+/// True for a request of a client that knows tasks.
+fn declared(params: &Value) -> bool {
+    let own = &params["_meta"]["io.modelcontextprotocol/clientCapabilities"]["extensions"];
+    own["io.modelcontextprotocol/tasks"].is_object()
+}
+
+/// What the server says of one of its tasks.
+fn task(
+    shared: Arc<Shared>,
+    id: &Value,
+    (method, task): (&str, Option<&str>),
+    modern: bool,
+) -> Response<Body> {
+    let Some(task @ (TASK | LIAR | SLOW | ONLY | WAITS | ENDLESS)) = task else {
+        return error(id, -32602, "Unknown task");
+    };
+    let made = json!({"content": [{"type": "text", "text": "made"}]});
+    let times = || shared.seen.lock().iter().filter(|s| s.body["method"] == method).count();
+    let wrong = json!({"content": [], "structuredContent": {"n": "not a number"}});
+    let related = json!({"io.modelcontextprotocol/related-task": {"taskId": task}});
+    let result = match (method, task) {
+        ("tasks/result", SLOW) => {
+            let note = json!({"jsonrpc": "2.0", "method": "notifications/message",
+                "params": {"level": "info", "data": "working"}});
+            return events(vec![format!("data: {note}\n\n")], None, shared);
+        }
+        ("tasks/result", LIAR) => json!({"_meta": related, "content": [],
+            "structuredContent": wrong["structuredContent"]}),
+        ("tasks/result", ONLY) => json!({"content": made["content"], "_meta": related}),
+        ("tasks/result", _) => json!({"content": [], "_meta": related}),
+        ("tasks/get", ONLY) if !modern => json!({"taskId": task, "status": "completed",
+            "ttl": 60_000, "pollInterval": 20}),
+        ("tasks/get", ONLY) if times() > 1 => {
+            json!({"taskId": task, "status": "completed", "result": made})
+        }
+        ("tasks/get", WAITS) => json!({"taskId": task, "status": "input_required"}),
+        ("tasks/get", LIAR) if modern => {
+            json!({"taskId": task, "status": "completed", "result": wrong})
+        }
+        _ => json!({"taskId": task, "status": "working"}),
     };
     result_of(id, result, modern)
 }

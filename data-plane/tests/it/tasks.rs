@@ -2,16 +2,23 @@
 
 use http::Method;
 use serde_json::{Value, json};
+use weir_model::resource::{
+    Kind, ObservedEra, ResourceKey, Revocation, Revoked, RevokedTool, Spec,
+};
 use weir_model::testing::World;
+use weir_runtime::testing::eventually;
 
-use crate::peer::{Peer, TASK};
-use crate::proxy::{Ask, Proxy, read_until};
+use crate::peer::{ENDLESS, LIAR, ONLY, Peer, SLOW, Speaks, TASK, WAITS};
+use crate::proxy::{Ask, PATIENCE, Proxy, read_until};
 use crate::{token, world};
 
 const PATH: &str = "/acme/files/mcp";
 
 fn granted(url: &str) -> World {
-    world(url).tool("acme", "files", "task").allow("acme", "ci", "files", "*").catalog(
+    let liar = json!({"name": "task-liar", "inputSchema": {"type": "object"}, "outputSchema": {
+        "type": "object", "properties": {"n": {"type": "number"}}, "required": ["n"]}});
+    let world = world(url).tool("acme", "files", "task").tool("acme", "files", "task-slow");
+    world.tool_of("acme", "files", &liar).allow("acme", "ci", "files", "*").catalog(
         "acme",
         "files",
         |catalog| {
@@ -89,4 +96,263 @@ async fn a_client_with_a_session_follows_its_task_too() {
     assert!(text.contains(&format!(r#""taskId":"{id}""#)) && !text.contains(TASK), "{text}");
     let foreign = two.send(ask("tasks/get", json!({"taskId": TASK}))).await;
     assert_eq!(foreign.code(), -32602);
+}
+
+/// The same world without the right to a tool.
+fn without(world: &World, tool: &str) -> World {
+    let tool = RevokedTool { server: "files".parse().unwrap(), name: tool.to_owned() };
+    let key = ResourceKey::grouped(Kind::Revocation, &"acme".parse().unwrap(), "r-1");
+    let what = Revoked::Tool(tool);
+    world
+        .clone()
+        .put(key, Spec::Revocation(Revocation { what, expires: Some(i64::MAX), because: None }))
+}
+
+/// The same world, whose rules forbid a tool.
+fn forbidding(world: &World, tool: &str) -> World {
+    let rule = format!(
+        r#"forbid (principal, action == Action::"CallTool", resource == Tool::"files/{tool}");"#
+    );
+    world.clone().policy("acme", "not-any-more", &rule)
+}
+
+/// Makes a task of a tool; its id.
+async fn made(proxy: &Proxy, ask: Ask) -> String {
+    let made = proxy.send(ask).await.json()["result"].clone();
+    let id = made["taskId"].as_str().or(made["task"]["taskId"].as_str());
+    id.unwrap_or_else(|| panic!("{made}")).to_owned()
+}
+
+#[tokio::test]
+async fn who_loses_a_tool_loses_what_it_made() {
+    let peer = Peer::start().await;
+    let world = granted(&peer.url);
+    let proxies = Proxy::two(&world).await;
+    let [one, two] = &proxies;
+    let call = |tool: &str| json!({"name": tool, "arguments": {}, "task": {}});
+    let modern_id = made(one, modern("tools/call", call("task"))).await;
+    let other_id = made(one, modern("tools/call", call("task-slow"))).await;
+    let hello = one.send(Ask::initialize(PATH, "2025-11-25").token(&token())).await;
+    let session = hello.header("mcp-session-id").unwrap().to_owned();
+    let ask =
+        |method: &str, params: Value| Ask::legacy(PATH, &session, method, &params).token(&token());
+    let legacy_id = made(one, ask("tools/call", call("task"))).await;
+
+    for (changed, there) in [
+        (without(&world, "task"), false),
+        (world.clone(), true),
+        (forbidding(&world, "task"), false),
+        (forbidding(&world, "echo"), true),
+    ] {
+        proxies.iter().for_each(|proxy| proxy.apply(&changed));
+        peer.forget();
+        for proxy in [one, two] {
+            for (method, id) in [("tasks/get", &modern_id), ("tasks/cancel", &modern_id)] {
+                let got = proxy.send(modern(method, json!({"taskId": id}))).await;
+                let got = got.json();
+                assert_eq!(got["error"].is_null(), there, "{method}: {got}");
+                if !there {
+                    assert_eq!(got["error"]["message"], "Unknown task.", "{method}");
+                }
+            }
+            for method in ["tasks/get", "tasks/result", "tasks/cancel"] {
+                let got = proxy.send(ask(method, json!({"taskId": legacy_id}))).await;
+                assert_eq!(got.json()["error"].is_null(), there, "{method}: {}", got.text());
+                assert_eq!(got.json()["error"]["code"] == -32602, !there, "{method}");
+                assert_eq!(!peer.seen(method).is_empty(), there, "{method} reaches the server");
+            }
+        }
+        // The proxy that saw the task made knows whose it is.
+        let list = one.send(ask("tasks/list", json!({}))).await.json();
+        let listed = list["result"]["tasks"].as_array().unwrap_or_else(|| panic!("{list}"));
+        assert_eq!(listed.len(), usize::from(there), "{list}");
+        // What is left is told.
+        let filter = json!({"notifications": {"taskIds": [modern_id, other_id]}});
+        let mut stream = two.open(modern("subscriptions/listen", filter)).await.into_body();
+        let text = read_until(&mut stream, &format!(r#""taskId":"{other_id}""#)).await;
+        assert_eq!(text.contains(&modern_id), there, "{text}");
+    }
+}
+
+/// Somebody who may not call every tool that could have made a task is not shown tasks that this
+/// proxy knows nothing of.
+#[tokio::test]
+async fn a_task_of_no_known_tool_takes_the_right_to_all() {
+    let peer = Peer::start().await;
+    let world = granted(&peer.url);
+    let proxy = Proxy::start(&world).await;
+    let hello = proxy.send(Ask::initialize(PATH, "2025-11-25").token(&token())).await;
+    let session = hello.header("mcp-session-id").unwrap().to_owned();
+    let ask =
+        |method: &str, params: Value| Ask::legacy(PATH, &session, method, &params).token(&token());
+    let list = proxy.send(ask("tasks/list", json!({}))).await.json();
+    let id = list["result"]["tasks"][0]["taskId"].as_str().unwrap_or_else(|| panic!("{list}"));
+    let got = proxy.send(ask("tasks/get", json!({"taskId": id}))).await;
+    assert_eq!(got.json()["result"]["taskId"], id);
+    proxy.apply(&without(&world, "echo"));
+    let list = proxy.send(ask("tasks/list", json!({}))).await.json();
+    assert_eq!(list["result"]["tasks"], json!([]));
+    let got = proxy.send(ask("tasks/get", json!({"taskId": id}))).await;
+    assert_eq!(got.code(), -32602);
+}
+
+#[tokio::test]
+async fn a_result_that_comes_later_is_held_against_its_schema_too() {
+    let peer = Peer::start().await;
+    let proxy = Proxy::start(&granted(&peer.url)).await;
+    let call = json!({"name": "task-liar", "arguments": {}, "task": {}});
+    let id = made(&proxy, modern("tools/call", call.clone())).await;
+    assert!(!id.contains(LIAR));
+    let direct = proxy.send(modern("tools/call", json!({"name": "liar", "arguments": {}}))).await;
+    let got = proxy.send(modern("tasks/get", json!({"taskId": id}))).await;
+    assert_eq!(
+        (got.status, got.json()["error"].clone()),
+        (direct.status, direct.json()["error"].clone())
+    );
+    assert_ne!(got.json()["error"], Value::Null);
+
+    let hello = proxy.send(Ask::initialize(PATH, "2025-11-25").token(&token())).await;
+    let session = hello.header("mcp-session-id").unwrap().to_owned();
+    let ask =
+        |method: &str, params: Value| Ask::legacy(PATH, &session, method, &params).token(&token());
+    let id = made(&proxy, ask("tools/call", call)).await;
+    let got = proxy.send(ask("tasks/get", json!({"taskId": id}))).await;
+    assert_eq!(got.json()["result"]["taskId"], id, "{}", got.text());
+    let got = proxy.send(ask("tasks/result", json!({"taskId": id}))).await;
+    assert_eq!(got.json()["error"], direct.json()["error"]);
+}
+
+#[tokio::test]
+async fn a_result_that_is_waited_for_ends_with_the_right_to_its_tool() {
+    let peer = Peer::start().await;
+    let world = granted(&peer.url);
+    let proxy = Proxy::start(&world).await;
+    let hello = proxy.send(Ask::initialize(PATH, "2025-11-25").token(&token())).await;
+    let session = hello.header("mcp-session-id").unwrap().to_owned();
+    let ask =
+        |method: &str, params: Value| Ask::legacy(PATH, &session, method, &params).token(&token());
+    let call = json!({"name": "task-slow", "arguments": {}, "task": {}});
+    let id = made(&proxy, ask("tools/call", call)).await;
+    assert!(!id.contains(SLOW));
+    let mut stream = proxy.open(ask("tasks/result", json!({"taskId": id}))).await.into_body();
+    read_until(&mut stream, "working").await;
+    proxy.apply(&without(&world, "task-slow"));
+    let text = read_until(&mut stream, "error").await;
+    assert!(text.contains("error"), "{text}");
+    peer.dropped().await;
+}
+
+/// A server of one era, with tools that run as tasks and in no other way.
+fn insisting(url: &str, era: ObservedEra) -> World {
+    let mut world = world(url).era("acme", "files", era).allow("acme", "ci", "files", "*");
+    for name in ["task-only", "task-waits", "task-endless"] {
+        let mut tool = json!({"name": name, "inputSchema": {"type": "object"}});
+        if era == ObservedEra::Legacy {
+            tool["execution"] = json!({"taskSupport": "required"});
+        }
+        world = world.tool_of("acme", "files", &tool);
+    }
+    world.catalog("acme", "files", |catalog| match era {
+        ObservedEra::Legacy => {
+            catalog.capabilities["tasks"] = json!({"requests": {"tools": {"call": {}}}});
+        }
+        _ => {
+            let tasks = json!({"io.modelcontextprotocol/tasks": {}});
+            catalog.capabilities["extensions"] = tasks;
+        }
+    })
+}
+
+fn named(tool: &str) -> Value {
+    json!({"name": tool, "arguments": {}})
+}
+
+#[tokio::test]
+async fn a_stateless_client_uses_tools_of_older_servers_that_run_as_tasks() {
+    let peer = Peer::only(Speaks::Legacy).await;
+    let proxy = Proxy::start(&insisting(&peer.url, ObservedEra::Legacy)).await;
+    let found = proxy.send(modern("server/discover", json!({}))).await.json();
+    let offered = &found["result"]["capabilities"]["extensions"];
+    assert!(offered["io.modelcontextprotocol/tasks"].is_object(), "{found}");
+
+    // Who knows tasks gets one, in the form of its era.
+    let made = proxy.send(modern("tools/call", named("task-only"))).await;
+    let made = made.json()["result"].clone();
+    assert_eq!(made["resultType"], "task", "{made}");
+    assert_eq!((&made["ttlMs"], &made["pollIntervalMs"]), (&json!(60_000), &json!(20)), "{made}");
+    let id = made["taskId"].as_str().unwrap().to_owned();
+    assert!(!id.contains(ONLY) && !made.to_string().contains("pollInterval\""), "{made}");
+    let got = proxy.send(modern("tasks/get", json!({"taskId": id}))).await;
+    let task = got.json()["result"].clone();
+    assert_eq!((&task["status"], &task["taskId"]), (&json!("completed"), &json!(id)), "{task}");
+    assert_eq!(task["result"]["content"][0]["text"], "made", "{task}");
+    assert_eq!(task["resultType"], "complete");
+    assert!(!got.text().contains(ONLY), "{}", got.text());
+    let cancelled = proxy.send(modern("tasks/cancel", json!({"taskId": id}))).await.json();
+    assert_eq!(cancelled["result"], json!({"resultType": "complete"}));
+
+    // Who does not waits for the result, as on a plain call.
+    let plain = Ask::modern(PATH, "tools/call", named("task-only")).token(&token());
+    let plain = proxy.send(plain).await;
+    assert_eq!(plain.json()["result"]["content"][0]["text"], "made", "{}", plain.text());
+    assert!(!plain.text().contains("upstream-task"), "{}", plain.text());
+
+    // What has no form in the other era.
+    let waits = made_by(&proxy, "task-waits").await;
+    for (method, params) in [
+        ("tasks/get", json!({"taskId": waits})),
+        ("tasks/update", json!({"taskId": waits, "inputResponses": {}})),
+    ] {
+        let told = proxy.send(modern(method, params)).await;
+        assert_eq!(told.code(), 50100, "{method}: {}", told.text());
+        assert!(!told.text().contains(WAITS), "{}", told.text());
+    }
+}
+
+async fn made_by(proxy: &Proxy, tool: &str) -> String {
+    made(proxy, modern("tools/call", named(tool))).await
+}
+
+#[tokio::test]
+async fn an_older_client_uses_tools_of_stateless_servers_that_run_as_tasks() {
+    let peer = Peer::only(Speaks::Modern).await;
+    let proxy = Proxy::start(&insisting(&peer.url, ObservedEra::Modern)).await;
+    let hello = proxy.send(Ask::initialize(PATH, "2025-11-25").token(&token())).await;
+    let session = hello.header("mcp-session-id").unwrap().to_owned();
+    // It is told of no tasks, so it asks for none.
+    let offered = hello.json()["result"]["capabilities"].clone();
+    assert!(offered.get("tasks").or(offered.get("extensions")).is_none(), "{offered}");
+    let ask =
+        |method: &str, params: Value| Ask::legacy(PATH, &session, method, &params).token(&token());
+    let answer = proxy.send(ask("tools/call", named("task-only"))).await;
+    let result = answer.json()["result"].clone();
+    assert_eq!(result, json!({"content": [{"type": "text", "text": "made"}]}), "{}", answer.text());
+    assert_eq!(peer.seen("tasks/get").len(), 2);
+    assert_eq!(peer.seen("tasks/get")[0].header("mcp-name"), Some(ONLY));
+
+    let waits = proxy.send(ask("tools/call", named("task-waits"))).await;
+    assert_eq!(waits.code(), 50100, "{}", waits.text());
+    let cancelled = async |id: &str| {
+        let seen = peer.seen("tasks/cancel");
+        seen.iter().any(|s| s.body["params"]["taskId"] == id)
+    };
+    assert!(eventually(PATIENCE, async || cancelled(WAITS).await).await);
+    for method in ["tasks/list", "tasks/result"] {
+        let told = proxy.send(ask(method, json!({"taskId": "t"}))).await;
+        assert!([50100, -32602].contains(&told.code()), "{method}: {}", told.text());
+    }
+
+    // Who cancels the call cancels its task.
+    let endless = proxy.send(ask("tools/call", named("task-endless")));
+    let cancel = async {
+        let asked =
+            async || !peer.seen("tasks/get").iter().all(|s| s.body["params"]["taskId"] != ENDLESS);
+        assert!(eventually(PATIENCE, asked).await);
+        let note = json!({"jsonrpc": "2.0", "method": "notifications/cancelled",
+            "params": {"requestId": 1}});
+        let note = Ask::post(PATH, note.to_string()).header("mcp-session-id", &session);
+        assert_eq!(proxy.send(note.token(&token())).await.status, 202);
+    };
+    let (_, ()) = tokio::join!(endless, cancel);
+    assert!(eventually(PATIENCE, async || cancelled(ENDLESS).await).await);
 }

@@ -189,6 +189,15 @@ pub const SESSIONS_PER_PRINCIPAL_MAX: u32 = 10_000;
 pub const SUBSCRIBED_SESSIONS_MAX: u64 = 100_000;
 /// Sessions whose log levels a proxy remembers; the one unused longest is forgotten first.
 pub const LOGGING_SESSIONS_MAX: u64 = 100_000;
+/// Milliseconds between two questions how a task is that the gateway waits for itself, where its server does
+/// not say.
+pub const TASK_POLL_MS: u64 = 1_000;
+/// The least of them, whatever a server says.
+pub const TASK_POLL_LEAST_MS: u64 = 100;
+/// The most.
+pub const TASK_POLL_MOST_MS: u64 = 10_000;
+/// Tasks of servers whose tool a proxy remembers; the one unused longest is forgotten first.
+pub const TASK_MAKERS_MAX: u64 = 100_000;
 /// Names on one page of a list that the gateway answers itself.
 pub const LIST_PAGE_ENTRIES: usize = 1_000;
 /// Bytes of rendered lists that a proxy keeps, so that callers who ask again cost next to nothing.

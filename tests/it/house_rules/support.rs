@@ -94,6 +94,12 @@ const FRONT: &[Row] = &[
         "a_stateless_client_follows_its_task_by_the_gateway_s_id",
     ),
     (
+        "a task ends with the right to its tool, and its result fits the tool's schema",
+        "2025-11-25 and later",
+        "data-plane/tests/it/tasks.rs",
+        "who_loses_a_tool_loses_what_it_made",
+    ),
+    (
         "`notifications/cancelled`",
         "2024-11-05 to 2025-11-25",
         "data-plane/tests/it/legacy.rs",

@@ -70,7 +70,7 @@ impl Outgoing {
                 _ => raw,
             }),
             // What the server calls it, not what the client does.
-            name: name.and(target.name.or(target.task)),
+            name: name.and(target.name.or(target.task.map(|task| task.id))),
             tool: target.tool,
             param_headers: crate::mcp::headers::params(scope.call.headers),
             credentials,

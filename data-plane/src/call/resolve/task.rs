@@ -1,4 +1,4 @@
-//! Requests that name tasks: of whom they are asked, and by which id.
+//! Requests that name tasks: of whom they are asked, by which id, and by what right.
 
 use std::sync::Arc;
 
@@ -7,8 +7,9 @@ use weir_model::reason::{Reason, Refusal};
 use weir_model::snapshot::{ServerView, VersionView};
 
 use super::Scene;
+use crate::call::Stop;
 use crate::call::client::bond;
-use crate::call::tasks::{self, Given};
+use crate::call::tasks::{self, Given, Task, right};
 use crate::mcp::envelope::Params;
 use crate::mcp::methods::Method;
 
@@ -16,8 +17,8 @@ use crate::mcp::methods::Method;
 pub(super) struct Own {
     /// `params` with the server's own ids of tasks.
     pub(super) params: Option<Bytes>,
-    /// The id of the task that the request is about.
-    pub(super) id: Option<String>,
+    /// The task that the request is about.
+    pub(super) task: Option<Task>,
 }
 
 impl Scene<'_> {
@@ -27,14 +28,25 @@ impl Scene<'_> {
         server: &ServerView,
         method: &Method,
         params: &Params,
-    ) -> Result<(Arc<VersionView>, Own), Refusal> {
+    ) -> Result<(Arc<VersionView>, Own), Stop> {
         let Some(given) = self.given(server, method, params)? else {
             let params = params.raw.clone();
-            return Ok((self.version(server), Own { params, id: None }));
+            return Ok((self.version(server), Own { params, task: None }));
         };
         let version = server.versions.iter().find(|version| version.name == given.version);
         let version = version.ok_or_else(tasks::unknown)?;
-        Ok((Arc::clone(version), Own { params: given.params, id: Some(given.id) }))
+        let catalog = version.catalog.as_deref();
+        // Whoever may not call the tool (any more) has no task of it either.
+        right::check(self.sight, (&server.name, catalog), given.tool.as_deref()).map_err(
+            |denial| match denial {
+                Some(denial) => Stop::denied(denial, tasks::unknown()),
+                None => tasks::unknown().into(),
+            },
+        )?;
+        let Given { id, tool, params, .. } = given;
+        let view = catalog.zip(tool.as_deref()).and_then(|(catalog, name)| catalog.tool(name));
+        let task = Task { id, view: view.cloned(), tool };
+        Ok((Arc::clone(version), Own { params, task: Some(task) }))
     }
 
     fn given(
@@ -59,11 +71,13 @@ impl Scene<'_> {
     }
 
     /// `params`, with the server's own ids of tasks that the client wants to hear of.
-    pub(super) fn listened(&self, params: Option<Bytes>) -> Option<Bytes> {
+    pub(super) fn listened(&self, server: &ServerView, params: Option<Bytes>) -> Option<Bytes> {
         let raw = params?;
         let Some(sealer) = self.sealing.sealer else { return Some(raw) };
         let principal = self.who.id();
         let aad = bond(self.endpoint, &principal).bytes();
-        Some(tasks::listened((sealer, &aad), &raw))
+        Some(tasks::listened((sealer, &aad), &raw, |version, tool| {
+            tasks::may_have(self.sight, server, (version, tool))
+        }))
     }
 }
