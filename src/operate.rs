@@ -9,6 +9,7 @@ mod limits;
 mod lines;
 mod nodes;
 mod operators;
+mod parts;
 mod policy;
 mod revoke;
 mod tokens;

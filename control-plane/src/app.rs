@@ -278,6 +278,7 @@ async fn build_sync(
     let ca = Arc::new(ca.context("the control plane's authority")?);
     let (store, clock) = (&parts.store, &parts.clock);
     let enrolment = Enrolment::new(Arc::clone(store), Arc::clone(&ca), Arc::clone(clock));
+    enrolment.reserve(&settings.name).await.context("the name of this replica")?;
     let fleet = Fleet::new(Arc::clone(store), settings.name.clone(), Arc::clone(clock));
     parts.metrics.collector(FleetMetrics(fleet.clone()));
     let witness = Witness::load_or_make(store, &parts.vault, Arc::clone(clock)).await;

@@ -20,6 +20,10 @@ use crate::token;
 /// Prefix of enrolment tokens.
 pub const PREFIX: &str = "weir_en_";
 const PATH: &str = "state/enrol/";
+/// Names of nodes and replicas, with whose they are: a region's, or [`PLANE`].
+const NAMES: &str = "state/names/";
+/// No region has such a name.
+const PLANE: &str = "(control plane)";
 
 /// Why a node does not get in.
 #[derive(Debug, thiserror::Error)]
@@ -174,14 +178,61 @@ impl Enrolment {
             return Err(EnrolError::Token);
         }
         let node = name_of(pending.node, wanted)?;
+        let claim = self.claim(&node, &pending.region).await?;
         let id = NodeId { region: pending.region, node };
         let certificate =
             self.ca.issue_node(request, &id, self.now(), bounds::NODE_CERTIFICATE_SECS)?;
-        let guard = Guard { key: entry.key.clone(), revision: entry.revision };
-        match self.store.commit(vec![guard], vec![Op::Delete(entry.key)]).await {
+        let mut guards = vec![Guard { key: entry.key.clone(), revision: entry.revision }];
+        let mut ops = vec![Op::Delete(entry.key)];
+        if let Some(key) = claim {
+            guards.push(Guard { key: key.clone(), revision: Revision(0) });
+            ops.push(Op::Put(key, id.region.as_str().to_owned().into()));
+        }
+        match self.store.commit(guards, ops).await {
             Ok(_) => Ok(Enrolled { id, certificate }),
             Err(StoreError::Conflict) => Err(EnrolError::Token),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Says that the name belongs to a replica of the control plane: no proxy may have it.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn reserve(&self, replica: &str) -> Result<(), StoreError> {
+        let key = format!("{NAMES}{replica}");
+        match self.store.get(&key).await? {
+            Some(entry) if entry.value.as_ref() == PLANE.as_bytes() => {}
+            Some(_) => tracing::error!(
+                name = replica,
+                "a proxy has the name of this replica: their audit logs cannot be told apart; rename one"
+            ),
+            None => {
+                let op = Op::Put(key, PLANE.into());
+                self.store.commit(Vec::new(), vec![op]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A name stands for one log and so for one node, whatever its region. Where it is to be written
+    /// down that it does; nowhere when it is.
+    async fn claim(&self, node: &Name, region: &Name) -> Result<Option<String>, EnrolError> {
+        let key = format!("{NAMES}{node}");
+        match self.store.get(&key).await? {
+            None => Ok(Some(key)),
+            Some(entry) if entry.value.as_ref() == region.as_str().as_bytes() => Ok(None),
+            Some(entry) => {
+                let whose = match entry.value.as_ref() {
+                    owner if owner == PLANE.as_bytes() => {
+                        "a replica of the control plane".to_owned()
+                    }
+                    owner => format!("a node of region {}", String::from_utf8_lossy(owner)),
+                };
+                Err(EnrolError::Node(format!(
+                    "{node} is the name of {whose}: audit records tell nodes apart by name; take another"
+                )))
+            }
         }
     }
 

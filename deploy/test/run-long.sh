@@ -41,6 +41,7 @@ part 180 "the SDKs of Python, TypeScript and Rust log in" ./deploy/test/long/sdk
 part 180 "revocations over two proxies" ./deploy/test/long/revocation.sh debug 5
 part 240 "Keycloak as an issuer" ./deploy/test/long/keycloak.sh
 part 90 "traces in a real Jaeger" ./deploy/test/long/jaeger.sh
+part 120 "consumers of the audit topic" ./deploy/test/long/siem.sh
 part 480 "chaos" ./deploy/test/long/chaos.sh
 part 240 "other people's software over two proxies" env PROXIES=2 ./deploy/test/software-test.sh
 

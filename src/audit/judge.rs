@@ -123,6 +123,9 @@ fn show(report: &Report, out: &mut impl Write) -> anyhow::Result<()> {
         if epoch.before > 0 {
             write!(out, ", {} before the first checkpoint", epoch.before)?;
         }
+        if epoch.lost > 0 {
+            write!(out, ", {} lost and counted", epoch.lost)?;
+        }
         if epoch.repeats > 0 {
             write!(out, ", {} delivered again", epoch.repeats)?;
         }

@@ -24,7 +24,7 @@ use crate::cli::Dev;
 
 /// Name of the proxy and of its region.
 const NODE: &str = "dev";
-/// The control plane, whose audit log is one of its own.
+/// The control plane's audit log has a name of its own.
 const CONTROL: &str = "dev-control";
 /// Seconds in which the proxy joins.
 const JOIN_SECS: i64 = 60;

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde::Deserialize;
 use serde_json::Value;
+use weir_model::bounds;
 
-use super::documents::Documents;
+use super::documents::{self, Documents};
+use super::parts::{self, Part};
 use super::{lines, nodes};
 use crate::cli::{Apply, Diff, Wait};
 use crate::client::Client;
@@ -36,16 +38,71 @@ struct Change {
 
 /// Puts documents in force; with `--wait`, until every connected proxy runs them.
 pub(super) async fn apply(client: &Client, args: Apply) -> anyhow::Result<String> {
-    let documents = Documents::read(&args.files.files)?;
-    let mut path = format!("/v1/apply?dryRun={}", args.dry_run);
-    if let Some(revision) = args.expect {
-        let _ = write!(path, "&expectedRevision={revision}");
+    let mut parts = parts::of(&documents::texts(&args.files.files)?)?;
+    if parts.len() > 1 {
+        return in_parts(client, parts, &args).await;
     }
-    let plan = plan(client.post_documents(&path, documents.text).await?)?;
+    let Some(part) = parts.pop() else { return Ok(String::new()) };
+    let plan = send(client, part.text, (args.dry_run, args.expect)).await?;
     let mut text = plan.told(args.dry_run);
     if !args.dry_run {
         text += &in_force(client, plan.revision, args.wait).await?;
     }
+    Ok(text)
+}
+
+async fn send(
+    client: &Client,
+    documents: String,
+    (dry_run, expect): (bool, Option<u64>),
+) -> anyhow::Result<Plan> {
+    let mut path = format!("/v1/apply?dryRun={dry_run}");
+    if let Some(revision) = expect {
+        let _ = write!(path, "&expectedRevision={revision}");
+    }
+    plan(client.post_documents(&path, documents).await?)
+}
+
+/// One part after the other; the first on the expected revision, the others on what is there, since
+/// proxies report what new servers offer meanwhile. What is in force when one of them fails is told, and
+/// that the same command goes on from there.
+async fn in_parts(client: &Client, parts: Vec<Part>, args: &Apply) -> anyhow::Result<String> {
+    let (all, of) = (parts.iter().map(|part| part.count).sum::<usize>(), parts.len());
+    if args.dry_run {
+        let max = bounds::APPLY_DOCUMENTS_MAX;
+        let message = format!(
+            "{all} documents; a dry run takes at most {max}, because later parts build on earlier ones"
+        );
+        return Err(Ended::new(Exit::Usage, message).into());
+    }
+    let (mut text, mut done, mut changed, mut revision) = (String::new(), 0, 0, None);
+    for (number, part) in (1..).zip(parts) {
+        let (first, last) = &part.ends;
+        let place = format!("part {number} of {of} ({first} to {last})");
+        let plan = match send(client, part.text, (false, args.expect.filter(|_| done == 0))).await {
+            Ok(plan) => plan,
+            Err(error) => {
+                let exit = error.downcast_ref::<Ended>().map_or(Exit::Failed, |ended| ended.exit);
+                let kept = match revision {
+                    None => "nothing was changed".to_owned(),
+                    Some(revision) => {
+                        format!("{done} of {all} documents are in force since revision {revision}")
+                    }
+                };
+                let message = format!(
+                    "{place} was not taken: {error}\n{kept}; the parts after it were not sent. Mend it and \
+                     apply all of it again: what is in force already stays as it is"
+                );
+                return Err(Ended::new(exit, message).into());
+            }
+        };
+        let now = plan.changes.iter().filter(|change| change.action != "unchanged").count();
+        (done, changed, revision) = (done + part.count, changed + now, Some(plan.revision));
+        let _ = writeln!(text, "{place}: {now} documents changed; revision {}", plan.revision);
+    }
+    let revision = revision.unwrap_or_default();
+    let _ = writeln!(text, "{changed} of {all} documents changed; revision {revision}");
+    text += &in_force(client, revision, args.wait).await?;
     Ok(text)
 }
 

@@ -27,23 +27,10 @@ impl Documents {
     /// # Errors
     /// When a file cannot be read, or with every error of every document.
     pub fn read(paths: &[PathBuf]) -> anyhow::Result<Self> {
-        let mut texts = Vec::new();
-        for path in paths {
-            if path.as_os_str() == "-" {
-                let text = std::io::read_to_string(std::io::stdin()).context("standard input")?;
-                texts.push(("standard input".to_owned(), text));
-                continue;
-            }
-            for file in files_of(path)? {
-                let text = std::fs::read_to_string(&file)
-                    .with_context(|| format!("read {}", file.display()))?;
-                texts.push((file.display().to_string(), text));
-            }
-        }
-        Self::check(&texts)
+        Self::check(&texts(paths)?)
     }
 
-    fn check(texts: &[(String, String)]) -> anyhow::Result<Self> {
+    pub(super) fn check(texts: &[(String, String)]) -> anyhow::Result<Self> {
         let mut errors = Vec::new();
         let mut count = 0;
         for (file, text) in texts {
@@ -59,12 +46,29 @@ impl Documents {
         }
         if count > bounds::APPLY_DOCUMENTS_MAX {
             let max = bounds::APPLY_DOCUMENTS_MAX;
-            let message =
-                format!("{count} documents; one apply takes at most {max}: apply them in parts");
+            let message = format!("{count} documents; at most {max} are taken at a time");
             return Err(Ended::new(Exit::Refused, message).into());
         }
         Ok(Self { text: join(texts.iter().map(|(_, text)| text.as_str())), count })
     }
+}
+
+/// What files and folders say, with their names; `-` is standard input.
+pub(super) fn texts(paths: &[PathBuf]) -> anyhow::Result<Vec<(String, String)>> {
+    let mut texts = Vec::new();
+    for path in paths {
+        if path.as_os_str() == "-" {
+            let text = std::io::read_to_string(std::io::stdin()).context("standard input")?;
+            texts.push(("standard input".to_owned(), text));
+            continue;
+        }
+        for file in files_of(path)? {
+            let text = std::fs::read_to_string(&file)
+                .with_context(|| format!("read {}", file.display()))?;
+            texts.push((file.display().to_string(), text));
+        }
+    }
+    Ok(texts)
 }
 
 /// The file itself, or the documents directly in the folder, by name.
@@ -91,7 +95,7 @@ fn files_of(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// One YAML stream. JSON is written compactly, because as YAML it may not hold tabs.
-fn join<'a>(texts: impl ExactSizeIterator<Item = &'a str>) -> String {
+pub(super) fn join<'a>(texts: impl ExactSizeIterator<Item = &'a str>) -> String {
     let alone = texts.len() == 1;
     let mut stream = String::new();
     for text in texts {
@@ -114,7 +118,7 @@ fn join<'a>(texts: impl ExactSizeIterator<Item = &'a str>) -> String {
     stream
 }
 
-fn tell(errors: &[(&String, FieldError)]) -> String {
+pub(super) fn tell(errors: &[(&String, FieldError)]) -> String {
     let row = |(file, error): &(&String, FieldError)| {
         vec![(*file).clone(), error.document.clone(), error.path.clone(), error.message.clone()]
     };

@@ -50,6 +50,45 @@ async fn documents_go_in_are_shown_compared_and_taken_out() {
 }
 
 #[tokio::test]
+async fn more_documents_than_one_change_takes_go_in_parts() {
+    let product = Product::start(&[]).await;
+    let many = |spec: &str| -> String {
+        let account = |n| {
+            let spec = if n == 230 { spec } else { "{}" };
+            format!(
+                "---\napiVersion: weir/v1\nkind: ServiceAccount\nmetadata: {{name: a{n}, group: big}}\nspec: {spec}\n"
+            )
+        };
+        (0..250).map(account).collect()
+    };
+    let group = "---\napiVersion: weir/v1\nkind: Group\nmetadata: {name: big}\nspec: {}\n";
+    // A binding to a role that is not there comes last, and is not taken.
+    let lost = "---\napiVersion: weir/v1\nkind: RoleBinding\nmetadata: {name: b, group: big}\n\
+                spec: {role: nobody, subjects: [{serviceAccount: a1}]}\n";
+    let file = product.file("bad.yaml", &format!("{lost}{}{group}", many("{}")));
+    let half = product.weir(&["apply", "-f", &file]).await.unwrap_err();
+    assert_eq!(half.0, Exit::Refused as u8, "{}", half.1);
+    for part in ["part 3 of 3", "200 of 252 documents are in force since revision", "nobody"] {
+        assert!(half.1.contains(part), "{part}: {}", half.1);
+    }
+    let file = product.file("good.yaml", &format!("{}{group}", many("{}")));
+    ended(
+        product.weir(&["apply", "-f", &file, "--dry-run"]).await,
+        Exit::Usage,
+        "a dry run takes at most 100",
+    );
+    let done = product.weir(&["apply", "-f", &file]).await.unwrap();
+    assert!(
+        done.contains("part 1 of 3 (Group/big to ServiceAccount/big/a98): 0 documents changed"),
+        "{done}"
+    );
+    assert!(done.contains("51 of 251 documents changed; revision"), "{done}");
+    let file = product.file("worse.yaml", &format!("{}{group}", many("{colour: red}")));
+    ended(product.weir(&["apply", "-f", &file]).await, Exit::Refused, "nothing was sent");
+    product.stop().await;
+}
+
+#[tokio::test]
 async fn a_secret_is_never_shown_again() {
     let product = Product::start(&[]).await;
     product.weir(&["apply", "-f", &examples("demo")]).await.unwrap();

@@ -185,6 +185,10 @@ impl Proxy {
         self.folder.join("data/audit")
     }
 
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
     /// One HTTP request on a connection of its own: the whole answer as text.
     pub(crate) async fn http(&self, method: &str, headers: &[(&str, &str)], body: &str) -> String {
         let mut text = format!("{method} /acme/mcp HTTP/1.1\r\nhost: {}\r\n", self.listen);
@@ -233,8 +237,7 @@ impl Proxy {
                 called.is_ok() == allowed && !last.contains("refused (os")
             })
             .await;
-            let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-            assert!(done, "{place}: wanted allowed={allowed}; last: {last}\n{log}");
+            assert!(done, "{place}: wanted allowed={allowed}; last: {last}\n{}", self.log());
         }
     }
 }
@@ -443,19 +446,24 @@ async fn what_is_revoked_is_refused_at_every_proxy() {
     println!("{report}");
 
     control.weir(admin, &["revoke", "node", "proxy-2"]).await;
+    let logs = || {
+        let of_proxies = proxies.iter().map(|(proxy, _)| proxy.log());
+        of_proxies.chain([control.log()]).collect::<Vec<_>>().join("\n----\n")
+    };
+    let mut shown = String::new();
     let cut_off = eventually(BOUND, async || {
-        let shown = control.weir(admin, &["nodes", "-o", "json"]).await;
+        shown = control.weir(admin, &["nodes", "-o", "json"]).await;
         let nodes: serde_json::Value = serde_json::from_str(&shown).unwrap();
         let nodes = nodes["nodes"].as_array().unwrap().clone();
         nodes.iter().all(|node| node["connected"] == (node["name"] == "proxy-1"))
     })
     .await;
-    assert!(cut_off, "a node that is cut off is still connected");
+    assert!(cut_off, "a node that is cut off is still connected: {shown}\n{}", logs());
     control.weir(admin, &["delete", "noderevocation", "proxy-2"]).await;
     let back = eventually(BOUND, async || {
         let shown = control.weir(admin, &["nodes", "-o", "json"]).await;
         shown.matches("\"connected\": true").count() == 2
     })
     .await;
-    assert!(back, "a node that was let in again does not come back");
+    assert!(back, "a node that was let in again does not come back\n{}", logs());
 }

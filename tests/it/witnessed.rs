@@ -122,5 +122,5 @@ async fn a_log_that_was_cut_on_disk_and_in_the_stream_is_told_by_the_witness() {
     let _serving = proxy.start();
     proxy.answers(agent, true).await;
     let refused = async || control.log().contains("an audit log is not what it was");
-    assert!(eventually(BOUND, refused).await, "{}", control.log());
+    assert!(eventually(BOUND, refused).await, "{}\n{}", control.log(), proxy.log());
 }

@@ -108,3 +108,22 @@ async fn a_node_without_a_good_name_is_refused() {
     }
     assert!(bench.enrolment.enrol(text.expose(), "n1", &request()).await.is_ok());
 }
+
+#[tokio::test]
+async fn a_name_belongs_to_one_region_or_to_the_control_plane() {
+    let bench = bench().await;
+    bench.enrolment.reserve("control").await.unwrap();
+    bench.enrolment.reserve("control").await.unwrap();
+    let us: Name = "us".parse().unwrap();
+    let join = async |region: &Name, name: &str| {
+        let (_, token) = bench.enrolment.mint(region.clone(), None, 60).await.unwrap();
+        bench.enrolment.enrol(token.expose(), name, &request()).await
+    };
+    join(&eu(), "n1").await.unwrap();
+    // A machine that is set up anew keeps its name.
+    join(&eu(), "n1").await.unwrap();
+    for (region, name, whose) in [(&us, "n1", "region eu"), (&eu(), "control", "control plane")] {
+        let error = join(region, name).await.unwrap_err().to_string();
+        assert!(error.contains(whose), "{error}");
+    }
+}

@@ -35,7 +35,7 @@ fn head(epoch: u64, size: u64) -> Head {
 }
 
 fn checkpoint(head: Head, previous: Option<Head>) -> Checkpoint {
-    Checkpoint { node: "eu-1".into(), head, previous, leaves: None, end: false }
+    Checkpoint { node: "eu-1".into(), head, previous, leaves: None, lost: 0, end: false }
 }
 
 /// What was proved from `from` on.
@@ -122,14 +122,13 @@ async fn what_contradicts_is_refused_and_what_was_seen_stays() {
         ("shorter", checkpoint(head(7, 4), None)),
         ("other records", checkpoint(other, None)),
         ("another past", checkpoint(head(7, 9), Some(head(6, 1)))),
-        ("forgets the epoch before", checkpoint(head(8, 1), None)),
         ("continues less than was seen", checkpoint(head(8, 1), Some(head(7, 4)))),
         ("continues other records", checkpoint(head(8, 1), Some(other))),
     ] {
         let error = bench.see(&bad).await.unwrap_err();
         assert!(matches!(error, WitnessError::Contradiction { .. }), "{what}: {error}");
     }
-    assert_eq!(bench.witness.contradictions.get(), 6);
+    assert_eq!(bench.witness.contradictions.get(), 5);
     // What came after the last checkpoint that was seen may be more, once it is proved.
     let next = checkpoint(head(8, 1), Some(head(7, 6)));
     let unproved = bench.see_from(&next, 0, &[]).await.unwrap();
@@ -181,6 +180,14 @@ async fn an_end_that_cannot_be_proved_any_more_is_taken_with_an_error() {
     kept(bench.witness.see(shown).await.unwrap());
     // Both states stay: whoever has the records finds out whether one continues the other.
     assert_eq!(bench.witness.list().await.unwrap().len(), 2);
+    // So it is with a node whose whole log is gone, which begins anew.
+    let anew = checkpoint(head(9, 1), None);
+    let wants = Answer::Wants { epoch: 8, from: 1 };
+    assert_eq!(bench.see_from(&anew, 0, &[]).await.unwrap(), wants);
+    let note = anew.sign(&bench.node).unwrap().to_string();
+    kept(bench.witness.see(Shown { past_gone: true, ..bench.shown(&note, "") }).await.unwrap());
+    assert_eq!(bench.witness.list().await.unwrap().len(), 3);
+    assert_eq!(bench.witness.contradictions.get(), 2);
 }
 
 #[tokio::test]

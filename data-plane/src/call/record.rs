@@ -14,7 +14,7 @@ use weir_model::policy::obligation;
 use weir_model::principal::Principal;
 use weir_model::reason::Reason;
 use weir_model::resource::AuditClass;
-use weir_model::snapshot::{Hints, Snapshot};
+use weir_model::snapshot::{Hints, Snapshot, ToolView};
 use weir_runtime::random;
 use weir_runtime::traceparent::TraceParent;
 
@@ -40,6 +40,10 @@ pub struct Record {
     started: Instant,
     metrics: CallMetrics,
     trace: Option<Box<Trace>>,
+    /// The tool that is called.
+    tool: Option<Arc<ToolView>>,
+    /// What the deciding rules demand, where the answer is to be kept.
+    keeps: Vec<(String, String)>,
     /// What the server is shown once the call is allowed.
     presents: Option<Name>,
     /// The server that the path names, and whether there is one.
@@ -84,6 +88,8 @@ impl Record {
             started: Instant::now(),
             metrics,
             trace,
+            tool: None,
+            keeps: Vec::new(),
             presents: None,
             asked: endpoint.and_then(|e| {
                 let name = e.server.clone()?;
@@ -144,7 +150,30 @@ impl Record {
     pub fn answered(&mut self, raw: &[u8]) {
         if self.facts.allowed == Some(true) {
             self.facts.result = Some(Digest::of(raw));
+            if !self.keeps.is_empty() {
+                self.keep_result(raw);
+            }
         }
+    }
+
+    /// As the rules want it. What is much too long for a record is not looked at.
+    fn keep_result(&mut self, raw: &[u8]) {
+        if raw.len() > 4 * bounds::AUDIT_ARGUMENTS_BYTES_MAX {
+            self.facts.left_out = true;
+            return;
+        }
+        let definition = self.tool.as_ref().map(|tool| &*tool.raw);
+        self.facts.kept_result = Some(obligation::kept_result(&self.keeps, raw, definition));
+    }
+
+    /// Arguments that are kept, without what the tool's schema marks.
+    fn keep(&mut self, kept: Option<serde_json::Value>) {
+        self.facts.kept = kept.map(|mut kept| {
+            if let Some(tool) = &self.tool {
+                obligation::blank_marked(&tool.raw, "inputSchema", &mut kept);
+            }
+            kept
+        });
     }
 
     /// Who called.
@@ -179,6 +208,7 @@ impl Record {
             self.facts.definition = Some(tool.digest);
             self.facts.input_schema = tool.input_digest;
             self.facts.output_schema = tool.output_digest;
+            self.tool = Some(Arc::clone(tool));
         }
         self.presents.clone_from(&target.version.spec.credential);
         if let Some(judged) = &mut self.facts.judged {
@@ -211,7 +241,11 @@ impl Record {
         self.facts.presented.clone_from(&self.presents);
         self.facts.rules = permit.rules().iter().map(ToString::to_string).collect();
         let arguments = arguments.0.as_ref();
-        self.facts.kept = arguments.and_then(|all| obligation::kept(permit.obligations(), all));
+        let wanted = permit.obligations();
+        self.keep(arguments.and_then(|all| obligation::kept(wanted, all)));
+        if obligation::keeps_result(wanted) {
+            self.keeps = wanted.to_vec();
+        }
         self.mark(Mark::Decided);
     }
 
@@ -254,7 +288,7 @@ impl Record {
             self.facts.allowed = Some(false);
             self.facts.rules = stop.rules.iter().map(ToString::to_string).collect();
         }
-        self.facts.kept = stop.kept.as_deref().cloned();
+        self.keep(stop.kept.as_deref().cloned());
         if matches!(reason, Reason::UnknownTarget | Reason::UnknownEndpoint) {
             self.unknown();
         }

@@ -20,7 +20,7 @@ use super::{Identity, Options, link};
 
 /// Waits between attempts to reach somebody.
 const AGAIN_FIRST: Duration = Duration::from_secs(1);
-const AGAIN_CAP: Duration = Duration::from_secs(60);
+const AGAIN_CAP: Duration = Duration::from_secs(15);
 
 /// Why a checkpoint was not taken.
 enum NotSeen {
@@ -66,7 +66,11 @@ pub(super) async fn run(options: Options, identity: Arc<ArcSwap<Identity>>, spoo
                 tracing::error!(error, "the control plane does not witness the audit log");
             }
             Err(NotSeen::Passing(error)) => {
-                tracing::debug!(error, "the audit log waits for its witness");
+                // The first time may be a restart of the control plane.
+                match backoff.tries() {
+                    0 => tracing::debug!(error, "the audit log waits for its witness"),
+                    _ => tracing::warn!(error, "the audit log waits for its witness"),
+                }
                 checkpoints.mark_changed();
                 backoff.sleep().await;
             }

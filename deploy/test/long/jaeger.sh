@@ -11,7 +11,7 @@ say "Jaeger"
 JAEGER=$(deploy/test/jaeger-bin.sh)
 open_run jaeger
 [ -n "${WEIR_DEMO_BUILT:-}" ] || cargo build --quiet -p weir -p control-plane -p data-plane
-PATH=$(target_dir)/debug:$PATH
+PATH=${BIN:-$(target_dir)/debug}:$PATH
 export PATH
 
 otlp=$(free_port) && otlp_http=$(free_port) && query=$(free_port)

@@ -88,6 +88,7 @@ impl Stream {
         for line in lines.split(b'\n') {
             let line = line?;
             let event: Value = serde_json::from_slice(&line).context("a line of the stream")?;
+            stream.losses(&event["unmapped"]);
             if event["class_uid"] == 6003 {
                 stream.record(&line, &event, group);
             }
@@ -95,14 +96,17 @@ impl Stream {
         Ok(stream)
     }
 
+    /// Records and checkpoints say how many were lost by then.
+    fn losses(&mut self, unmapped: &Value) {
+        let node = unmapped["node"].as_str().unwrap_or_default().to_owned();
+        let epoch = unmapped["epoch"].as_u64().unwrap_or_default();
+        let most = self.lost.entry((node, epoch)).or_default();
+        *most = unmapped["lost"].as_u64().unwrap_or_default().max(*most);
+    }
+
     fn record(&mut self, line: &[u8], event: &Value, group: &str) {
         let text = |at: &str| event.pointer(at).and_then(Value::as_str).unwrap_or_default();
         let uid = text("/metadata/uid").to_owned();
-        let unmapped = &event["unmapped"];
-        let epoch = unmapped["epoch"].as_u64().unwrap_or_default();
-        let run = (text("/unmapped/node").to_owned(), epoch);
-        let most = self.lost.entry(run).or_default();
-        *most = unmapped["lost"].as_u64().unwrap_or_default().max(*most);
         if text("/metadata/tenant_uid") != group || text("/api/operation") != "tools/call" {
             return;
         }

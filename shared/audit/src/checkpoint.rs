@@ -6,6 +6,7 @@
 //! BASE64(ROOT)
 //! previous EPOCH SIZE BASE64(ROOT)      or: previous none
 //! leaves FIRST BASE64(DIGEST)           of the list beside it, see [`crate::leaves`]
+//! lost NUMBER                           records of class `counted` that found no room, if any
 //! end                                   in the last checkpoint of an epoch alone
 //! ```
 //!
@@ -47,6 +48,8 @@ pub struct Checkpoint {
     pub previous: Option<Head>,
     /// The list of the leaves that it adds; none when it adds none.
     pub leaves: Option<Listed>,
+    /// Records of class `counted` that found no room in this epoch so far.
+    pub lost: u64,
     /// True when no record follows in this epoch.
     pub end: bool,
 }
@@ -89,6 +92,9 @@ impl fmt::Display for Checkpoint {
         if let Some(Listed { first, digest }) = &self.leaves {
             writeln!(f, "leaves {first} {}", BASE64.encode(digest.0))?;
         }
+        if self.lost > 0 {
+            writeln!(f, "lost {}", self.lost)?;
+        }
         if self.end { writeln!(f, "end") } else { Ok(()) }
     }
 }
@@ -125,8 +131,15 @@ fn parse(text: &str) -> Option<Checkpoint> {
         }
         None => None,
     };
+    let lost = match line.and_then(|line| line.strip_prefix("lost ")) {
+        Some(lost) => {
+            line = lines.next();
+            lost.parse().ok()?
+        }
+        None => 0,
+    };
     let end = line == Some("end");
-    Some(Checkpoint { node: node.to_owned(), head, previous, leaves, end })
+    Some(Checkpoint { node: node.to_owned(), head, previous, leaves, lost, end })
 }
 
 fn hash(text: &str) -> Option<Hash> {
@@ -142,7 +155,7 @@ mod tests {
         let head = |epoch, size| Head { epoch, size, root: leaf(b"x") };
         let leaves = Some(Listed { first: 4, digest: leaf(b"y") });
         let previous = Some(head(8, 3));
-        Checkpoint { node: "eu-1".into(), head: head(9, 7), previous, leaves, end: true }
+        Checkpoint { node: "eu-1".into(), head: head(9, 7), previous, leaves, lost: 3, end: true }
     }
 
     #[test]
@@ -151,7 +164,8 @@ mod tests {
         for end in [true, false] {
             for previous in [whole.previous, None] {
                 for leaves in [whole.leaves, None] {
-                    let one = Checkpoint { previous, leaves, end, ..whole.clone() };
+                    let lost = if end { whole.lost } else { 0 };
+                    let one = Checkpoint { previous, leaves, lost, end, ..whole.clone() };
                     assert_eq!(one.to_string().parse(), Ok(one));
                 }
             }

@@ -126,6 +126,9 @@ impl Sealed {
                 "key": BASE64.encode(self.key),
             },
         });
+        if self.checkpoint.lost > 0 {
+            event["unmapped"]["lost"] = Value::from(self.checkpoint.lost);
+        }
         if let Some(peaks) = &self.peaks {
             event["unmapped"]["peaks"] = peaks.iter().map(|peak| BASE64.encode(peak.0)).collect();
         }
@@ -314,7 +317,8 @@ mod tests {
         let signer = Signer::generate().unwrap();
         let leaves = Leaves::of(3, (3..=7u8).map(|n| leaf(&[n])).collect::<Vec<_>>().into_iter());
         let listed = leaves.as_ref().map(Leaves::listed);
-        let checkpoint = Checkpoint { node, head, previous: None, leaves: listed, end: true };
+        let checkpoint =
+            Checkpoint { node, head, previous: None, leaves: listed, lost: 2, end: true };
         for certificate in [None, Some(Arc::from("a\n\nb\n"))] {
             let sealed = Sealed {
                 note: checkpoint.sign(&signer).unwrap(),

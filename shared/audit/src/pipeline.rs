@@ -169,9 +169,13 @@ impl Builder {
         let (failing, full) = (Arc::new(AtomicBool::new(false)), self.sink.full());
         // Records hold room, which bounds what waits here.
         let inbox = Arc::new(Inbox::default());
+        let lost = self.sink.lost_before();
+        inbox.line().lost = lost;
+        counters.lost.inc_by(lost);
         let state = counters.sink(self.sink.name(), Arc::default());
         let writer =
-            Writer::new(self.sink, Arc::clone(&inbox), Arc::clone(&state), Arc::clone(&failing));
+            Writer::new(self.sink, Arc::clone(&inbox), Arc::clone(&state), Arc::clone(&failing))
+                .of_epoch(run.epoch, lost);
         let writer = Arc::new(AsyncMutex::new(writer.checkpoint_every(self.checkpoint_every)));
         let borrowed = Arc::downgrade(&writer);
         let thread = thread::run(writer::run(writer, Arc::clone(&inbox)));
@@ -383,6 +387,7 @@ impl Shared {
         if !promised {
             self.inbox.line().lost += 1;
             self.counters.lost.inc();
+            self.inbox.lost();
         }
         false
     }

@@ -21,7 +21,7 @@ use weir_model::id::Name;
 use crate::line::{RecordHead, Sealed};
 
 /// Version of the record's shape, in `metadata.log_version`.
-pub const LOG_VERSION: &str = "2";
+pub const LOG_VERSION: &str = "3";
 /// Key of records that belong to no group. No group can be called that.
 pub const NO_GROUP_KEY: &str = "-";
 

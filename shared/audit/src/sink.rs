@@ -21,6 +21,19 @@ pub trait Sink: Send {
         None
     }
 
+    /// Records of class `counted` that found no room in earlier runs of which nothing else tells. This
+    /// run counts on from there.
+    fn lost_before(&self) -> u64 {
+        0
+    }
+
+    /// So many found no room in this epoch: to be remembered, so that a count outlives the process
+    /// although no record that would tell it can be written. Told at the start of a run, and soon
+    /// after each change.
+    fn lost(&mut self, epoch: u64, lost: u64) {
+        let _ = (epoch, lost);
+    }
+
     /// True while it wants no further records: who was promised one is refused.
     fn full(&self) -> Arc<AtomicBool> {
         Arc::default()

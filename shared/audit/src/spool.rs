@@ -14,6 +14,7 @@ pub mod disk;
 pub mod drain;
 mod growth;
 mod journal;
+mod losses;
 mod recover;
 mod segment;
 
@@ -202,6 +203,7 @@ pub struct Spool {
     shared: Arc<Shared>,
     clock: SharedClock,
     newest_epoch: Option<u64>,
+    lost_before: u64,
 }
 
 /// Looks at a spool from outside: checkpoints, how full it is.
@@ -263,6 +265,7 @@ impl Spool {
             recovered.as_ref().map(|r| r.ended.unwrap_or_else(|| r.log.state()));
         let parts = (settings, signer, lock, disk);
         let mut journal = Journal::new(parts, Arc::clone(&shared), previous)?;
+        let lost_before = journal.lost_untold(newest_epoch);
         if let Some(recovered) = recovered {
             // The control plane may not have seen the last word of the run before.
             shared.newest.send_replace(recovered.newest.map(Arc::new));
@@ -272,7 +275,8 @@ impl Spool {
                 journal.end_epoch(&recovered.log, recovered.unlisted, place, clock.now_ms())?;
             }
         }
-        Ok(Self { journal: Arc::new(Mutex::new(journal)), shared, clock, newest_epoch })
+        let journal = Arc::new(Mutex::new(journal));
+        Ok(Self { journal, shared, clock, newest_epoch, lost_before })
     }
 
     /// For whoever looks at it from outside.
@@ -362,6 +366,14 @@ impl Sink for Spool {
 
     fn full(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.shared.full)
+    }
+
+    fn lost_before(&self) -> u64 {
+        self.lost_before
+    }
+
+    fn lost(&mut self, epoch: u64, lost: u64) {
+        self.journal.lock().lost(epoch, lost);
     }
 
     /// Blocks: the thread is the spool's own.

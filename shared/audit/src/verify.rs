@@ -82,6 +82,8 @@ pub struct Summary {
     pub signed: u64,
     /// The last record is known to be the last.
     pub ended: bool,
+    /// Requests of class `counted` that left no record, as its checkpoints say.
+    pub lost: u64,
     /// Records that came again, the same.
     pub repeats: u64,
     /// Records before the first checkpoint of data whose beginning is gone: nobody can judge them.

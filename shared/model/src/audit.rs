@@ -84,6 +84,11 @@ pub struct Facts {
     pub judged: Option<Judged>,
     /// The arguments, where a deciding rule says `@audit("full")`, without what one redacts.
     pub kept: Option<serde_json::Value>,
+    /// What the server answered, where a deciding rule says `@audit("result")`, without what one
+    /// redacts.
+    pub kept_result: Option<serde_json::Value>,
+    /// Something that rules want kept was too long to be.
+    pub left_out: bool,
     /// Digest of the `arguments` (or `params`) as received.
     pub arguments: Option<Digest>,
     /// Digest of the `result` or `error` that a server's answer came to, as the client got it.

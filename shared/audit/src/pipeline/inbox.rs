@@ -52,11 +52,17 @@ impl Inbox {
         self.bell.notify_one();
     }
 
-    /// Moves what waits to the end of `pending`; false when nothing can follow.
-    pub(super) fn take(&self, pending: &mut VecDeque<Queued>) -> bool {
+    /// Moves what waits to the end of `pending`. False when nothing can follow; and how many were
+    /// lost.
+    pub(super) fn take(&self, pending: &mut VecDeque<Queued>) -> (bool, u64) {
         let mut line = self.line.lock();
         pending.append(&mut line.waiting);
-        !line.closed
+        (!line.closed, line.lost)
+    }
+
+    /// Tells the thread of a loss.
+    pub(super) fn lost(&self) {
+        self.hint.notify_one();
     }
 
     /// True when something waits.

@@ -103,6 +103,9 @@ pub(super) struct Writer {
     backoff: Backoff,
     /// After a failure: when to try again.
     retry_at: Option<Instant>,
+    /// This run's, and what its sink remembers as lost in it.
+    epoch: u64,
+    lost: u64,
     open: bool,
 }
 
@@ -222,12 +225,20 @@ impl Writer {
             seal_unsynced: false,
             backoff: Backoff::new(RETRY_FIRST, RETRY_CAP),
             retry_at: None,
+            epoch: 0,
+            lost: 0,
             open: true,
         }
     }
 
     pub(super) fn checkpoint_every(self, interval: Duration) -> Self {
         Self { seal_every: interval, ..self }
+    }
+
+    /// Of this epoch, in which `lost` were lost that earlier runs could not tell of.
+    pub(super) fn of_epoch(mut self, epoch: u64, lost: u64) -> Self {
+        self.sink.lost(epoch, lost);
+        Self { epoch, lost, ..self }
     }
 
     /// Nothing can follow, and everything is written and synced.
@@ -313,7 +324,12 @@ impl Writer {
     /// Takes what waits. The room bounds it.
     fn fill(&mut self) {
         let known = self.pending.len();
-        self.open = self.inbox.take(&mut self.pending);
+        let lost;
+        (self.open, lost) = self.inbox.take(&mut self.pending);
+        if lost != self.lost {
+            self.lost = lost;
+            self.sink.lost(self.epoch, lost);
+        }
         // While the sink keeps failing nobody is left waiting for the next attempt.
         if self.backoff.tries() > HOPEFUL_TRIES {
             for queued in self.pending.iter_mut().skip(known) {

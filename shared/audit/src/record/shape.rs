@@ -86,6 +86,8 @@ pub(super) struct Unmapped<'a> {
     approvers: Vec<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     result_sha256: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<serde_json::Value>,
     retries: u32,
     request_bytes: u64,
     response_bytes: u64,
@@ -206,6 +208,7 @@ impl<'a> Shape<'a> {
         let mut cut = Cut::default();
         let event = Event::of(facts, &mut cut);
         let unmapped = Unmapped::of(facts, run, &mut cut);
+        cut.cut |= facts.left_out;
         Self { metadata: Metadata::of(facts, cut.cut), unmapped, event }
     }
 }
@@ -291,6 +294,7 @@ impl<'a> Unmapped<'a> {
             judged: facts.judged.as_ref().map(|judged| super::judged::Shape::of(judged, cut)),
             approvers: facts.approvers.iter().take(RULES_MAX).map(|name| cut.own(name)).collect(),
             result_sha256: facts.result,
+            result: facts.kept_result.as_ref().and_then(|kept| cut.kept(kept)),
             retries: facts.retries,
             request_bytes: facts.request_bytes,
             response_bytes: facts.response_bytes,

@@ -82,7 +82,7 @@ pub(super) fn scrubbed(text: &str) -> Cow<'_, str> {
 /// holds whose name says that it is secret is masked whole.
 pub(super) fn scrub(value: &mut serde_json::Value) {
     match value {
-        serde_json::Value::String(text) => *text = scrubbed(text).into_owned(),
+        serde_json::Value::String(text) => *text = scrubbed_text(text),
         serde_json::Value::Array(items) => items.iter_mut().for_each(scrub),
         serde_json::Value::Object(members) => {
             let old = std::mem::take(members);
@@ -96,6 +96,18 @@ pub(super) fn scrub(value: &mut serde_json::Value) {
         }
         _ => {}
     }
+}
+
+/// A text that is JSON itself, as tools answer it, is scrubbed by its members.
+fn scrubbed_text(text: &str) -> String {
+    if text.trim_start().starts_with(['{', '['])
+        && let Ok(mut inner) = serde_json::from_str::<serde_json::Value>(text)
+    {
+        let before = inner.clone();
+        scrub(&mut inner);
+        return if inner == before { text.to_owned() } else { inner.to_string() };
+    }
+    scrubbed(text).into_owned()
 }
 
 fn is_delimiter(c: char) -> bool {
@@ -187,6 +199,7 @@ mod tests {
         let mut value = serde_json::json!({
             "user": "a", "Password": "hunter2", "api-key": 17, "x": [{"clientSecret": {"a": ["b"]}}],
             "access_token": null, "is_token": true, "order": {"note": "ghp_0123456789abcdef"},
+            "text": "{\"password\": \"hunter2\", \"a\": 1}", "same": "{ \"a\": 1 }",
         });
         scrub(&mut value);
         assert_eq!(
@@ -194,6 +207,7 @@ mod tests {
             serde_json::json!({
                 "user": "a", "Password": "***", "api-key": "***", "x": [{"clientSecret": "***"}],
                 "access_token": null, "is_token": true, "order": {"note": "***"},
+                "text": "{\"password\":\"***\",\"a\":1}", "same": "{ \"a\": 1 }",
             })
         );
     }

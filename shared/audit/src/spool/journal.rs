@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::sync::Arc;
 
 use super::disk::Disk;
+use super::losses::Losses;
 use super::segment::{self, Segment, Unwritten, failed};
 use super::{Position, Shared, SpoolError, SpoolSettings};
 use crate::checkpoint::{Checkpoint, Head};
@@ -38,6 +39,8 @@ pub(super) struct Journal {
     unlisted: Unlisted,
     /// Where the next epoch begins.
     previous: Option<Head>,
+    /// What this run lost, or the one before it did.
+    losses: Losses,
     synced: Option<Synced>,
     /// Grows when the journal goes back: syncs that began before mean nothing any more.
     generation: u64,
@@ -83,6 +86,7 @@ impl Journal {
         previous: Option<Head>,
     ) -> Result<Self, SpoolError> {
         let dir = &settings.dir;
+        let losses = Losses::open(dir);
         let mut segments = VecDeque::new();
         for (number, path) in segment::list(dir).map_err(failed("list", dir))? {
             let length = path.metadata().map_err(failed("look at", &path))?.len();
@@ -99,6 +103,7 @@ impl Journal {
             log: None,
             unlisted: Unlisted::default(),
             previous,
+            losses,
             synced: None,
             generation: 0,
             buffer: Vec::new(),
@@ -133,6 +138,16 @@ impl Journal {
         }
         self.shared.appended(batch.len() as u64);
         Ok(())
+    }
+
+    /// So many records found no room in this epoch.
+    pub(super) fn lost(&mut self, epoch: u64, lost: u64) {
+        self.losses.put(epoch, lost);
+    }
+
+    /// What was lost in a run that left no record behind: nothing else tells of it.
+    pub(super) fn lost_untold(&self, told: Option<u64>) -> u64 {
+        self.losses.besides(told)
     }
 
     /// True when these records fit into the segment that is written.
@@ -285,7 +300,8 @@ impl Journal {
         (end, time_ms): (bool, u64),
     ) -> Result<Sealed, SpoolError> {
         let listed = leaves.as_ref().map(Leaves::listed);
-        let checkpoint = Checkpoint { leaves: listed, ..log.checkpoint(end) };
+        let lost = self.losses.of(log.epoch);
+        let checkpoint = Checkpoint { leaves: listed, lost, ..log.checkpoint(end) };
         Ok(Sealed {
             note: checkpoint.sign(&self.signer)?,
             checkpoint,
@@ -416,6 +432,6 @@ impl SegmentHead {
 
     fn checkpoint(&self, end: bool) -> Checkpoint {
         let (node, head) = (self.node.clone(), self.state());
-        Checkpoint { node, head, previous: self.previous, leaves: None, end }
+        Checkpoint { node, head, previous: self.previous, leaves: None, lost: 0, end }
     }
 }

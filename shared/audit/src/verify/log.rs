@@ -225,6 +225,7 @@ impl Log {
             records: if self.leaves.is_empty() { (0, 0) } else { (self.first, self.last()) },
             signed: 0,
             ended: false,
+            lost: self.sealed.iter().map(|sealed| sealed.checkpoint.lost).max().unwrap_or(0),
             repeats: self.repeats,
             before: 0,
             open: None,

@@ -54,7 +54,7 @@ fn world_with(lists: bool) -> World {
             let leaves = Leaves::of(first, std::mem::take(new).into_iter()).filter(|_| lists);
             let listed = leaves.as_ref().map(Leaves::listed);
             let checkpoint =
-                Checkpoint { node: "eu-1".into(), head, previous, leaves: listed, end };
+                Checkpoint { node: "eu-1".into(), head, previous, leaves: listed, lost: 0, end };
             sealed.push(Sealed {
                 note: checkpoint.sign(&node).unwrap(),
                 checkpoint,

@@ -376,3 +376,38 @@ async fn a_full_spool_refuses_and_counts_by_class_until_it_is_drained() {
     let records = uids.iter().filter(|uid| uid.rsplit('/').next().unwrap().parse::<u64>().is_ok());
     assert!(records.count() as u64 > kept, "all that was kept has come, and the new ones");
 }
+
+#[tokio::test]
+async fn what_a_full_spool_lost_outlives_the_run_that_lost_it() {
+    let mut all = Drained::new(20_000);
+    all.stream.set(Faults { write: true, ..Faults::default() });
+    let pipeline = all.start();
+    while finish(&pipeline, AuditClass::Durable).await.is_ok() {}
+    for lost in [7, 2] {
+        // The first of these runs has records, the second leaves none: the next takes its count over.
+        let pipeline = if lost == 7 { pipeline.clone() } else { all.start() };
+        for _ in 0..lost {
+            finish(&pipeline, AuditClass::Counted).await.unwrap();
+        }
+        let file = all.dir.path().join("audit/lost");
+        let remembered = async || {
+            let text = std::fs::read_to_string(&file).unwrap();
+            text.contains(&format!("epoch {:020} lost {lost:020}", pipeline.epoch()))
+        };
+        assert!(eventually(BOUND, remembered).await);
+        pipeline.close(Duration::from_millis(300)).await;
+    }
+    drop(pipeline);
+    let pipeline = all.start();
+    assert_eq!((pipeline.lost(), all.value("weir_audit_lost_records_total")), (2, 2));
+    all.stream.set(Faults::default());
+    let drained = async || pipeline.reserve(AuditClass::Strict).is_ok();
+    assert!(eventually(BOUND, drained).await, "a drained spool takes records again");
+    finish(&pipeline, AuditClass::Strict).await.unwrap();
+    close(&pipeline).await;
+    let ends = all.stream.records().into_iter().filter_map(|r| match line::parse(r.bytes()) {
+        Ok(Line::Checkpoint(sealed)) if sealed.checkpoint.end => Some(sealed.checkpoint.lost),
+        _ => None,
+    });
+    assert_eq!(ends.collect::<Vec<_>>(), [7, 2]);
+}

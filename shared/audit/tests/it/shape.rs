@@ -296,6 +296,10 @@ async fn secrets_cannot_get_in() {
             kept: Some(serde_json::json!({
                 "a": seed, "deep": [{ "b": [seed] }], "token": { "c": seed },
             })),
+            kept_result: Some(serde_json::json!({
+                "structuredContent": { "a": seed, "password": { "c": seed } },
+                "content": [{ "text": serde_json::json!({ "secret": seed, "b": seed }).to_string() }],
+            })),
             judged: Some(weir_model::audit::Judged {
                 memberships: words(seed),
                 scopes: words(seed),

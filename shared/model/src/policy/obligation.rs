@@ -2,14 +2,19 @@
 //! `@approval("payments-approvers")`. Checked when a policy is applied; carried out on the values of
 //! a call.
 
+mod marks;
+
 use serde_json::Value;
 
 use crate::bounds;
 
-/// Keeps the arguments of the call in its audit record.
+/// Keeps the arguments of the call in its audit record (`full`), what the server answered
+/// (`result`), or both.
 pub const AUDIT: &str = "audit";
-/// Blanks a part of what the audit record keeps.
+/// Blanks a part of the arguments that the audit record keeps.
 pub const REDACT: &str = "redact";
+/// Blanks a part of the answer that the audit record keeps.
+pub const REDACT_RESULT: &str = "redact_result";
 /// Lets the call go only after somebody said yes to it.
 pub const APPROVAL: &str = "approval";
 /// Tells the caller which scope would do.
@@ -21,8 +26,12 @@ pub const REDACTED: &str = "[redacted]";
 /// A sentence, when the annotation cannot be carried out.
 pub(super) fn check(key: &str, value: &str, permit: bool) -> Result<(), String> {
     match key {
-        AUDIT if value != "full" => Err("@audit knows one value, \"full\"".to_owned()),
-        REDACT => paths(value).map(drop),
+        AUDIT => match words(value).count() {
+            0 => Err(AUDIT_VALUES.to_owned()),
+            _ if words(value).all(|word| [ARGUMENTS, RESULT].contains(&word)) => Ok(()),
+            _ => Err(AUDIT_VALUES.to_owned()),
+        },
+        REDACT | REDACT_RESULT => paths(value).map(drop),
         APPROVAL if !permit => {
             Err("@approval belongs on a permit; a forbid has nothing to approve".to_owned())
         }
@@ -39,18 +48,70 @@ pub(super) fn check(key: &str, value: &str, permit: bool) -> Result<(), String> 
 
 /// The arguments as the rules have the audit record keep them; none when no rule asks for them.
 pub fn kept(obligations: &[(String, String)], arguments: &Value) -> Option<Value> {
-    let has_audit = obligations.iter().any(|(key, value)| key == AUDIT && value == "full");
-    if !has_audit {
+    if !asks_for(obligations, ARGUMENTS) {
         return None;
     }
     let mut kept = arguments.clone();
-    redact(obligations, &mut kept);
+    redact((obligations, REDACT), &mut kept);
     Some(kept)
 }
 
+/// True when a rule has the audit record keep what the server answers.
+pub fn keeps_result(obligations: &[(String, String)]) -> bool {
+    asks_for(obligations, RESULT)
+}
+
+/// A `result` or `error` as the rules and the tool's own schema have the audit record keep it.
+/// Texts under `content` say the same as `structuredContent`: where a part of that is blanked, all
+/// of them are.
+pub fn kept_result(
+    obligations: &[(String, String)],
+    raw: &[u8],
+    definition: Option<&[u8]>,
+) -> Value {
+    let Ok(mut kept) = serde_json::from_slice::<Value>(raw) else { return REDACTED.into() };
+    let told = kept.get("structuredContent").cloned();
+    redact((obligations, REDACT_RESULT), &mut kept);
+    if let (Some(structured), Some(definition)) = (kept.get_mut("structuredContent"), definition) {
+        blank_marked(definition, "outputSchema", structured);
+    }
+    if kept.get("structuredContent") != told.as_ref()
+        && let Some(content) = kept.get_mut("content")
+    {
+        *content = REDACTED.into();
+    }
+    kept
+}
+
+/// Blanks what a schema (`inputSchema`, `outputSchema`) of a tool's definition marks as secret:
+/// `writeOnly`, `format: password`, `x-sensitive`.
+pub fn blank_marked(definition: &[u8], schema: &str, value: &mut Value) {
+    match serde_json::from_slice::<Value>(definition) {
+        Ok(definition) => match definition.get(schema) {
+            Some(schema) => marks::blank(schema, value),
+            None => {}
+        },
+        Err(_) => *value = REDACTED.into(),
+    }
+}
+
+/// What [`AUDIT`] can ask for.
+const ARGUMENTS: &str = "full";
+const RESULT: &str = "result";
+const AUDIT_VALUES: &str = "@audit knows \"full\" (the arguments), \"result\" and \"full result\"";
+
+fn words(value: &str) -> impl Iterator<Item = &str> {
+    value.split([',', ' ']).filter(|word| !word.is_empty())
+}
+
+fn asks_for(obligations: &[(String, String)], what: &str) -> bool {
+    let audits = obligations.iter().filter(|(key, _)| key == AUDIT);
+    audits.flat_map(|(_, value)| words(value)).any(|word| word == what)
+}
+
 /// Blanks what rules want blanked, in place.
-pub fn redact(obligations: &[(String, String)], value: &mut Value) {
-    for (_, text) in obligations.iter().filter(|(key, _)| key == REDACT) {
+fn redact((obligations, key): (&[(String, String)], &str), value: &mut Value) {
+    for (_, text) in obligations.iter().filter(|(named, _)| named == key) {
         match paths(text) {
             Ok(all) => all.iter().for_each(|path| blank(value, path)),
             // Admission refuses these; should one get here, nothing is shown.
@@ -204,7 +265,7 @@ mod tests {
             let mut got = given.clone();
             match rules.is_empty() {
                 true => blank(&mut got, &path(paths).unwrap()),
-                false => redact(&rules, &mut got),
+                false => redact((&rules, REDACT), &mut got),
             }
             let mut expect = given.clone();
             for at in at {
@@ -218,9 +279,34 @@ mod tests {
     }
 
     #[test]
+    fn results_are_kept_as_asked_for_and_never_told_twice() {
+        let raw = json!({"content": [{"type": "text", "text": "{\"iban\":\"DE1\",\"pin\":1}"}],
+            "structuredContent": {"iban": "DE1", "pin": 1}});
+        let definition = json!({"outputSchema": {"properties": {"pin": {"writeOnly": true}}}});
+        let (text, definition) = (raw.to_string(), definition.to_string());
+        let rule = |pairs: &[(&str, &str)], definition: Option<&str>| {
+            kept_result(&all(pairs), text.as_bytes(), definition.map(str::as_bytes))
+        };
+        let r = REDACTED;
+        assert!(keeps_result(&all(&[(AUDIT, "full result")])));
+        assert!(!keeps_result(&all(&[(AUDIT, "full"), (REDACT_RESULT, "$")])));
+        assert_eq!(kept(&all(&[(AUDIT, "result")]), &raw), None);
+        assert_eq!(rule(&[(REDACT, "$.content")], None), raw, "@redact is about arguments");
+        let blanked = json!({"content": r, "structuredContent": {"iban": r, "pin": 1}});
+        assert_eq!(rule(&[(REDACT_RESULT, "$.structuredContent.iban")], None), blanked);
+        let marked = json!({"content": r, "structuredContent": {"iban": "DE1", "pin": r}});
+        assert_eq!(rule(&[], Some(&definition)), marked);
+        assert_eq!(rule(&[], Some("no definition")), json!({"content": r, "structuredContent": r}));
+        assert_eq!(kept_result(&[], b"{", None), json!(r));
+    }
+
+    #[test]
     fn annotations_that_cannot_be_carried_out_are_refused() {
         for (key, value, permit, part) in [
             (AUDIT, "everything", true, "full"),
+            (AUDIT, "full everything", true, "result"),
+            (AUDIT, " ", true, "full"),
+            (REDACT_RESULT, "card", true, "begins with"),
             (REDACT, "card", true, "begins with"),
             (REDACT, "$.a[", true, "not closed"),
             (REDACT, "$.a[x]", true, "position"),
@@ -237,6 +323,8 @@ mod tests {
         }
         for (key, value, permit) in [
             (AUDIT, "full", false),
+            (AUDIT, "full, result", true),
+            (REDACT_RESULT, "$.structuredContent.a", true),
             (REDACT, "$..a $.b", true),
             (APPROVAL, "x", true),
             ("note", "", true),
