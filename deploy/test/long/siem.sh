@@ -32,7 +32,7 @@ open_run siem
 KAFKA_JARS=$(deploy/test/kafka-jars.sh)
 [ -n "${WEIR_DEMO_BUILT:-}" ] || cargo build --quiet -p weir -p weir-loadtest -p control-plane -p data-plane
 PATH=${BIN:-$(target_dir)/debug}:$PATH
-export PATH
+export PATH RUST_BACKTRACE=0
 PYTHON=python3
 python3 -c 'import jsonschema' 2>/dev/null || {
   PYTHON=$CACHE/siem/bin/python
@@ -105,10 +105,13 @@ weir apply -f "$RUN/documents.yaml" >/dev/null
 for group in shop bank; do weir token create ci -g "$group" --quiet >"$RUN/$group.token"; done
 start_proxy proxy
 begun=$(date -u +%FT%TZ)
+sees_tools() {
+  weir-loadtest wait --url "$STARTED/$1/bench/mcp" --token "$(cat "$RUN/$1.token")" --tools 3 >/dev/null 2>&1
+}
 loads=()
 # Of ten calls one names a tool that is not there.
 for group in shop bank; do
-  weir-loadtest wait --url "$STARTED/$group/bench/mcp" --token "$(cat "$RUN/$group.token")" --tools 3
+  wait_for 60 "the tools of $group" sees_tools "$group" || { tail -n 20 "$RUN/proxy.log"; exit 1; }
   spawn "load-$group" weir-loadtest chaos drive --url "$STARTED/$group/bench/mcp" \
     --token "$(cat "$RUN/$group.token")" --rate 20 --run "$group" --out "$RUN/$group.truth"
   loads+=("$SPAWNED")
