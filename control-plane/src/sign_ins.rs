@@ -10,7 +10,8 @@
 //! [`bounds::SIGN_IN_RECORDS_MAX`].
 //!
 //! A turn that was taken twice ends the sign-in: a revocation of its session goes to every proxy,
-//! so that the access tokens of both holders end too.
+//! so that the access tokens of both holders end too. A browser's trip to the identity provider is an
+//! entry of the same sort with nothing but turn 0; who comes back a second time is told so, no more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -118,6 +119,10 @@ impl SignIns {
             Step::GiveBack(turn) => self.give_back(group, &turn).await.map(Done::from),
             Step::Keep(turn, answer) => self.keep(group, &turn, answer).await.map(Done::from),
             Step::SignedOut(out) => self.signed_out(group, out).await,
+            Step::Once(turn) => match self.taken(group, &turn).await?.0 {
+                Taken::Now => Ok(Verdict::Granted.into()),
+                Taken::MomentsAgo | Taken::Over => Ok(Verdict::Over.into()),
+            },
         }
     }
 
@@ -139,6 +144,19 @@ impl SignIns {
     }
 
     async fn take(&self, group: &Name, turn: &Turn) -> Result<Done, SignInError> {
+        match self.taken(group, turn).await? {
+            (Taken::Now, _) => Ok(Verdict::Granted.into()),
+            (Taken::MomentsAgo, _) => {
+                let answer = self.answer(group, turn).await?;
+                Ok(Verdict::Again(answer).into())
+            }
+            (Taken::Over, true) => self.copied(group, turn).await,
+            (Taken::Over, false) => Ok(Verdict::Over.into()),
+        }
+    }
+
+    /// What taking a turn comes to, and whether that found out that it was taken twice.
+    async fn taken(&self, group: &Name, turn: &Turn) -> Result<(Taken, bool), SignInError> {
         let key = path(TURNS, group, &turn.session);
         let now = self.now();
         let turn = Turn { until: turn.until.min(now + LIFE_SECS_MAX), ..turn.clone() };
@@ -155,15 +173,7 @@ impl SignIns {
             if revision.0 == 0 {
                 self.have.fetch_add(1, Ordering::Relaxed);
             }
-            return match taken {
-                Taken::Now => Ok(Verdict::Granted.into()),
-                Taken::MomentsAgo => {
-                    let answer = self.answer(group, &turn).await?;
-                    Ok(Verdict::Again(answer).into())
-                }
-                Taken::Over if after.ended && !before.ended => self.copied(group, &turn).await,
-                Taken::Over => Ok(Verdict::Over.into()),
-            };
+            return Ok((taken, after.ended && !before.ended));
         }
         Err(StoreError::Conflict.into())
     }
@@ -371,7 +381,7 @@ fn bad(step: &Step) -> Option<&'static str> {
         (!fine).then_some("an id that is empty or too long")
     };
     match step {
-        Step::Take(of) | Step::GiveBack(of) => turn(of),
+        Step::Take(of) | Step::GiveBack(of) | Step::Once(of) => turn(of),
         Step::Keep(of, answer) => {
             let long = answer.len() > bounds::SIGN_IN_ANSWER_BYTES_MAX;
             turn(of).or(long.then_some("the answer is too long"))

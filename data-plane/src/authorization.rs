@@ -28,6 +28,7 @@ mod sealed;
 mod token;
 mod trail;
 mod upstream;
+mod visits;
 
 pub use front::Front;
 

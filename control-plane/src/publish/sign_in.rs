@@ -76,6 +76,7 @@ fn read(step: Wire) -> Result<Step, &'static str> {
     Ok(match step {
         Wire::Take(of) => Step::Take(turn(Some(of))?),
         Wire::GiveBack(of) => Step::GiveBack(turn(Some(of))?),
+        Wire::Once(of) => Step::Once(turn(Some(of))?),
         Wire::Keep(kept) => Step::Keep(turn(kept.turn)?, kept.answer),
         Wire::SignedOut(out) => {
             let provider = out.provider.parse().map_err(|_| "no name of a provider")?;

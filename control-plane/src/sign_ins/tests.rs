@@ -200,3 +200,23 @@ async fn what_is_over_is_cleared_away_and_there_is_an_end_to_it() {
     full.sweep(true).await.unwrap();
     assert_eq!(scene.take(0, late(turn("s2", 0, "a"))).await, Verdict::Granted);
 }
+
+#[tokio::test]
+async fn a_trip_to_the_provider_is_finished_once_and_ends_nothing() {
+    let scene = scene().await;
+    let once = async |at: usize, attempt: &str| {
+        let trip = Turn { until: NOW + 600, ..turn("trip-1", 0, attempt) };
+        scene.at(at, Step::Once(trip)).await.unwrap()
+    };
+    assert_eq!(once(0, "a").await.verdict, Verdict::Granted);
+    assert_eq!(once(1, "a").await.verdict, Verdict::Granted, "did not hear it");
+    for at in [0, 1] {
+        let again = once(at, "b").await;
+        assert_eq!(again.verdict, Verdict::Over);
+        assert!(again.withdrawn.is_none());
+    }
+    assert_eq!(scene.revoked(0), []);
+    scene.clock.advance(Duration::from_secs(601));
+    scene.replicas[0].sign_ins.sweep(true).await.unwrap();
+    assert_eq!(scene.store.list("state/sign-ins/").await.unwrap().entries.len(), 0, "it is over");
+}

@@ -49,6 +49,11 @@ pub(super) async fn authorize(desk: &Desk<'_>, head: &Parts) -> Response<Body> {
     };
     let client = match client::find(desk, id).await {
         Ok(client) => client,
+        Err(fault) if fault.code == "temporarily_unavailable" => {
+            desk.trail.refused(&fault);
+            let text = "Too many applications are being looked up. Try again in a minute.";
+            return page::problem(StatusCode::SERVICE_UNAVAILABLE, text);
+        }
         Err(fault) => return stop(&format!("The application is not known: {}.", fault.text)),
     };
     desk.trail.client(&client.label, Some(&client.name));

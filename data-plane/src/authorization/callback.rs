@@ -4,6 +4,7 @@ use http::request::Parts;
 use http::{Response, StatusCode};
 use weir_model::id::Digest;
 use weir_model::principal::Principal;
+use weir_model::sign_in::{Step, Verdict};
 use weir_model::snapshot::{GroupView, ProviderView};
 
 use super::answer::{self, Fault};
@@ -12,7 +13,7 @@ use super::consents::{Consents, Given, subject_digest};
 use super::form::{Fields, with_query};
 use super::sealed::{Away, CODE_SECS, Code, Consent, Grant, Sealed as _, random};
 use super::upstream::{self, Trouble};
-use super::{Desk, page};
+use super::{Desk, ledger, page, token};
 use crate::call::Body;
 
 /// GET `/authorize/callback`.
@@ -34,7 +35,9 @@ pub(super) async fn callback(desk: &Desk<'_>, head: &Parts) -> Response<Body> {
     if !came_back(&head.headers, desk, &away) {
         return stop("This sign-in was begun in another browser, or cookies are switched off.");
     }
-    // The cookie goes with the answer; this keeps a second tab from using the same state here.
+    // The cookie goes with the answer; this keeps a second tab from using the same state here. That
+    // nothing is granted for it at another proxy either is asked for later ([`once`]): what anybody
+    // can cause without having logged in does not reach the store.
     if !desk.gateway.front.first_use(away.nonce.as_bytes()) {
         return stop("This sign-in was finished already. Start again from the application.");
     }
@@ -74,6 +77,7 @@ async fn code(
     if group.withdrawn.caller(&who, desk.now).is_some() {
         return Err(denied("an operator has revoked this account"));
     }
+    once(desk, &away).await?;
     consented(desk, consents, (&away, &who, group))?;
     let secs = i64::from(group.spec.sign_in.as_ref().map_or(0, |front| front.session_secs));
     let asked = away.asked;
@@ -104,6 +108,19 @@ async fn code(
     code.seal(desk.sealer, &asked.client.0).map_err(|_| {
         denied("there are too many groups in the identity provider's answer; have it send fewer")
     })
+}
+
+/// Finishes this trip to the provider, which no proxy of the fleet does a second time.
+async fn once(desk: &Desk<'_>, away: &Away) -> Result<(), Fault> {
+    let trip = ledger::turn(&away.nonce, 0, away.expires);
+    match desk.gateway.ledger.step(&away.asked.group, Step::Once(trip)).await {
+        Ok(Verdict::Granted) => Ok(()),
+        Ok(Verdict::Again(_) | Verdict::Over) => {
+            let text = "this sign-in was finished already; start again from the application";
+            Err(Fault::new("access_denied", text))
+        }
+        Err(why) => Err(token::uncounted(&why)),
+    }
 }
 
 /// Who came back from the provider, and with what it is asked later.

@@ -54,7 +54,8 @@ pub(super) enum Origin {
 /// Finds a client.
 ///
 /// # Errors
-/// `invalid_client`, with what its developer has to mend.
+/// `invalid_client`, with what its developer has to mend; `temporarily_unavailable` while too many
+/// clients are looked up.
 pub(super) async fn find(desk: &Desk<'_>, id: &str) -> Result<Client, Fault> {
     if let Some(client) = configured(desk, id) {
         return Ok(client);
@@ -125,15 +126,36 @@ async fn document(desk: &Desk<'_>, id: &str) -> Result<Client, Fault> {
     if let Some(why) = front.unusable.get(&key) {
         return Err(invalid(why));
     }
+    let named = fronts.iter().any(|front| front.metadata_hosts.contains(&host));
     let fetched = front.documents.try_get_with(key.clone(), async {
+        let visit = front.visits.begin(&host, named, tokio::time::Instant::now());
+        let _visit = visit.ok_or(Unfetched::Busy)?;
         let body = front.fetch.get_json(id, private).await;
-        let body = body.map_err(|why| format!("its metadata document {why}"))?;
-        read(id, &host, &body).map(Arc::new)
+        let body = body.map_err(|why| format!("its metadata document {why}"));
+        body.and_then(|body| read(id, &host, &body)).map(Arc::new).map_err(Unfetched::Useless)
     });
-    fetched.await.map(|client| Client::clone(&client)).map_err(|why: Arc<String>| {
-        front.unusable.insert(key, String::clone(&why));
-        invalid(String::clone(&why))
-    })
+    match fetched.await {
+        Ok(client) => Ok(Client::clone(&client)),
+        Err(why) => Err(match &*why {
+            Unfetched::Busy => Fault::new(
+                "temporarily_unavailable",
+                "too many metadata documents of clients were fetched just now; try again",
+            ),
+            Unfetched::Useless(why) => {
+                front.unusable.insert(key, why.clone());
+                invalid(why.clone())
+            }
+        }),
+    }
+}
+
+/// Why there is no document.
+#[derive(Debug)]
+enum Unfetched {
+    /// What the document, or the web, said; it is not asked again for a moment.
+    Useless(String),
+    /// Nobody asked for it: see [`super::visits`].
+    Busy,
 }
 
 /// What is wrong with a URL as a client id, else its host.

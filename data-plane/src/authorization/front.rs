@@ -14,6 +14,7 @@ use weir_model::snapshot::GroupView;
 
 use super::client::Client;
 use super::own::{self, Keyring, Verified};
+use super::visits::Visits;
 use crate::keys::Fetch;
 
 /// See the module.
@@ -21,6 +22,7 @@ use crate::keys::Fetch;
 pub struct Front {
     pub(super) fetch: Arc<dyn Fetch>,
     pub(super) documents: Fetched<String, Arc<Client>>,
+    pub(super) visits: Visits,
     /// What is wrong with documents that are of no use.
     pub(super) unusable: Cache<String, String>,
     used: Cache<Digest, ()>,
@@ -34,6 +36,7 @@ impl Front {
         let secs = Duration::from_secs;
         Self {
             fetch,
+            visits: Visits::new(),
             documents: Fetched::builder()
                 .max_capacity(bounds::CLIENT_DOCUMENTS_MAX)
                 .time_to_live(secs(bounds::CLIENT_DOCUMENT_SECS))

@@ -216,7 +216,8 @@ fn alone(desk: &Desk<'_>, grant: &Grant) -> bool {
     group.and_then(|group| group.spec.sign_in.as_ref()).is_some_and(|front| front.refresh_alone)
 }
 
-fn uncounted(why: &Unreachable) -> Fault {
+/// What a client hears when nobody can say whether something was used before.
+pub(super) fn uncounted(why: &Unreachable) -> Fault {
     tracing::warn!(%why, "nobody counts the turns of sign-ins");
     Fault::new("temporarily_unavailable", "the gateway cannot tell whether this was used already")
 }

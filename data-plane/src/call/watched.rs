@@ -1,8 +1,10 @@
 //! Streams that outlive the decision that let them be opened: asked about again whenever the
-//! configuration changes, those of calls with the arguments of their call. Those that belong to no
-//! call are also counted per caller, and end with the caller's token and with the session that they
-//! are of. Updates of resources are told on either only for as long as the caller may read those,
-//! and news of tasks for as long as it may call the tools that made them.
+//! configuration changes, those of calls with the arguments and at the time of their call. Those that
+//! belong to no call are asked about every [`bounds::STREAM_LOOK_MS`], too, at the time that it is
+//! then: what rules allow by the hour ends with the hour. They are counted per caller, and end with
+//! the caller's token and with the session that they are of. Updates of resources are told on
+//! either only for as long as the caller may read those, and news of tasks for as long as it may call
+//! the tools that made them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use weir_model::policy::Action;
 use weir_model::principal::{Principal, Proof};
 use weir_model::reason::{Reason, Refusal};
 use weir_model::snapshot::{GroupView, Hints};
+use weir_runtime::clock::SharedClock;
 
 use super::Gateway;
 use super::forward::Scope;
@@ -31,7 +34,7 @@ use crate::sessions::{Ending, InUse, OpenStream};
 /// What a stream is held against while it is open.
 #[derive(Debug)]
 pub struct Watched {
-    until: Option<Instant>,
+    standing: Option<Standing>,
     revisions: watch::Receiver<Revision>,
     config: Arc<State>,
     sight: Sight,
@@ -43,6 +46,26 @@ pub struct Watched {
     ended: Option<Ending>,
     _in_use: Option<InUse>,
     _counted: Option<OpenStream>,
+}
+
+/// When a stream that belongs to no call ends, and when it is looked at.
+#[derive(Debug)]
+struct Standing {
+    until: Instant,
+    look: Instant,
+    clock: SharedClock,
+}
+
+impl Standing {
+    const EVERY: Duration = Duration::from_millis(bounds::STREAM_LOOK_MS);
+
+    fn next(&self) -> Instant {
+        self.until.min(self.look)
+    }
+
+    fn now(&self) -> i64 {
+        i64::try_from(self.clock.now_secs()).unwrap_or(i64::MAX)
+    }
 }
 
 /// What a call was allowed.
@@ -68,8 +91,13 @@ impl Watched {
         let token = left.map(|secs| Duration::from_secs(secs.max(0).unsigned_abs()));
         let longest = Duration::from_millis(bounds::STREAM_MS);
         let most = scope.endpoint.group.spec.sessions.streams_per_principal;
+        let now = Instant::now();
         Ok(Self {
-            until: Some(Instant::now() + token.map_or(longest, |token| token.min(longest))),
+            standing: Some(Standing {
+                until: now + token.map_or(longest, |token| token.min(longest)),
+                look: now + Standing::EVERY,
+                clock: Arc::clone(&gateway.clock),
+            }),
             revisions: gateway.config.subscribe(),
             config: Arc::clone(&gateway.config),
             sight: scope.sight.clone(),
@@ -102,7 +130,7 @@ impl Watched {
             revisions.mark_changed();
         }
         Self {
-            until: None,
+            standing: None,
             revisions,
             config: Arc::clone(&gateway.config),
             sight: scope.sight.clone(),
@@ -159,7 +187,15 @@ impl Watched {
     pub async fn over(&mut self) {
         loop {
             tokio::select! {
-                () = at(self.until) => return,
+                () = at(self.standing.as_ref().map(Standing::next)) => {
+                    let now = Instant::now();
+                    match &mut self.standing {
+                        Some(standing) if standing.until > now => {
+                            standing.look = now + Standing::EVERY;
+                        }
+                        _ => return,
+                    }
+                }
                 () = over(self.ended.as_ref()) => return,
                 changed = self.revisions.changed() => if changed.is_err() {
                     return std::future::pending().await;
@@ -175,6 +211,12 @@ impl Watched {
         let snapshot = self.config.current();
         let Some(group) = snapshot.groups.get(&self.sight.group.name) else { return false };
         self.sight.group = Arc::clone(group);
+        if let Some(now) = self.standing.as_ref().map(Standing::now) {
+            if self.sight.who.expires.is_some_and(|expires| expires <= now) {
+                return false;
+            }
+            Arc::make_mut(&mut self.sight.context).now = now;
+        }
         let allowed = |server: &Name| {
             self.sight.may(server, Action::UseServer, "", Hints::default())
                 && group.servers.get(server).is_some_and(|s| s.quarantined.is_none())
@@ -186,8 +228,8 @@ impl Watched {
             && self.still_granted()
     }
 
-    /// True when an operator took the caller, its token or its session back. The clock is that of
-    /// the call's beginning, which makes a revocation last longer, not shorter.
+    /// True when an operator took the caller, its token or its session back. The clock of a call's
+    /// stream is that of its beginning, which makes a revocation last longer, not shorter.
     fn taken_back(&self, group: &GroupView) -> bool {
         let now = self.sight.context.now;
         let session = self.session.as_deref();

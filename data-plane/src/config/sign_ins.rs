@@ -89,6 +89,7 @@ fn wire(step: Step) -> Wire {
     match step {
         Step::Take(of) => Wire::Take(turn(of)),
         Step::GiveBack(of) => Wire::GiveBack(turn(of)),
+        Step::Once(of) => Wire::Once(turn(of)),
         Step::Keep(of, answer) => Wire::Keep(v1::SignInKept { turn: Some(turn(of)), answer }),
         Step::SignedOut(out) => Wire::SignedOut(v1::SignedOut {
             provider: out.provider.to_string(),

@@ -40,6 +40,8 @@ struct State {
     failing: Mutex<bool>,
     named: Mutex<bool>,
     refreshed: Mutex<usize>,
+    /// Requests for other paths.
+    visits: Mutex<usize>,
 }
 
 impl Issuer {
@@ -58,6 +60,7 @@ impl Issuer {
             failing: Mutex::default(),
             named: Mutex::default(),
             refreshed: Mutex::default(),
+            visits: Mutex::default(),
         });
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
@@ -105,6 +108,11 @@ impl Issuer {
         let document = document(&url);
         self.state.pages.lock().insert(path.to_owned(), document);
         url
+    }
+
+    /// How often somebody came for such a document, or for one that there is not.
+    pub fn visits(&self) -> usize {
+        *self.state.visits.lock()
     }
 
     /// A token as the provider itself would give to whoever is not the gateway.
@@ -207,10 +215,13 @@ async fn answer(
                 Err(value) => (400, value),
             }
         }
-        path => match state.pages.lock().get(path) {
-            Some(page) => (200, page.clone()),
-            None => (404, Value::Null),
-        },
+        path => {
+            *state.visits.lock() += 1;
+            match state.pages.lock().get(path) {
+                Some(page) => (200, page.clone()),
+                None => (404, Value::Null),
+            }
+        }
     };
     let mut response = Response::new(Full::new(Bytes::from(value.to_string())));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();

@@ -57,6 +57,10 @@ impl Ledger for Shared {
                 }
                 Taken::Over => Verdict::Over,
             },
+            Step::Once(turn) => match kept.turns.entry(key(&turn)).or_default().take(&turn, now) {
+                Taken::Now => Verdict::Granted,
+                Taken::MomentsAgo | Taken::Over => Verdict::Over,
+            },
             Step::GiveBack(turn) => {
                 kept.turns.entry(key(&turn)).or_default().give_back(&turn);
                 Verdict::Granted

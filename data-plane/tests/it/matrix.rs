@@ -12,6 +12,7 @@ use weir_model::resource::{
 };
 use weir_model::testing::World;
 
+use crate::issuer::Issuer;
 use crate::peer::Peer;
 use crate::proxy::{Ask, Proxy, read_until};
 
@@ -184,6 +185,63 @@ fn company(url: &str) -> World {
         .grant("beta", vec![rule("*", ["*", "*", "*"])], member("owners"))
 }
 
+/// By group and caller.
+type Tokens = HashMap<(&'static str, &'static str), String>;
+
+const CALLERS: [(&str, &str); 7] = [
+    ("acme", "support"),
+    ("acme", "finance"),
+    ("acme", "lead"),
+    ("acme", "auditor"),
+    ("acme", "guest"),
+    ("beta", "support"),
+    ("beta", "guest"),
+];
+
+/// API tokens of service accounts.
+fn accounts() -> Tokens {
+    CALLERS.iter().map(|&(group, who)| ((group, who), World::token(group, who))).collect()
+}
+
+/// Tokens of people, whose groups, roles and scopes are claims of two issuers: Keycloak's in one
+/// group, what most issuers agree on in the other.
+fn people(acme: &Issuer, beta: &Issuer) -> Tokens {
+    let now = jiff::Timestamp::now().as_second();
+    let token = |(group, who): (&'static str, &'static str)| {
+        let (issuer, more) = match (group, who) {
+            ("acme", "support") => (acme, json!({"groups": ["support", "everybody"]})),
+            ("acme", "finance") => {
+                (acme, json!({"realm_access": {"roles": ["finance"]}, "scope": "openid pay.write"}))
+            }
+            ("acme", "lead") => {
+                (acme, json!({"groups": ["finance"], "realm_access": {"roles": ["leads"]}}))
+            }
+            ("acme", "auditor") => (acme, json!({"realm_access": {"roles": ["auditors"]}})),
+            ("beta", "support") => (beta, json!({"groups": ["support"]})),
+            ("beta", "guest") => (beta, json!({"roles": ["owners"], "scp": "pay.write"})),
+            _ => (acme, json!({})),
+        };
+        let mut claims = json!({"iss": issuer.url, "aud": "weir", "sub": who, "iat": now,
+            "exp": now + 3_000});
+        for (name, value) in more.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        ((group, who), issuer.token(claims))
+    };
+    CALLERS.into_iter().map(token).collect()
+}
+
+fn providers(acme: &Issuer, beta: &Issuer) -> String {
+    let one = |group: &str, issuer: &Issuer, preset: &str| {
+        format!(
+            "apiVersion: weir/v1\nkind: IdentityProvider\nmetadata: {{name: corp, group: {group}}}\n\
+             spec: {{issuer: '{}', audiences: [weir], preset: {preset}, allowPrivate: true}}\n",
+            issuer.url
+        )
+    };
+    format!("{}---\n{}", one("acme", acme, "keycloak"), one("beta", beta, "generic"))
+}
+
 /// One row of the table.
 #[derive(Debug)]
 struct Row {
@@ -217,6 +275,7 @@ fn rows() -> Vec<Row> {
 /// One way to a proxy: an era and a kind of endpoint.
 struct Way<'a> {
     proxy: &'a Proxy,
+    tokens: &'a Tokens,
     modern: bool,
     joined: bool,
     /// Of older clients, by caller and path; none where `initialize` was refused, with its code.
@@ -224,6 +283,12 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
+    /// Everybody is known to one group only, but for two who are other people in the other.
+    fn token(&self, group: &str, who: &str) -> String {
+        let own = self.tokens.get(&(group, who));
+        own.unwrap_or_else(|| &self.tokens[&("acme", who)]).clone()
+    }
+
     fn path(&self, row: &Row) -> String {
         match self.joined {
             true => format!("/{}/mcp", row.group),
@@ -244,13 +309,8 @@ impl Way<'_> {
         method: &str,
         params: Value,
     ) -> Result<Value, i64> {
-        // Everybody is known to one group only, but for two who are other people in the other.
-        let group = if path.starts_with("/beta") && ["support", "guest"].contains(&who) {
-            "beta"
-        } else {
-            "acme"
-        };
-        let token = World::token(group, who);
+        let group = if path.starts_with("/beta") { "beta" } else { "acme" };
+        let token = self.token(group, who);
         if self.modern {
             let ask = Ask::modern(path, method, params).token(&token);
             return Ok(self.proxy.send(ask).await.json());
@@ -307,7 +367,7 @@ impl Way<'_> {
     async fn hears(&mut self, who: &str, row: &Row) -> i64 {
         let params = json!({"notifications": {"resourceSubscriptions": [row.name]}});
         let ask = Ask::modern(&self.path(row), "subscriptions/listen", params);
-        let answer = self.proxy.open(ask.token(&World::token(row.group, who))).await;
+        let answer = self.proxy.open(ask.token(&self.token(row.group, who))).await;
         if answer.headers()["content-type"] != "text/event-stream" {
             return crate::proxy::Answer::of(answer).await.code();
         }
@@ -370,15 +430,27 @@ async fn check(way: &mut Way<'_>, rows: &[Row]) {
 }
 
 #[tokio::test]
-async fn callers_see_and_call_what_roles_and_policies_say() {
+async fn service_accounts_see_and_call_what_roles_and_policies_say() {
     let peer = Peer::start().await;
-    let proxy = Proxy::start(&company(&peer.url)).await;
+    holds(&peer, &company(&peer.url), &accounts()).await;
+}
+
+#[tokio::test]
+async fn people_see_and_call_what_roles_and_policies_say_of_their_claims() {
+    let (peer, acme, beta) = (Peer::start().await, Issuer::start().await, Issuer::start().await);
+    let world = company(&peer.url).documents(&providers(&acme, &beta));
+    holds(&peer, &world, &people(&acme, &beta)).await;
+}
+
+async fn holds(peer: &Peer, world: &World, tokens: &Tokens) {
+    let proxy = Proxy::start(world).await;
+    assert_eq!(proxy.config.current().problems, []);
     let rows = rows();
     // Twice: decided, and remembered.
     let mut evaluated = 0;
     for round in 0..2 {
         for (modern, joined) in [(true, true), (true, false), (false, true), (false, false)] {
-            let mut way = Way { proxy: &proxy, modern, joined, sessions: HashMap::new() };
+            let mut way = Way { proxy: &proxy, tokens, modern, joined, sessions: HashMap::new() };
             check(&mut way, &rows).await;
         }
         let counts = proxy.gateway.decisions.counts();
@@ -432,7 +504,9 @@ async fn records_keep_what_rules_demand() {
     let peer = Peer::start().await;
     let proxy = Proxy::start(&company(&peer.url)).await;
     let card = json!({"card": {"number": "4111111111111111", "name": "Ada"}, "n": 1});
-    let mut way = Way { proxy: &proxy, modern: true, joined: true, sessions: HashMap::new() };
+    let tokens = &accounts();
+    let mut way =
+        Way { proxy: &proxy, tokens, modern: true, joined: true, sessions: HashMap::new() };
     for (who, tool, arguments) in [
         ("finance", "files__echo", &card),
         ("support", "files__echo", &card),

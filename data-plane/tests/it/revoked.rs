@@ -1,11 +1,16 @@
 //! What an operator takes back: refused from the next request on, and gone from what is open.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use weir_model::id::Digest;
 use weir_model::resource::{
     Kind, ResourceKey, Revocation, Revoked, RevokedPrincipal, RevokedTool, Rule, Spec, Subject,
 };
 use weir_model::testing::World;
+use weir_runtime::clock::ManualClock;
+use weir_runtime::testing::Ca;
 
 use crate::issuer::Issuer;
 use crate::peer::Peer;
@@ -200,6 +205,66 @@ async fn each_kind_of_revocation_ends_open_streams() {
             ended(listening).await;
         }
     }
+}
+
+/// Nobody changes anything; time passes. Streams that belong to no call live by the time that it is,
+/// a running call by the time of its beginning.
+#[tokio::test]
+async fn streams_end_with_the_hours_that_a_rule_allows_and_with_their_token() {
+    let (peer, issuer) = (Peer::start().await, Issuer::start().await);
+    // 2026-11-23, 16:59:00 UTC.
+    let begin: i64 = 1_795_453_140;
+    let documents = format!(
+        "apiVersion: weir/v1\nkind: IdentityProvider\nmetadata: {{name: corp, group: acme}}\n\
+         spec: {{issuer: {}, audiences: [weir], allowPrivate: true, leewaySecs: 0}}\n\
+         ---\napiVersion: weir/v1\nkind: Policy\nmetadata: {{name: hours, group: acme}}\n\
+         spec: {{cedar: 'permit (principal, action, resource) when {{ context.hour < 17 }};\n\
+         \x20 permit (principal, action, resource) when {{ principal.subject == \"night\" }};'}}\n",
+        issuer.url
+    );
+    let world = world(&peer.url).documents(&documents);
+    let token = |who: &str, secs: i64| {
+        issuer.token(json!({"iss": issuer.url, "aud": "weir", "sub": who, "iat": begin,
+            "exp": begin + secs}))
+    };
+    let clock = ManualClock::at_ms(u64::try_from(begin).unwrap() * 1_000);
+    let ca = Ca::new("weir");
+    let proxy = Proxy::node_at(&world, (&ca, "one"), Arc::new(clock.clone()), |_| ()).await;
+    assert_eq!(proxy.config.current().problems, []);
+    let listen = async |token: &str| {
+        let params = json!({"notifications": {"toolsListChanged": true}});
+        let ask = Ask::modern(PATH, "subscriptions/listen", params).token(token);
+        let mut stream = proxy.open(ask).await;
+        assert_eq!(stream.status(), 200);
+        read_until(stream.body_mut(), "acknowledged").await;
+        stream
+    };
+    let [day, night, short] =
+        [("day", 9_000), ("night", 9_000), ("night", 600)].map(|(who, secs)| token(who, secs));
+    let (by_day, by_night, shortly) =
+        (listen(&day).await, listen(&night).await, listen(&short).await);
+    let params = json!({"name": "stream-hang", "arguments": {}});
+    let mut calling = proxy.open(Ask::modern(PATH, "tools/call", params).token(&day)).await;
+    read_until(calling.body_mut(), "working").await;
+
+    clock.advance(Duration::from_secs(120));
+    ended(by_day).await;
+    let refused = proxy.send(Ask::modern(PATH, "tools/list", json!({})).token(&day)).await;
+    assert_eq!(refused.status, 404, "{}", refused.text());
+    clock.advance(Duration::from_secs(600));
+    ended(shortly).await;
+    // The others are as they were, whatever changes now.
+    proxy.apply(&world);
+    let (listening, running) = tokio::join!(goes_on(by_night), goes_on(calling));
+    assert!(listening && running, "{listening} {running}");
+}
+
+/// True when nothing ends a stream for longer than it takes to look at it twice.
+async fn goes_on(mut response: http::Response<hyper::body::Incoming>) -> bool {
+    use http_body_util::BodyExt as _;
+    let long = Duration::from_millis(2 * weir_model::bounds::STREAM_LOOK_MS + 500);
+    let all = async { while response.body_mut().frame().await.is_some() {} };
+    tokio::time::timeout(long, all).await.is_err()
 }
 
 /// Reads a stream to its end.

@@ -152,6 +152,17 @@ class Stream(threading.Thread):
             pass
 
 
+def out(token):
+    """True when a token is refused for good, else what it gets."""
+    answer = tools(token)
+    return True if answer[0] == 401 else answer
+
+
+def claims(token):
+    part = token.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+
+
 def admin(path, body=None, method="GET"):
     status, _, text = ask(
         KEYCLOAK + "/realms/master/protocol/openid-connect/token",
@@ -220,6 +231,21 @@ def key_rotation(token):
     check("a withdrawn key verifies nothing", status == 401 and "invalid_token" in challenge,
           (status, challenge))
     return newest
+
+
+def everything_of(user):
+    """Keycloak tells a client of one session, however many of them it ends; a client that is told
+    of persons hears of all at once."""
+    client = admin("/clients?clientId=agent")[0]
+    client["attributes"]["backchannel.logout.session.required"] = "false"
+    admin(f"/clients/{client['id']}", client, "PUT")
+    both = [login(user)["access_token"] for _ in range(2)]
+    check("two sessions of one person", all(tools(token)[0] == 200 for token in both))
+    admin(f"/users/{user_id(user)}/logout", method="POST")
+    soon("end together where the client is told of persons",
+         lambda: all(out(token) is True for token in both) or [out(token) for token in both])
+    # Whatever was issued until that second has ended.
+    time.sleep(2)
 
 
 def browser_login(url, user):
@@ -314,22 +340,26 @@ def main():
     check("and stays logged in", status == 200 and tools(fresh["access_token"])[1] > 0, fresh)
 
     stream = Stream(fresh["access_token"])
-    direct = login("alice")["access_token"]
+    # The key that signed the first tokens is gone.
+    direct, dave = login("alice")["access_token"], login("dave")["access_token"]
     check("a token that did not come through the gateway", tools(direct)[0] == 200)
+    admin(f"/sessions/{claims(direct)['sid']}", method="DELETE")
+    soon("signing one session out at the provider ends its tokens", lambda: out(direct))
+    check("and those of no other", tools(fresh["access_token"])[0] == 200 and stream.is_alive())
     admin(f"/users/{user_id('alice')}/logout", method="POST")
-    soon("signing out at the provider ends the gateway's tokens",
-         lambda: tools(fresh["access_token"])[0] == 401 or tools(fresh["access_token"]))
-    soon("and the provider's own", lambda: tools(direct)[0] == 401 or tools(direct))
+    soon("signing out altogether ends the gateway's tokens", lambda: out(fresh["access_token"]))
     stream.join(20)
     check("and open streams", not stream.is_alive())
-    check("while other people's go on", tools(dave)[0] == 200)
+    check("while other people's go on", names(dave) == one, names(dave))
     status, answer = refresh(endpoint, client, fresh)
     check("a signed-out session is not refreshed",
           status == 400 and answer["error"] == "invalid_grant", answer)
 
     again = through_the_gateway("alice")[2]
     check("who signs in again is back", tools(again["access_token"])[1] > 1)
+    everything_of("alice")
     alice = login("alice")["access_token"]
+    check("and in again", tools(alice)[0] == 200, tools(alice))
 
     endpoint, client, tokens = through_the_gateway("bob")
     bob = login("bob")["access_token"]
@@ -339,9 +369,7 @@ def main():
           status == 400 and answer["error"] == "invalid_grant", answer)
     check("a disabled user gets no token", "error" in login("bob"))
     check("the token that the user still has works until it ends", tools(bob)[1] > 0, tools(bob))
-    payload = bob.split(".")[1]
-    subject = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["sub"]
-    weir("revoke", "principal", f"jwt:keycloak:{subject}", "-g", "corp", "--wait")
+    weir("revoke", "principal", f"jwt:keycloak:{claims(bob)['sub']}", "-g", "corp", "--wait")
     check("unless an operator revokes the user", tools(bob)[0] == 401, tools(bob))
     weir("revoke", "token", alice, "-g", "corp", "--wait")
     check("or one token", tools(alice)[0] == 401, tools(alice))

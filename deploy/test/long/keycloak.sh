@@ -50,7 +50,7 @@ answers() { curl -sf "$issuer/.well-known/openid-configuration" >/dev/null; }
 wait_for 180 "Keycloak" answers || { tail -n 30 "$RUN/keycloak.log"; exit 1; }
 
 say "gateway"
-spawn server demo-server http --ready-file "$RUN/server.json"
+spawn server demo-server --flavour tickets http --ready-file "$RUN/server.json"
 wait_for 20 "the MCP server" test -s "$RUN/server.json" || { cat "$RUN/server.log"; exit 1; }
 member() { sed -n "s/.*\"$1\" *: *\"\([^\"]*\)\".*/\1/p" "$2" | head -n 1; }
 mkdir "$RUN/config"

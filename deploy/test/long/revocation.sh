@@ -46,7 +46,7 @@ spec: {pin: always}
 apiVersion: weir/v1
 kind: Server
 metadata: {name: bench, group: acme}
-spec: {versions: [{name: v1, upstream: {http: {url: "http://127.0.0.1:$upstream/mcp", allowPrivate: true}}}]}
+spec: {versions: [{name: v1, upstream: {http: {url: "http://127.0.0.1:$upstream/legacy", allowPrivate: true}}}]}
 ---
 apiVersion: weir/v1
 kind: Role

@@ -223,6 +223,14 @@ pub const CLIENT_DOCUMENTS_MAX: u64 = 1_000;
 pub const CLIENT_DOCUMENT_SECS: u64 = 300;
 /// Seconds for which a client's metadata document that is of no use is not fetched again.
 pub const CLIENT_DOCUMENT_RETRY_SECS: u64 = 10;
+/// Fetches of clients' metadata documents that one proxy has under way, for hosts that no group names.
+pub const CLIENT_DOCUMENT_RUNNING_MAX: u32 = 16;
+/// Such fetches that one proxy begins in a minute.
+pub const CLIENT_DOCUMENT_MINUTE_MAX: u32 = 300;
+/// Fetches of clients' metadata documents that one proxy has under way at one host.
+pub const CLIENT_DOCUMENT_HOST_RUNNING_MAX: u32 = 4;
+/// Such fetches that one proxy begins in a minute.
+pub const CLIENT_DOCUMENT_HOST_MINUTE_MAX: u32 = 30;
 /// Codes, refresh tokens and sign-ins that one proxy remembers as used or ended.
 pub const SIGN_INS_MAX: u64 = 200_000;
 /// Seconds for which it does.
@@ -309,6 +317,8 @@ pub const CONNECT_MS: u64 = 5_000;
 pub const CALL_MS: u64 = 60_000;
 /// Milliseconds after which a stream that belongs to no call ends and its client opens it again.
 pub const STREAM_MS: u64 = 3_600_000;
+/// Milliseconds between two looks at whether such a stream may go on, by the time that it is then.
+pub const STREAM_LOOK_MS: u64 = 5_000;
 /// Milliseconds between keep-alive comments on an open stream.
 pub const SSE_KEEPALIVE_MS: u64 = 15_000;
 /// Milliseconds that a drain waits for calls in flight.

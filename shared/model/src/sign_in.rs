@@ -38,6 +38,9 @@ pub enum Step {
     Keep(Turn, String),
     /// To end what somebody had who signed out at the identity provider.
     SignedOut(SignedOut),
+    /// To finish one trip of a browser to the identity provider, with turn 0 of a session that is
+    /// the trip's own. A second time nothing is granted and nothing ends: people press buttons twice.
+    Once(Turn),
 }
 
 /// Who signed out, and where.

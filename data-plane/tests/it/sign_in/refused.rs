@@ -236,3 +236,90 @@ async fn an_answer_without_its_issuer_is_refused_where_the_provider_names_itself
         assert_eq!(told.contains_key("code"), good, "{iss:?}: {told:?}");
     }
 }
+
+/// What comes back from the provider is turned into a code once, whichever proxies it is shown to.
+#[tokio::test]
+async fn a_state_is_good_once_over_all_proxies() {
+    let scene = Scene::start().await;
+    let redirect = "https://app.example/cb";
+    let registered = scene.register(json!({"redirect_uris": [redirect]})).await.json();
+    let request = Request::new(registered["client_id"].as_str().unwrap(), redirect);
+    let page = scene.get(&request.url()).await;
+    let sealed = between(page.text(), "name=\"request\" value=\"", "\"").to_owned();
+    let consent = form("/authorize/consent", &[("request", &sealed), ("provider", "corp")]);
+    let away = scene.send(consent.header("cookie", cookie(&page, "weir-consent"))).await;
+    let asked = query_of(away.header("location").unwrap());
+    let browser = cookie(&away, "weir-sign-in");
+    let back = async |at: usize| {
+        // The provider would give out a code each time that it is asked.
+        let code = scene.issuer.log_in(&asked["nonce"], &asked["code_challenge"]);
+        let back = format!("/authorize/callback?code={code}&state={}", asked["state"]);
+        let back = get(&back).header("cookie", &browser).with("host", "gw.example");
+        let answer = scene.proxies[at].send(back).await;
+        assert_eq!(answer.status, 303, "{}", answer.text());
+        query_of(answer.header("location").unwrap())
+    };
+    let first = back(0).await;
+    assert!(first.contains_key("code"), "{first:?}");
+    let second = back(1).await;
+    assert_eq!(second["error"], "access_denied", "{second:?}");
+    assert!(second["error_description"].contains("finished already"), "{second:?}");
+    // Nothing ends by it: a button was pressed twice.
+    let tokens = exchange(&scene, &request, &first["code"]).await;
+    assert_eq!(tokens.status, 200, "{}", tokens.text());
+}
+
+#[tokio::test]
+async fn nobody_comes_back_while_nobody_counts() {
+    let scene = Scene::start().await;
+    let redirect = "https://app.example/cb";
+    let registered = scene.register(json!({"redirect_uris": [redirect]})).await.json();
+    let request = Request::new(registered["client_id"].as_str().unwrap(), redirect);
+    let page = scene.get(&request.url()).await;
+    let sealed = between(page.text(), "name=\"request\" value=\"", "\"").to_owned();
+    let consent = form("/authorize/consent", &[("request", &sealed), ("provider", "corp")]);
+    let away = scene.send(consent.header("cookie", cookie(&page, "weir-consent"))).await;
+    let asked = query_of(away.header("location").unwrap());
+    let code = scene.issuer.log_in(&asked["nonce"], &asked["code_challenge"]);
+    let back = format!("/authorize/callback?code={code}&state={}", asked["state"]);
+    scene.ledger.away(true);
+    let told = scene.send(get(&back).header("cookie", cookie(&away, "weir-sign-in"))).await;
+    let told = query_of(told.header("location").unwrap());
+    assert_eq!(told["error"], "temporarily_unavailable", "{told:?}");
+}
+
+/// Strangers cannot make the gateway knock at somebody's door as often as they like.
+#[tokio::test]
+async fn documents_of_clients_are_fetched_so_often() {
+    let scene = Scene::start().await;
+    let redirect = "https://app.example/cb";
+    let ask = async |client: &str| {
+        let ask = get(&Request::new(client, redirect).url()).with("host", "gw.example");
+        scene.proxies[0].send(ask).await
+    };
+    let none = format!("{}/none.json", scene.issuer.url);
+    for _ in 0..5 {
+        let answer = ask(&none).await;
+        assert_eq!(answer.status, 400, "{}", answer.text());
+    }
+    assert_eq!(scene.issuer.visits(), 1, "what is of no use is not asked for again at once");
+    let most = weir_model::bounds::CLIENT_DOCUMENT_HOST_MINUTE_MAX as usize;
+    let url = scene
+        .issuer
+        .page("/kept.json", |url| json!({"client_id": url, "redirect_uris": [redirect]}));
+    assert_eq!(ask(&url).await.status, 200);
+    for n in 2..most {
+        assert_eq!(ask(&format!("{none}?{n}")).await.status, 400, "{n}");
+    }
+    let full = ask(&format!("{none}?late")).await;
+    assert_eq!(full.status, 503, "{}", full.text());
+    assert_eq!(scene.issuer.visits(), most);
+    // At the token endpoint the same bounds hold.
+    let late = format!("{none}?later");
+    let fields = [("grant_type", "refresh_token"), ("client_id", &*late), ("refresh_token", "x")];
+    let answer = scene.proxies[0].send(form("/token", &fields).with("host", "gw.example")).await;
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert_eq!(scene.issuer.visits(), most);
+    // A client that is known goes on.
+    assert_eq!(ask(&url).await.status, 200);
+}

@@ -13,7 +13,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
 
-use super::questions::{Ask, Docs};
+use super::questions::{self, Docs};
+use crate::policy::review::Ask;
 use crate::policy::{Action, Decision, Rules, SCHEMA};
 use crate::principal::Proof;
 use crate::resource::Subject;
@@ -447,7 +448,7 @@ pub fn ask() -> impl Strategy<Value = Ask> {
         Hints { read_only, destructive, idempotent, open_world }
     });
     (who, what, arguments, place, hints).prop_map(|(who, what, arguments, place, hints)| {
-        let ask = Ask::new(who, &format!("{what} {arguments}"), place);
+        let ask = questions::ask(who, &format!("{what} {arguments}"), place);
         // Only tools say something of themselves.
         let hints = if ask.action == Action::CallTool { hints } else { Hints::default() };
         // Reading takes no arguments; whatever somebody sends, rules see none.

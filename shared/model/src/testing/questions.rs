@@ -5,10 +5,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use crate::id::Name;
-use crate::policy::{Action, Context, Decision, Question, RuleSource, RuleSources, Rules};
+use crate::policy::review::Ask;
+use crate::policy::{Action, Context, RuleSource, RuleSources, Rules};
 use crate::principal::{Principal, Proof};
 use crate::resource::{Policy, Role, RoleBinding, Rule, Subject};
 use crate::snapshot::Hints;
@@ -103,73 +102,36 @@ impl Docs {
     }
 }
 
-/// An owned question.
-#[derive(Debug, Clone)]
-pub struct Ask {
-    /// Who.
-    pub principal: Principal,
-    /// What.
-    pub action: Action,
-    /// Where.
-    pub server: Name,
-    /// On what.
-    pub target: String,
-    /// Of a tool.
-    pub hints: Hints,
-    /// None leaves them open.
-    pub arguments: Option<Value>,
-    /// Where from and when.
-    pub context: Context,
-}
-
-impl Ask {
-    /// `ask("user:alice groups=a,b", "call billing/refund {...}", "hour=9 peer=10.0.0.1")`.
-    /// Without arguments the call carries `{}`; `?` instead of them leaves them open.
-    pub fn new(who: &str, what: &str, place: &str) -> Self {
-        let mut parts = what.splitn(3, ' ');
-        let (verb, target) = (parts.next().unwrap(), parts.next().unwrap());
-        let action = match verb {
-            "call" => Action::CallTool,
-            "read" => Action::ReadResource,
-            "prompt" => Action::GetPrompt,
-            "use" => Action::UseServer,
-            other => panic!("{other}"),
-        };
-        let (server, target) = target.split_once('/').unwrap_or((target, ""));
-        let mut hints = Hints::default();
-        let arguments = match parts.next() {
-            None | Some("read-only") => Some(serde_json::json!({})),
-            Some("?") => None,
-            Some(json) => Some(serde_json::from_str(json).unwrap()),
-        };
-        if what.ends_with("read-only") {
-            hints = Hints { read_only: true, destructive: false, ..hints };
-        }
-        Self {
-            principal: caller(who),
-            action,
-            server: name(server),
-            target: target.to_owned(),
-            hints,
-            arguments,
-            context: context(place),
-        }
+/// `ask("user:alice groups=a,b", "call billing/refund {...}", "hour=9 peer=10.0.0.1")`.
+/// Without arguments the call carries `{}`; `?` instead of them leaves them open.
+pub fn ask(who: &str, what: &str, place: &str) -> Ask {
+    let mut parts = what.splitn(3, ' ');
+    let (verb, target) = (parts.next().unwrap(), parts.next().unwrap());
+    let action = match verb {
+        "call" => Action::CallTool,
+        "read" => Action::ReadResource,
+        "prompt" => Action::GetPrompt,
+        "use" => Action::UseServer,
+        other => panic!("{other}"),
+    };
+    let (server, target) = target.split_once('/').unwrap_or((target, ""));
+    let mut hints = Hints::default();
+    let arguments = match parts.next() {
+        None | Some("read-only") => Some(serde_json::json!({})),
+        Some("?") => None,
+        Some(json) => Some(serde_json::from_str(json).unwrap()),
+    };
+    if what.ends_with("read-only") {
+        hints = Hints { read_only: true, destructive: false, ..hints };
     }
-    /// The decision.
-    pub fn of(&self, rules: &Rules) -> Decision {
-        self.put(|question| rules.decide(question))
-    }
-    /// Puts the question.
-    pub fn put<T>(&self, to: impl FnOnce(&Question<'_>) -> T) -> T {
-        to(&Question {
-            principal: &self.principal,
-            action: self.action,
-            server: &self.server,
-            target: &self.target,
-            hints: self.hints,
-            arguments: self.arguments.as_ref(),
-            context: &self.context,
-        })
+    Ask {
+        principal: caller(who),
+        action,
+        server: name(server),
+        target: target.to_owned(),
+        hints,
+        arguments,
+        context: context(place),
     }
 }
 

@@ -2,10 +2,10 @@
 
 use crate::policy::{Decision, Rules};
 use crate::resource::Subject;
-use crate::testing::questions::{Ask, Docs};
+use crate::testing::questions::{Docs, ask};
 
 fn check(rules: &Rules, who: &str, what: &str, place: &str, expect: &str) -> Decision {
-    let decision = Ask::new(who, what, place).of(rules);
+    let decision = ask(who, what, place).decide(rules);
     let mut got = if decision.allowed { "allowed".to_owned() } else { "denied".to_owned() };
     for rule in &decision.rules {
         got.push(' ');
@@ -190,7 +190,7 @@ fn a_whole_server_is_reached_by_any_permit_that_could_apply() {
 fn what_rules_read_is_known_before_they_run() {
     let reads = |cedar: &str| {
         let rules = Docs::default().policy("p", cedar).compile();
-        let decision = Ask::new("user:a", "call a/b ?", "").of(&rules);
+        let decision = ask("user:a", "call a/b ?", "").decide(&rules);
         (decision.reads_arguments, decision.reads_context)
     };
     let policy = |when: &str| {

@@ -1,7 +1,7 @@
 //! The reference page: its schema is the schema, and its rules do what its tables say.
 
 use crate::policy::{SCHEMA, review};
-use crate::testing::questions::{Ask, Docs};
+use crate::testing::questions::{Docs, ask};
 
 const PAGE: &str = include_str!("../../../../../docs/reference/policy.md");
 
@@ -56,8 +56,8 @@ fn every_rule_of_the_page_does_what_its_table_says() {
         assert!(cases.len() >= 2, "{title}: too few cases");
         let mut answers = std::collections::BTreeSet::new();
         for [who, what, place, answer] in cases {
-            let ask = Ask::new(&who, &what, &place);
-            let decision = ask.of(&rules);
+            let ask = ask(&who, &what, &place);
+            let decision = ask.decide(&rules);
             let told = review::told(&decision, || ask.put(|question| rules.grants(question)));
             let kept = decision.obligations.iter().any(|(name, _)| name == "audit");
             let got = format!("{told}{}", if kept { ", kept" } else { "" });

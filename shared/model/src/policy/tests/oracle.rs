@@ -6,9 +6,10 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use crate::policy::Action;
+use crate::policy::review::Ask;
 use crate::resource::Subject;
 use crate::testing::oracle::{self, Oracle, Verdict};
-use crate::testing::questions::{Ask, Docs, context};
+use crate::testing::questions::{Docs, context};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
@@ -23,7 +24,7 @@ proptest! {
             (json!({"n": i64::MAX}), "peer=192.0.2.1 client=x revision=2026-07-28"),
         ];
         for ask in asked {
-            let decision = ask.of(&rules);
+            let decision = ask.decide(&rules);
             prop_assert_eq!(&Verdict::of(&decision), &oracle.decide(&ask), "{:?}", ask);
             prop_assert_eq!(&ask.put(|q| rules.decide_by_cedar(q)), &decision, "{:?}", ask);
             // What is left of one call finishes every other.
@@ -35,7 +36,7 @@ proptest! {
                         ..ask.clone()
                     };
                     let finished = other.put(|q| rules.finish(&residual, q));
-                    prop_assert_eq!(&finished, &other.of(&rules), "{:?}", other);
+                    prop_assert_eq!(&finished, &other.decide(&rules), "{:?}", other);
                     prop_assert_eq!(&finished, &other.put(|q| rules.decide_by_cedar(q)), "{:?}", other);
                     if residual.is_closed() {
                         prop_assert_eq!(&finished, &decision, "{:?}", other);
@@ -45,21 +46,21 @@ proptest! {
 
             // What is allowed with arguments might be allowed without them.
             let open = Ask { arguments: None, ..ask.clone() };
-            prop_assert_eq!(&open.put(|q| rules.decide_by_cedar(q)), &open.of(&rules), "{:?}", open);
-            let open = open.of(&rules);
+            prop_assert_eq!(&open.put(|q| rules.decide_by_cedar(q)), &open.decide(&rules), "{:?}", open);
+            let open = open.decide(&rules);
             prop_assert!(open.allowed || !decision.allowed, "{:?}", ask);
             if !decision.reads_arguments {
                 prop_assert_eq!(&open, &decision, "{:?}", ask);
             }
             if !decision.reads_context {
                 let elsewhere = Ask { context: context("region=zz hour=1 client=q"), ..ask.clone() };
-                prop_assert_eq!(&elsewhere.of(&rules), &decision, "{:?}", ask);
+                prop_assert_eq!(&elsewhere.decide(&rules), &decision, "{:?}", ask);
             }
 
             // Who may do something on a server may use the server, unless a rule forbids that.
             let using = Ask { action: Action::UseServer, target: String::new(), ..ask.clone() };
-            prop_assert_eq!(&using.put(|q| rules.decide_by_cedar(q)), &using.of(&rules), "{:?}", using);
-            let using = using.of(&rules);
+            prop_assert_eq!(&using.put(|q| rules.decide_by_cedar(q)), &using.decide(&rules), "{:?}", using);
+            let using = using.decide(&rules);
             if decision.allowed && !using.allowed {
                 let forbidden = !using.rules.is_empty() || !using.errors.is_empty();
                 prop_assert!(forbidden, "{:?}: {:?}", ask, using);
@@ -76,7 +77,7 @@ proptest! {
         let rules = docs.compile();
         for ask in asked {
             for ask in [Ask { action: Action::UseServer, target: String::new(), ..ask.clone() }, Ask { arguments: None, ..ask.clone() }, ask] {
-                prop_assert!(ask.of(&rules).allowed || !ask.of(&with).allowed, "{:?}", ask);
+                prop_assert!(ask.decide(&rules).allowed || !ask.decide(&with).allowed, "{:?}", ask);
             }
         }
     }
