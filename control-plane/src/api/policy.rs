@@ -11,7 +11,9 @@ use serde_json::Value;
 use weir_model::bounds;
 use weir_model::id::{Name, Revision};
 use weir_model::policy::review::{self, Ask, Call, Caller as Who, Case, Place, Recorded, Verdict};
-use weir_model::resource::{Kind as Sort, ResourceKey, ResourceSet, parse_documents};
+use weir_model::resource::{
+    Definition, Kind as Sort, ResourceKey, ResourceSet, Spec, parse_documents,
+};
 use weir_model::snapshot::{GroupView, Snapshot};
 
 use super::Api;
@@ -230,9 +232,19 @@ impl Bench {
     }
 }
 
-/// The documents that rules and hints of a group come from.
+/// The documents that rules and hints of a group come from, with the definitions that its catalogs
+/// refer to: what a tool says of itself stands there.
 fn of_group(set: &ResourceSet, group: &Name) -> ResourceSet {
     let mut own = ResourceSet::default();
+    for catalog in set.of_kind(Sort::Catalog, Some(group)) {
+        let Spec::Catalog(spec) = &catalog.spec else { continue };
+        for entry in &spec.entries {
+            let key = ResourceKey::global(Sort::Definition, Definition::name_of(&entry.digest));
+            if let Some(definition) = set.get(&key) {
+                own.insert(Arc::clone(definition));
+            }
+        }
+    }
     for resource in set.iter() {
         let mine = resource.key.group.as_ref() == Some(group)
             || (resource.key.kind == Sort::Group && resource.key.name == group.as_str())
@@ -279,5 +291,44 @@ impl Candidate {
         let problems = compiled.problems.iter().filter(|p| changed.contains(&p.document));
         let problems: Vec<_> = problems.cloned().collect();
         if problems.is_empty() { Ok(compiled) } else { Err(Problem::fields(problems)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use weir_model::testing::World;
+
+    use super::*;
+
+    #[test]
+    fn what_a_tool_says_of_itself_is_asked_about_too() {
+        let looks = json!({"name": "look", "inputSchema": {"type": "object"},
+            "annotations": {"readOnlyHint": true}});
+        let other = json!({"name": "other", "inputSchema": {"type": "object"}});
+        let world = World::new()
+            .group("acme")
+            .group("beta")
+            .server("acme", "files", "http://127.0.0.1:1/mcp")
+            .server("beta", "files", "http://127.0.0.1:1/mcp")
+            .tool_of("acme", "files", &looks)
+            .tool_of("beta", "files", &other)
+            .policy("acme", "reads", "permit (principal, action, resource) when { resource is Tool && resource.readOnly };");
+        let group: Name = "acme".parse().unwrap();
+        let own = of_group(&world.set(), &group);
+        assert_eq!(own.of_kind(Sort::Definition, None).count(), 1, "no others");
+        let compiled = compile(&own);
+        assert_eq!(compiled.problems, []);
+        let group = compiled.group("acme").unwrap();
+        let caller = Who { user: Some("ann".to_owned()), ..Who::default() };
+        let ask = |tool: &str| {
+            let call = Call { tool: Some(format!("files/{tool}")), ..Call::default() };
+            let ask = Ask::new(group, (&caller, &call, &Place::default()), 0).unwrap();
+            review::explain(group, &ask)
+        };
+        let told = ask("look");
+        assert_eq!(told.answer, "allowed", "{told:?}");
+        assert!(!told.notes.iter().any(|note| note.contains("mended")), "{told:?}");
+        assert_eq!(ask("other").answer, "denied");
     }
 }

@@ -96,7 +96,7 @@ pub struct Neighbour {
 pub struct SignInRequest {
     #[prost(string, tag = "1")]
     pub group: ::prost::alloc::string::String,
-    #[prost(oneof = "sign_in_request::Step", tags = "2, 3, 4, 5")]
+    #[prost(oneof = "sign_in_request::Step", tags = "2, 3, 4, 5, 6")]
     pub step: ::core::option::Option<sign_in_request::Step>,
 }
 /// Nested message and enum types in `SignInRequest`.
@@ -115,6 +115,10 @@ pub mod sign_in_request {
         /// To end what somebody had who signed out at an identity provider.
         #[prost(message, tag = "5")]
         SignedOut(super::SignedOut),
+        /// To finish one trip of a browser to an identity provider (`session` is that trip's own). A
+        /// second time is OVER and ends nothing.
+        #[prost(message, tag = "6")]
+        Once(super::SignInTurn),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

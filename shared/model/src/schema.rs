@@ -21,6 +21,8 @@ use guard::{Detail, Shape};
 pub const VIOLATIONS_MAX: usize = 10;
 /// Longest text about one violation: it may list the words of an enum.
 const RULE_CHARS_MAX: usize = 400;
+/// Alternatives of which one text says what is wrong.
+const ALTERNATIVES_MAX: usize = 5;
 
 /// A compiled schema. Never fetches a `$ref`.
 #[derive(Debug)]
@@ -135,6 +137,41 @@ impl Violation {
 /// model that misspelt one could not mend it otherwise.
 fn masked(error: &jsonschema::ValidationError<'_>) -> String {
     match error.kind() {
+        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
+            alternatives(&error.instance_path().to_string(), context)
+        }
+        kind => one_masked(kind, error),
+    }
+}
+
+/// What would do, when there are several ways: a list of words where each is a word, else the first
+/// thing that is wrong with each. Alternatives within alternatives are not told apart.
+fn alternatives(at: &str, context: &[Vec<jsonschema::ValidationError<'_>>]) -> String {
+    let words = |errors: &Vec<jsonschema::ValidationError<'_>>| match errors.first()?.kind() {
+        ValidationErrorKind::Constant { expected_value } => Some(vec![expected_value.to_string()]),
+        ValidationErrorKind::Enum { options } => {
+            Some(options.as_array()?.iter().map(Value::to_string).collect())
+        }
+        _ => None,
+    };
+    let all: Option<Vec<Vec<String>>> = context.iter().map(words).collect();
+    if let Some(words) = all {
+        return format!("must be one of: {}", words.concat().join(", "));
+    }
+    let first = |errors: &Vec<jsonschema::ValidationError<'_>>| {
+        let error = errors.first()?;
+        let path = error.instance_path().to_string();
+        let below = path.strip_prefix(at).filter(|below| !below.is_empty());
+        let text = one_masked(error.kind(), error);
+        Some(below.map_or_else(|| text.clone(), |below| format!("{below}: {text}")))
+    };
+    let shown: Vec<String> = context.iter().take(ALTERNATIVES_MAX).filter_map(first).collect();
+    let more = if context.len() > shown.len() { "; ..." } else { "" };
+    format!("fits none of the alternatives: {}{more}", shown.join("; "))
+}
+
+fn one_masked(kind: &ValidationErrorKind, error: &jsonschema::ValidationError<'_>) -> String {
+    match kind {
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
             let shown: Vec<&str> = unexpected.iter().take(5).map(String::as_str).collect();

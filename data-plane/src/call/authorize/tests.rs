@@ -2,11 +2,12 @@
 
 use proptest::prelude::*;
 use weir_model::policy::Context;
+use weir_model::policy::review::Ask as Asked;
 use weir_model::principal::{Principal, Proof};
 use weir_model::resource::{Rule, Subject};
 use weir_model::snapshot::{Hints, Snapshot};
+use weir_model::testing::World;
 use weir_model::testing::oracle::{self, Oracle, Verdict};
-use weir_model::testing::{World, questions as asking};
 
 use super::*;
 
@@ -185,11 +186,11 @@ proptest! {
             for ask in asked.iter().chain(&asked) {
                 let put = |ask: &Question<'_>| decisions.decide(&rules, ask, &ask.principal.digest());
                 let cached = ask.put(put);
-                prop_assert_eq!(&*cached, &ask.of(&rules), "{:?}", ask);
+                prop_assert_eq!(&*cached, &ask.decide(&rules), "{:?}", ask);
                 prop_assert_eq!(&Verdict::of(&cached), &oracle.decide(ask), "{:?}", ask);
                 // What is asked for lists is kept apart from what is asked for calls.
-                let open = asking::Ask { arguments: None, ..ask.clone() };
-                prop_assert_eq!(&*open.put(put), &open.of(&rules), "{:?}", open);
+                let open = Asked { arguments: None, ..ask.clone() };
+                prop_assert_eq!(&*open.put(put), &open.decide(&rules), "{:?}", open);
             }
         }
         let counts = decisions.counts();

@@ -355,3 +355,37 @@ fn child() {
     let worker = std::thread::Builder::new().stack_size(2 * 1024 * 1024);
     worker.spawn(move || case(&name)).unwrap().join().unwrap();
 }
+
+#[test]
+fn alternatives_are_told() {
+    let reasons = json!({"oneOf": [
+        {"const": "damaged", "description": "It came broken."},
+        {"enum": ["late", "lost"]},
+    ]});
+    let ways = json!({"anyOf": [
+        {"type": "null"},
+        {"type": "object", "required": ["id"]},
+        {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+    ]});
+    let schema = json!({"type": "object", "properties": {"reason": reasons, "to": ways}});
+    let validator = Validator::compile(&schema).unwrap();
+    for (value, path, rule) in [
+        (json!({"reason": "s3cret"}), "/reason", "must be one of: \"damaged\", \"late\", \"lost\""),
+        (
+            json!({"to": {"name": 7}}),
+            "/to",
+            "fits none of the alternatives: value is not of type \"null\"; \
+             \"id\" is a required property; /name: value is not of type \"string\"",
+        ),
+    ] {
+        let [told] = &validator.violations(&value)[..] else { panic!("{value}") };
+        assert_eq!((told.path.as_str(), told.rule.as_str()), (path, rule));
+    }
+    // However many there are, and however deep they are nested, the text is short.
+    let mut deep = json!({"type": "null"});
+    for _ in 0..12 {
+        deep = json!({"anyOf": [deep, {"const": 1}, {"type": "boolean"}]});
+    }
+    let told = Validator::compile(&deep).unwrap().violations(&json!("x"));
+    assert!(told[0].rule.len() < 450, "{}", told[0].rule);
+}

@@ -47,7 +47,6 @@ async fn log_in(endpoint: &str, agree: &str) -> anyhow::Result<OAuthState> {
 }
 
 async fn use_it(endpoint: &str, state: OAuthState) -> anyhow::Result<()> {
-    state.get_access_token().await.context("no token")?;
     let manager = state.into_authorization_manager().context("not authorized")?;
     let before = manager.get_access_token().await?;
     let manager = called(endpoint, manager).await?;

@@ -2,7 +2,8 @@
 //! the oracle.
 
 use crate::policy::native;
-use crate::testing::questions::{Docs, ask};
+use crate::policy::review::Ask;
+use crate::testing::questions::{self, Docs};
 
 /// Conditions, and whether they need no Cedar.
 const CONDITIONS: &[(&str, bool)] = &[
@@ -137,7 +138,7 @@ fn every_construct_means_what_it_means_to_cedar() {
             let json = cedar.parse::<cedar_policy::Policy>().unwrap().to_json().unwrap();
             assert_eq!(native::of_policy(&json).is_some(), *alone, "{condition}");
             for (who, what, place) in questions() {
-                let ask = ask(who, what, place);
+                let ask = questions::ask(who, what, place);
                 let expect = ask.put(|q| rules.decide_by_cedar(q));
                 met[usize::from(expect.allowed)] += 1;
                 assert_eq!(ask.decide(&rules), expect, "{condition}: {who} | {what} | {place}");
@@ -147,7 +148,8 @@ fn every_construct_means_what_it_means_to_cedar() {
                 };
                 // Made of another call to the same target, at another place.
                 for other in PLACES {
-                    let there = Ask { context: ask(who, what, other).context, ..ask.clone() };
+                    let there =
+                        Ask { context: questions::ask(who, what, other).context, ..ask.clone() };
                     let finished = there.put(|q| rules.finish(&residual, q));
                     let expect = there.put(|q| rules.decide_by_cedar(q));
                     assert_eq!(finished, expect, "{condition}: {who} | {what} | {other}");
@@ -171,7 +173,8 @@ fn a_residual_is_closed_when_the_caller_alone_decides() {
         (context.arguments.number.hasTag(\"n\") && context.arguments.number.getTag(\"n\") < 9) };";
     let rules = Docs::default().policy("cap", cap).open().compile();
     for (who, closed) in [("user:a groups=leads", true), ("user:a", false)] {
-        let residual = ask(who, "call crm/pay {\"n\": 3}", "").put(|q| rules.residual(q));
+        let residual =
+            questions::ask(who, "call crm/pay {\"n\": 3}", "").put(|q| rules.residual(q));
         assert_eq!(residual.unwrap().is_closed(), closed, "{who}");
     }
 }
@@ -183,7 +186,7 @@ fn sets_too_large_to_compare_here_are_left_to_cedar() {
         context.arguments.words.getTag(\"w\").containsAny(context.arguments.words.getTag(\"w\")) };";
     let rules = Docs::default().policy("p", cedar).compile();
     let many = serde_json::json!({ "w": (0..300).map(|n| n.to_string()).collect::<Vec<_>>() });
-    let ask = Ask { arguments: Some(many), ..ask("user:a", "call crm/send", "") };
+    let ask = Ask { arguments: Some(many), ..questions::ask("user:a", "call crm/send", "") };
     assert!(ask.decide(&rules).allowed);
     assert_eq!(ask.decide(&rules), ask.put(|q| rules.decide_by_cedar(q)));
 }
