@@ -13,7 +13,7 @@ cd "$(dirname -- "$0")/.."
 profile=${1:-release} proxies=${2:-1} changes=${3:-50}
 flags=(--quiet --bins -p weir -p control-plane -p data-plane -p weir-loadtest)
 [ "$profile" = debug ] || flags+=(--release)
-cargo build "${flags[@]}"
+[ -n "${WEIR_DEMO_BUILT:-}" ] || cargo build "${flags[@]}"
 open_run apply
 PATH=$(target_dir)/$profile:$PATH
 
