@@ -58,11 +58,14 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> anyhow::Result<()> {
     let settings: Settings = settings::of_process(args.config.as_deref(), ENV_PREFIX)?;
-    settings.check()?;
-    anyhow::ensure!(
-        !settings.control.addresses.is_empty(),
-        "setting `control.addresses`: name the control plane as `host:port`"
-    );
+    let mut bad = settings.check().err().unwrap_or_default();
+    if settings.control.addresses.is_empty() {
+        let message = "name the control plane as `host:port`".to_owned();
+        bad.0.push(settings::BadSetting { path: "control.addresses", message });
+    }
+    if !bad.0.is_empty() {
+        return Err(bad.into());
+    }
     if args.check {
         return Ok(write!(std::io::stdout(), "{}", settings.shown())?);
     }

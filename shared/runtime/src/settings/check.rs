@@ -22,7 +22,7 @@ pub struct BadSetting {
 pub struct Problems(Vec<BadSetting>);
 
 /// All of them, one a line.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BadSettings(pub Vec<BadSetting>);
 
 impl std::fmt::Display for BadSettings {
