@@ -36,7 +36,7 @@ open_run long
 export WEIR_DEMO_BUILT=1
 part 240 "other people's servers and clients" ./deploy/test/software-test.sh
 part 240 "conformance across eras, with other SDKs, and as a client" env TOPOLOGIES="C D G H I J F" ./deploy/test/conformance.sh
-part 360 "conformance over two proxies" env PROXIES=2 ./deploy/test/conformance.sh
+part 420 "conformance over two proxies" env PROXIES=2 ./deploy/test/conformance.sh
 part 180 "the SDKs of Python, TypeScript and Rust log in" ./deploy/test/long/sdk-login.sh
 part 180 "revocations over two proxies" ./deploy/test/long/revocation.sh debug 5
 part 240 "Keycloak as an issuer" ./deploy/test/long/keycloak.sh

@@ -205,7 +205,7 @@ impl Tasks {
             Kind::CallTool if scope.client.modern() => {
                 contains(utf8(&scope.client.capabilities), extensions::TASKS)
             }
-            Kind::CallTool => contains(params.text(), "\"task\""),
+            Kind::CallTool => params.augmented,
             Kind::Listen => contains(params.text(), "\"taskIds\""),
             _ => of_tasks(method),
         };

@@ -204,6 +204,8 @@ pub struct Params {
     pub meta: Option<Bytes>,
     /// `ref` of a completion.
     pub reference: Option<Reference>,
+    /// True for a call that is to run as a task (2025-11-25).
+    pub augmented: bool,
     /// True when this repeats a call with `inputResponses` or `requestState`.
     pub retry: bool,
 }
@@ -228,6 +230,7 @@ impl Params {
                 "arguments" => params.arguments = Some(object(name, value, body)?),
                 "_meta" => params.meta = Some(object(name, value, body)?),
                 "ref" => params.reference = Some(reference(value)?),
+                "task" => params.augmented = true,
                 "inputResponses" | "requestState" => params.retry = true,
                 _ => {}
             }

@@ -29,11 +29,15 @@ fn granted(url: &str) -> World {
 }
 
 /// A request of a stateless client that knows tasks.
-fn modern(method: &str, mut params: Value) -> Ask {
+fn modern(method: &str, params: Value) -> Ask {
+    modern_at(PATH, method, params)
+}
+
+fn modern_at(path: &str, method: &str, mut params: Value) -> Ask {
     params["_meta"]["io.modelcontextprotocol/clientCapabilities"] =
         json!({"extensions": {"io.modelcontextprotocol/tasks": {}}});
     let task = params["taskId"].as_str().map(str::to_owned);
-    let ask = Ask::modern(PATH, method, params).token(&token());
+    let ask = Ask::modern(path, method, params).token(&token());
     match task {
         Some(task) => ask.header("mcp-name", task),
         None => ask,
@@ -296,6 +300,25 @@ async fn a_stateless_client_uses_tools_of_older_servers_that_run_as_tasks() {
     let plain = proxy.send(plain).await;
     assert_eq!(plain.json()["result"]["content"][0]["text"], "made", "{}", plain.text());
     assert!(!plain.text().contains("upstream-task"), "{}", plain.text());
+
+    // Where all servers are joined nobody can follow a task: the gateway waits, whoever calls.
+    let path = "/acme/mcp";
+    let joined = json!({"name": "files__task-only", "arguments": {}, "task": {}});
+    let hello = proxy.send(Ask::initialize(path, "2025-11-25").token(&token())).await;
+    let session = hello.header("mcp-session-id").unwrap().to_owned();
+    for ask in [
+        modern_at(path, "tools/call", joined.clone()),
+        Ask::legacy(path, &session, "tools/call", &joined).token(&token()),
+    ] {
+        let answer = proxy.send(ask).await;
+        assert_eq!(answer.json()["result"]["content"][0]["text"], "made", "{}", answer.text());
+        assert!(!answer.text().contains("upstream-task"), "{}", answer.text());
+    }
+    let echo = json!({"name": "files__echo", "arguments": {}, "task": {}});
+    peer.forget();
+    let plain = proxy.send(Ask::legacy(path, &session, "tools/call", &echo).token(&token())).await;
+    assert_eq!(plain.status, 200, "{}", plain.text());
+    assert!(peer.seen("tools/call")[0].body["params"].get("task").is_none());
 
     // What has no form in the other era.
     let waits = made_by(&proxy, "task-waits").await;

@@ -10,6 +10,7 @@ use super::{Scope, carried};
 use crate::call::bridge::{self, Place};
 use crate::call::credential::{self, Outgoing};
 use crate::call::reserve::Held;
+use crate::call::tasks::eras;
 use crate::mcp::methods::{Kind, Method};
 use crate::upstream::{Channel, Front, Outbound};
 
@@ -51,6 +52,9 @@ impl Outgoing {
             _ => bridge::deadline(scope, method, patience),
         };
         let params = scope.call.message().and_then(|m| m.params());
+        // Nobody could follow the task: its methods need one server to go to, and are of older revisions.
+        let alone = client.modern() || scope.endpoint.server.is_none();
+        let plain = alone && method.kind == Kind::CallTool && params.is_some_and(|p| p.augmented);
         let name = params.and_then(|p| method.mirrored(p).ok().flatten().map(str::to_owned));
         let (target, credentials, held) = self.into_parts();
         let outbound = Outbound {
@@ -64,10 +68,13 @@ impl Outgoing {
             },
             id: scope.call.message().and_then(|m| m.id()).map(|id| id.raw().clone()),
             method: scope.call.message().and_then(|m| m.method()).unwrap_or(method.name).to_owned(),
-            params: target.params.map(|raw| match method.kind {
-                Kind::Initialize => carried.handshake(&raw),
-                _ if client.modern() => carried.params(&raw),
-                _ => raw,
+            params: target.params.map(|raw| {
+                let raw = if plain { eras::plain(&raw) } else { raw };
+                match method.kind {
+                    Kind::Initialize => carried.handshake(&raw),
+                    _ if client.modern() => carried.params(&raw),
+                    _ => raw,
+                }
             }),
             // What the server calls it, not what the client does.
             name: name.and(target.name.or(target.task.map(|task| task.id))),

@@ -3,6 +3,7 @@
 //! | client | server | what happens |
 //! |---|---|---|
 //! | stateless | older; the tool runs as a task and in no other way | it is called as one. A client that declared the extension gets the task in its own form and follows it by `tasks/get` and `tasks/cancel`; for any other the gateway waits for the result |
+//! | older, on the endpoint that joins all servers | older; the same | the gateway waits for the result: there nobody can follow a task |
 //! | older | stateless; it insists on the extension (-32021) | the gateway declares it, follows the task, and answers the call with what it came to |
 //!
 //! A call that the gateway waits for takes no longer than calls of its server may, and who leaves
@@ -57,26 +58,25 @@ pub async fn turn(
     let own = target.version.catalog.as_deref().map(|catalog| &catalog.capabilities);
     let has_older = || own.is_some_and(|own| own.get("tasks").is_some());
     let has_newer = || own.is_some_and(|own| own["extensions"].get(TASKS).is_some());
+    let joined = scope.endpoint.server.is_none();
+    let only = || target.tool.as_deref().is_some_and(right::only_as_task);
     let turn = match (method.kind, method.name) {
-        (Kind::CallTool, _) if modern => {
-            if !has_older() || !target.tool.as_deref().is_some_and(right::only_as_task) {
-                return Ok(None);
-            }
-            let follows = extensions::check_declared(&scope.client.capabilities, TASKS).is_ok();
-            Some(Turn::Begin { follows: follows && scope.endpoint.server.is_some() })
+        (Kind::CallTool, _) if (modern || joined) && has_older() && only() => {
+            let knows = || extensions::check_declared(&scope.client.capabilities, TASKS).is_ok();
+            Some(Turn::Begin { follows: modern && !joined && knows() })
         }
-        (Kind::CallTool, _) if has_newer() => Some(Turn::Insists),
+        (Kind::CallTool, _) if !modern && has_newer() => Some(Turn::Insists),
         (Kind::Relay, "tasks/get") if modern => Some(Turn::Get),
         (Kind::Relay, "tasks/cancel") if modern => Some(Turn::Cancel),
         (Kind::Relay, name) if name.starts_with("tasks/") => None,
         _ => return Ok(None),
     };
     let wire = gateway.upstreams.wire(&target.version, modern, headers).await?;
-    if (wire == Wire::Modern) == modern {
-        return Ok(None);
-    }
+    let older = wire != Wire::Modern;
     match turn {
-        Some(turn) => Ok(Some(turn)),
+        Some(Turn::Insists) => Ok(turn.filter(|_| !older)),
+        Some(_) => Ok(turn.filter(|_| older)),
+        None if older != modern => Ok(None),
         None => Err(Refusal::new(Reason::CannotBridge, "tasks of the other era")
             .hint("The tasks of this server are of another revision than this client's.")),
     }
@@ -270,6 +270,18 @@ fn with_task(raw: &Bytes) -> Result<Bytes, Refusal> {
     Ok(open.map_or_else(|| raw.clone(), |at| format!("{{\"task\":{{}},{}", &text[at + 1..]).into()))
 }
 
+/// `params` of a call that is not to run as a task.
+pub fn plain(raw: &Bytes) -> Bytes {
+    let kept = || -> Option<Bytes> {
+        let all = Members::parse(std::str::from_utf8(raw).ok()?).ok()?;
+        let kept = all.iter().filter(|(name, _)| *name != "task");
+        let kept: Vec<_> =
+            kept.map(|(n, value)| format!("{}:{}", quoted(n), value.get())).collect();
+        Some(format!("{{{}}}", kept.join(",")).into())
+    };
+    kept().unwrap_or_else(|| raw.clone())
+}
+
 /// A task of 2025-11-25 as the extension has it: the same members, two of them under other names,
 /// and `added` in the place of members of those names.
 fn renamed(
@@ -391,6 +403,7 @@ mod tests {
         let called = with_task(&call).unwrap();
         assert_eq!(text(&called), r#"{"task":{},"name":"a","arguments":{"n":1.0}}"#);
         assert_eq!(with_task(&called).unwrap(), called);
+        assert_eq!(text(&plain(&called)), r#"{"name":"a","arguments":{"n":1.0}}"#);
         let told = r#"{"content":[1.0],"_meta":{"a/b":1,"io.modelcontextprotocol/related-task":{"taskId":"t"}}}"#;
         let told = unrelated(Bytes::copy_from_slice(told.as_bytes()));
         assert_eq!(text(&told), r#"{"content":[1.0],"_meta":{"a/b":1}}"#);
