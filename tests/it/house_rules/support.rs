@@ -205,6 +205,18 @@ const CELLS: &[Row] = &[
         "what_a_legacy_client_cannot_carry_is_refused",
     ),
     (
+        "stateless client, server with sessions",
+        "tools that run only as tasks",
+        "data-plane/tests/it/tasks.rs",
+        "a_stateless_client_uses_tools_of_older_servers_that_run_as_tasks",
+    ),
+    (
+        "client with sessions, stateless server",
+        "tools that run only as tasks",
+        "data-plane/tests/it/tasks.rs",
+        "an_older_client_uses_tools_of_stateless_servers_that_run_as_tasks",
+    ),
+    (
         "any client, server of 2024-11-05",
         "HTTP+SSE behind",
         "deploy/test/software.yaml",
