@@ -2,10 +2,12 @@
 # Where the CPU of the proxy goes, or its allocations: a flame graph, and the functions that most
 # of it went through.
 #
-#   loadtest/profile.sh [off|on|joined|list|session] [time|allocations]
+#   loadtest/profile.sh [off|on|joined|list|session] [time|allocations|instructions]
 #
-# Needs Linux `perf`, or for allocations `heaptrack`. Writes target/bench/flame-NAME-KIND.svg, and
-# prints the functions; for allocations also how many a request takes.
+# Needs Linux `perf`, for allocations `heaptrack`, for instructions `valgrind`. Writes
+# target/bench/flame-NAME-KIND.svg, and prints the functions; for allocations also how many a
+# request takes. Instructions are those of the program itself, whatever else the machine does: a
+# table by function and what a request takes, written to target/bench/callgrind-NAME.txt, no graph.
 set -euo pipefail
 cd "$(dirname -- "$0")/.."
 . deploy/test/lib.sh
@@ -25,7 +27,8 @@ esac
 case $of in
 time) features= ;;
 allocations) features=data-plane/system-allocator requests=20000 tool=heaptrack ;;
-*) die "time or allocations, not $of" ;;
+instructions) features= requests=1500 tool=valgrind ;;
+*) die "time, allocations or instructions, not $of" ;;
 esac
 command -v $tool >/dev/null || die "$tool is not installed"
 [ -n "${NO_BUILD:-}" ] || cargo build --quiet --release --features "$features" --bins \
@@ -37,16 +40,22 @@ mkdir -p "$reports" "$RUN/bin"
 if [ "$of" = allocations ]; then
   printf '#!/bin/sh\nexec heaptrack -o %s/heap %s\n' \
     "$RUN" "$(command -v weir-data-plane)" >"$RUN/bin/weir-data-plane"
+elif [ "$of" = instructions ]; then
+  printf '#!/bin/sh\nexec valgrind -q --tool=callgrind --instr-atstart=no --callgrind-out-file=%s/counted %s\n' \
+    "$RUN" "$(command -v weir-data-plane)" >"$RUN/bin/weir-data-plane"
+fi
+if [ -e "$RUN/bin/weir-data-plane" ]; then
   chmod +x "$RUN/bin/weir-data-plane"
   PATH=$RUN/bin:$PATH
 fi
 start_topology
-{
+plan() {
   printf 'name = "profile"\nrounds = 1\n[[targets]]\nname = "weir"\nurl = "%s"\n' "$PROXY$path"
   [ "$what" = off ] || printf 'token = "%s"\n' "$TOKEN"
   printf 'tool_prefix = "%s"\n[[scenarios]]\nname = "load"\nwork = [{ kind = "%s" }]\n' "$prefix" "$kind"
-  printf 'pace = { kind = "closed", connections = 16, requests = %s, seconds_max = 14 }\n' "$requests"
-} >"$RUN/plan.toml"
+  printf 'pace = { kind = "closed", connections = 16, requests = %s, seconds_max = %s }\n' "$1" "$2"
+}
+plan "$requests" 14 >"$RUN/plan.toml"
 svg=$reports/flame-$what-$of.svg title="weir-data-plane, $what, $of"
 if [ "$of" = allocations ]; then
   weir-loadtest run "$RUN/plan.toml" >/dev/null 2>&1
@@ -57,6 +66,19 @@ if [ "$of" = allocations ]; then
     --print-peaks 0 --print-allocators 0 --print-temporary 0 >/dev/null
   weir-loadtest flame --collapsed --title "$title" --svg "$svg" <"$RUN/stacks"
   awk -v n="$requests" '{ sum += $NF } END { printf "\nAllocations a request, start included: %.0f\n", sum / n }' "$RUN/stacks"
+elif [ "$of" = instructions ]; then
+  plan 200 60 >"$RUN/warm.toml"
+  plan "$requests" 300 >"$RUN/plan.toml"
+  weir-loadtest run "$RUN/warm.toml" >/dev/null 2>&1
+  callgrind_control -i on "$PROXY_PID" >/dev/null
+  weir-loadtest run "$RUN/plan.toml" >/dev/null 2>&1
+  callgrind_control -d "$PROXY_PID" >/dev/null
+  counted=$reports/callgrind-$what.txt
+  callgrind_annotate --inclusive=yes --threshold=100 "$RUN/counted.1" >"$counted" 2>/dev/null
+  grep -v -e '^--' -e '^$' "$counted" | sed -n 1,40p
+  awk -v n="$requests" '/PROGRAM TOTALS/ { gsub(",", "", $1); printf "\nInstructions a request, what else ran meanwhile included: %.0f\n", $1 / n }' "$counted"
+  printf '\nTable: %s\n' "$counted" >&2
+  exit 0
 else
   weir-loadtest run "$RUN/plan.toml" >/dev/null 2>&1 &
   load=$!
