@@ -239,6 +239,12 @@ pub struct TokenCreate {
     /// Days until it expires; it does not without this.
     #[arg(long)]
     pub days: Option<u32>,
+    /// Public id of the token that it takes the place of, which ends after the overlap.
+    #[arg(long, value_name = "ID")]
+    pub replaces: Option<String>,
+    /// Hours for which the replaced token goes on: 24 without this.
+    #[arg(long, value_name = "HOURS", requires = "replaces")]
+    pub overlap: Option<u32>,
     /// Print the token and nothing else.
     #[arg(short, long)]
     pub quiet: bool,

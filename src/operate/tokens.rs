@@ -15,7 +15,12 @@ fn account(group: &str, account: &str) -> String {
 
 pub(super) async fn create(client: &Client, args: TokenCreate) -> anyhow::Result<String> {
     let path = account(&args.group, &args.account);
-    let answer = client.post(&path, &json!({ "days": args.days })).await?;
+    let mut body = json!({ "days": args.days });
+    if let Some(replaced) = &args.replaces {
+        body["replaces"] = replaced.as_str().into();
+        body["overlapHours"] = args.overlap.into();
+    }
+    let answer = client.post(&path, &body).await?;
     let token = answer["token"].as_str().context("the answer holds no token")?;
     let revision = answer["revision"].as_u64().unwrap_or_default();
     let in_force = super::apply::in_force(client, revision, args.wait).await?;

@@ -21,12 +21,57 @@ use crate::token;
 
 /// Longest life that can be asked for.
 const DAYS_MAX: u32 = 3_650;
+/// Hours for which a token that is replaced goes on.
+const OVERLAP_HOURS: u32 = 24;
+/// The most of them that can be asked for: 90 days.
+const OVERLAP_HOURS_MAX: u32 = 2_160;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
     /// Until it expires; it does not without this.
     days: Option<u32>,
+    /// The token that it takes the place of, which goes on for [`Self::overlap`].
+    replaces: Option<String>,
+    /// Hours; 24 without this.
+    #[serde(rename = "overlapHours")]
+    overlap: Option<u32>,
+}
+
+impl Wanted {
+    /// # Errors
+    /// What is out of bounds.
+    fn check(&self) -> Result<(), Problem> {
+        let text = if self.days.is_some_and(|days| !(1..=DAYS_MAX).contains(&days)) {
+            format!("days must be 1 to {DAYS_MAX}, or be left out")
+        } else if self.overlap.is_some_and(|hours| hours > OVERLAP_HOURS_MAX) {
+            format!("overlapHours must be 0 to {OVERLAP_HOURS_MAX}, or be left out")
+        } else if self.overlap.is_some() && self.replaces.is_none() {
+            "overlapHours goes with replaces".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(Problem::new(problem::Kind::InvalidRequest, text))
+    }
+
+    /// Lets the token that is replaced end, no later than it would have.
+    fn end(
+        &self,
+        key: &ResourceKey,
+        tokens: &mut [ApiTokenEntry],
+        now: i64,
+    ) -> Result<(), Problem> {
+        let Some(id) = &self.replaces else { return Ok(()) };
+        let hours = self.overlap.unwrap_or(OVERLAP_HOURS);
+        let end = now.saturating_add(i64::from(hours) * 3_600);
+        let missing = || {
+            let text = format!("{key} has no token of the id that is to be replaced");
+            Problem::new(problem::Kind::NotFound, text)
+        };
+        let old = tokens.iter_mut().find(|token| token.id == *id).ok_or_else(missing)?;
+        old.expires = Some(old.expires.map_or(end, |expires| expires.min(end)));
+        Ok(())
+    }
 }
 
 #[derive(Serialize)]
@@ -48,10 +93,7 @@ pub(super) async fn mint(
 ) -> Result<Response, Problem> {
     let (group, key) = account_key(&group, &account)?;
     operator.demand_group(&group)?;
-    if wanted.days.is_some_and(|days| !(1..=DAYS_MAX).contains(&days)) {
-        let text = format!("days must be 1 to {DAYS_MAX}, or be left out");
-        return Err(Problem::new(problem::Kind::InvalidRequest, text));
-    }
+    wanted.check()?;
     let now = i64::try_from(api.shared.clock.now_secs()).unwrap_or(i64::MAX);
     let expires = wanted.days.map(|days| now.saturating_add(i64::from(days) * 86_400));
     let minted = token::mint(token::ACCOUNT)?;
@@ -63,6 +105,7 @@ pub(super) async fn mint(
             let text = format!("{} tokens, more are not possible", account.tokens.len());
             return Err(Problem::new(problem::Kind::Full, text));
         }
+        wanted.end(&key, &mut account.tokens, now)?;
         account.tokens.push(entry.clone());
         Ok(())
     })

@@ -2,7 +2,7 @@
 
 use control_plane::operator::Role;
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use weir_audit::memory::Faults;
 use weir_model::bounds;
 
@@ -250,6 +250,8 @@ async fn bad_requests_are_refused_with_a_remedy() {
         (r#"{"days": 1, "days": 2}"#, ["days", "duplicate"]),
         (r#"{"days": 1} x"#, ["body", ""]),
         (r#"[1]"#, ["body", ""]),
+        (r#"{"overlapHours": 1}"#, ["overlapHours", "replaces"]),
+        (r#"{"replaces": "x", "overlapHours": 2161}"#, ["overlapHours", "2160"]),
     ] {
         let ask = plane.ask("POST", tokens).body("application/json", body.as_bytes());
         check(ask.send(), invalid, &words).await;
@@ -370,6 +372,36 @@ async fn the_last_admin_stays() {
     let id = all["operators"][0]["id"].as_str().unwrap();
     let refused = plane.ask("DELETE", &format!("/v1/operators/{id}")).send().await;
     assert_eq!((refused.status, refused.problem().as_str()), (StatusCode::CONFLICT, "last_admin"));
+}
+
+#[tokio::test]
+async fn tokens_of_accounts_are_rotated_with_an_overlap() {
+    let plane = Plane::alone().await;
+    plane.apply(ACME).await.ok();
+    let path = "/v1/groups/acme/service-accounts/ci/tokens";
+    let mint = async |body: Value| plane.ask("POST", path).json(&body).send().await;
+    let expires = async || {
+        let stored = plane.get("/v1/resources/ServiceAccount/acme/ci").await.ok();
+        let tokens = stored["spec"]["tokens"].as_array().unwrap().clone();
+        let one = |token: &Value| (token["id"].clone(), token["expires"].as_i64());
+        tokens.iter().map(one).collect::<Vec<_>>()
+    };
+    let now = jiff::Timestamp::now().as_second();
+    let old = mint(json!({})).await.ok()["id"].clone();
+    assert_eq!(expires().await, [(old.clone(), None)]);
+    let new = mint(json!({"days": 90, "replaces": old, "overlapHours": 2})).await.ok();
+    let [(first, Some(ends)), (second, Some(_))] = &expires().await[..] else { panic!("two") };
+    assert_eq!((first, second), (&old, &new["id"]));
+    assert!((now + 7_200..now + 7_260).contains(ends), "{ends}");
+    // No later than it would have ended anyway, and at once where that is wished for.
+    mint(json!({"replaces": old, "overlapHours": 100})).await.ok();
+    assert_eq!(expires().await[0], (old, Some(*ends)));
+    mint(json!({"replaces": new["id"], "overlapHours": 0})).await.ok();
+    let ends = expires().await[1].1.unwrap();
+    assert!((now..now + 60).contains(&ends), "{ends}");
+    let unknown = mint(json!({"replaces": "nobody"})).await;
+    assert_eq!(unknown.problem(), "not_found");
+    assert_eq!(expires().await.len(), 4, "nothing was made of it");
 }
 
 #[tokio::test]
