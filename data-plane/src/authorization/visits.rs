@@ -15,6 +15,22 @@ use weir_model::bounds;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// What is too much.
+#[derive(Debug, Clone, Copy)]
+struct Most {
+    running: u32,
+    minute: u32,
+}
+
+const ONE: Most = Most {
+    running: bounds::CLIENT_DOCUMENT_HOST_RUNNING_MAX,
+    minute: bounds::CLIENT_DOCUMENT_HOST_MINUTE_MAX,
+};
+const ALL: Most = Most {
+    running: bounds::CLIENT_DOCUMENT_RUNNING_MAX,
+    minute: bounds::CLIENT_DOCUMENT_MINUTE_MAX,
+};
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Visits {
@@ -45,31 +61,33 @@ impl Visits {
 
     /// Leave to fetch from a host; none while there were too many.
     pub(super) fn begin(&self, host: &str, named: bool, now: Instant) -> Option<Visit> {
-        let one = self.hosts.get_with_by_ref(host, Arc::default);
-        let mut visit = Visit(Vec::new());
-        let (running, minute) =
-            (bounds::CLIENT_DOCUMENT_HOST_RUNNING_MAX, bounds::CLIENT_DOCUMENT_HOST_MINUTE_MAX);
-        if !visit.counted(&one, (running, minute), now) {
+        // Whoever is refused uses up nothing: a host is remembered once there is a visit to it, so
+        // there are never so many of them in a minute that one is forgotten.
+        if self.hosts.get(host).is_some_and(|one| !one.lock().affords(ONE, now)) {
             return None;
         }
-        let (running, minute) =
-            (bounds::CLIENT_DOCUMENT_RUNNING_MAX, bounds::CLIENT_DOCUMENT_MINUTE_MAX);
-        (named || visit.counted(&self.all, (running, minute), now)).then_some(visit)
+        let mut visit = Visit(Vec::new());
+        if !named && !visit.counted(&self.all, ALL, now) {
+            return None;
+        }
+        let one = self.hosts.get_with_by_ref(host, Arc::default);
+        visit.counted(&one, ONE, now).then_some(visit)
+    }
+}
+
+impl Count {
+    fn affords(&mut self, most: Most, now: Instant) -> bool {
+        if self.since.is_none_or(|since| now.duration_since(since) >= MINUTE) {
+            (self.since, self.begun) = (Some(now), 0);
+        }
+        self.running < most.running && self.begun < most.minute
     }
 }
 
 impl Visit {
-    fn counted(
-        &mut self,
-        by: &Arc<Mutex<Count>>,
-        (running, minute): (u32, u32),
-        now: Instant,
-    ) -> bool {
+    fn counted(&mut self, by: &Arc<Mutex<Count>>, most: Most, now: Instant) -> bool {
         let mut count = by.lock();
-        if count.since.is_none_or(|since| now.duration_since(since) >= MINUTE) {
-            (count.since, count.begun) = (Some(now), 0);
-        }
-        let may = count.running < running && count.begun < minute;
+        let may = count.affords(most, now);
         if may {
             count.running += 1;
             count.begun += 1;
@@ -124,7 +142,6 @@ mod tests {
         assert!(visits.begin("named.example", true, now).is_some());
         // What was refused left nothing behind.
         assert_eq!(visits.all.lock().running, 0);
-        let late = visits.hosts.get("late.example").unwrap();
-        assert_eq!(late.lock().running, 0);
+        assert!(visits.hosts.get("late.example").is_none());
     }
 }

@@ -186,7 +186,7 @@ impl Watched {
     /// Returns when the stream has to end.
     pub async fn over(&mut self) {
         loop {
-            tokio::select! {
+            let may = tokio::select! {
                 () = at(self.standing.as_ref().map(Standing::next)) => {
                     let now = Instant::now();
                     match &mut self.standing {
@@ -195,36 +195,48 @@ impl Watched {
                         }
                         _ => return,
                     }
+                    self.on_time() && self.may_use()
                 }
                 () = over(self.ended.as_ref()) => return,
-                changed = self.revisions.changed() => if changed.is_err() {
-                    return std::future::pending().await;
+                changed = self.revisions.changed() => match changed {
+                    Ok(()) => self.on_time() && self.may_go_on(),
+                    Err(_) => return std::future::pending().await,
                 },
-            }
-            if !self.may_go_on() {
+            };
+            if !may {
                 return;
             }
         }
+    }
+
+    /// Takes note of the time; false when the caller's token has expired by it.
+    fn on_time(&mut self) -> bool {
+        let Some(now) = self.standing.as_ref().map(Standing::now) else { return true };
+        if self.sight.who.expires.is_some_and(|expires| expires <= now) {
+            return false;
+        }
+        Arc::make_mut(&mut self.sight.context).now = now;
+        true
+    }
+
+    /// What time alone can change.
+    fn may_use(&self) -> bool {
+        let may = |server| self.sight.may(server, Action::UseServer, "", Hints::default());
+        self.server.as_ref().is_none_or(may)
     }
 
     fn may_go_on(&mut self) -> bool {
         let snapshot = self.config.current();
         let Some(group) = snapshot.groups.get(&self.sight.group.name) else { return false };
         self.sight.group = Arc::clone(group);
-        if let Some(now) = self.standing.as_ref().map(Standing::now) {
-            if self.sight.who.expires.is_some_and(|expires| expires <= now) {
-                return false;
-            }
-            Arc::make_mut(&mut self.sight.context).now = now;
-        }
-        let allowed = |server: &Name| {
-            self.sight.may(server, Action::UseServer, "", Hints::default())
-                && group.servers.get(server).is_some_and(|s| s.quarantined.is_none())
+        let serves = |server: &Name| {
+            group.servers.get(server).is_some_and(|server| server.quarantined.is_none())
         };
         group.quarantined.is_none()
             && known(group, &self.sight.who)
             && !self.taken_back(group)
-            && self.server.as_ref().is_none_or(allowed)
+            && self.server.as_ref().is_none_or(serves)
+            && self.may_use()
             && self.still_granted()
     }
 
