@@ -189,9 +189,7 @@ impl Link {
                 actions
             }
             Turn::View => {
-                if self.shared.regions.revoked(&self.peer.id.node) {
-                    return Err(Status::permission_denied(super::CUT_OFF));
-                }
+                self.belongs()?;
                 let view = self.views.borrow_and_update().clone();
                 self.machine.on_change(view, now)
             }
@@ -208,11 +206,21 @@ impl Link {
                 if self.peer.not_after <= now.unix {
                     return Err(Status::unauthenticated("the certificate has ended: renew it"));
                 }
+                self.belongs()?;
                 self.machine.on_tick(now)
             }
             Turn::End(status) => return Err(status),
         };
         actions.into_iter().try_for_each(|action| self.act(action))
+    }
+
+    /// The node is not cut off. Looked at with every view and every tick: a stream may have begun while
+    /// its region's view of the change was being made, and then hears of no change.
+    fn belongs(&self) -> Result<(), Status> {
+        match self.shared.regions.revoked(&self.peer.id.node) {
+            true => Err(Status::permission_denied(super::CUT_OFF)),
+            false => Ok(()),
+        }
     }
 
     /// The node says who it is; its certificate has said so before.

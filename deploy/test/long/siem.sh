@@ -139,8 +139,11 @@ check "an export is verified by itself, as the control plane has seen it" \
 check "so is the topic" weir audit verify --kafka "$RUN/kafka.yaml" --ask
 check "an export of a time alone has that time alone" bash -c \
   "weir audit export --kafka '$RUN/kafka.yaml' --since 2038-01-01T00:00:00Z | grep -c class_uid.:6003 | grep -qx 0"
-wrong_password() { WEIR_KAFKA_SASL__PASSWORD=wrong timeout 90 weir audit tail --kafka "$RUN/kafka.yaml" --no-follow; }
-check "a wrong password is told" refuses wrong_password
+wrong_password() {
+  WEIR_KAFKA_SASL__PASSWORD=wrong timeout 90 weir audit tail --kafka "$RUN/kafka.yaml" --no-follow 2>&1 |
+    tee /dev/stderr | grep -q "Authentication failed"
+}
+check "a wrong password is told as that" wrong_password
 say "other software"
 console() { # console SECONDS PROPERTY...: everything in the topic
   local seconds=$1

@@ -68,7 +68,7 @@ pub struct Verdict {
     pub unsent: u64,
     /// Answered calls of class `counted` without a record.
     pub lost: u64,
-    /// Of them, those that were in the memory of a proxy that was killed.
+    /// Of them, those that may have been in the memory of a proxy that was killed.
     pub in_memory: u64,
     /// What the gateway counted.
     pub counted: u64,
@@ -187,13 +187,13 @@ impl Stream {
                 verdict.wrong.push(format!("nobody made the call of {}", names.join(", ")));
             }
         }
-        let explained = verdict.lost - verdict.in_memory;
-        if promise == Promise::Counted
-            && !(explained..=explained + unanswered_lost).contains(&verdict.counted)
-        {
-            let counted = verdict.counted;
+        // What was lost around a kill may have been counted, and calls without an answer too.
+        let (least, most) = (verdict.lost - verdict.in_memory, verdict.lost + unanswered_lost);
+        if promise == Promise::Counted && !(least..=most).contains(&verdict.counted) {
+            let Verdict { lost, counted, in_memory, .. } = verdict;
             verdict.wrong.push(format!(
-                "{explained} answered calls have no record, and {counted} are counted as lost"
+                "{lost} answered calls have no record ({in_memory} of them around a kill), and {counted} are \
+                 counted as lost"
             ));
         }
         verdict
@@ -245,7 +245,7 @@ impl Verdict {
         let _ = writeln!(
             text,
             "{} answered, {} with exactly one record; {} refused for want of one; {} unanswered, {} with \
-             one; {} never sent; lost {}, counted {}, in the memory of a killed proxy {}; {} delivered again",
+             one; {} never sent; lost {}, counted {}, lost around a kill {}; {} delivered again",
             self.answered,
             self.recorded,
             self.refused,
@@ -333,7 +333,9 @@ mod tests {
         let verdict = check(&calls, &[record(1, 2, 1)], Promise::Counted, 0);
         assert_eq!((verdict.lost, verdict.in_memory, verdict.counted), (2, 1, 1));
         check(&calls, &[record(1, 2, 0)], Promise::Counted, 1);
-        check(&calls, &[record(1, 2, 2)], Promise::Counted, 1);
+        // It was written down before the kill.
+        check(&calls, &[record(1, 2, 2)], Promise::Counted, 0);
+        check(&calls, &[record(1, 2, 3)], Promise::Counted, 1);
         let stream = Stream::read(record(1, 2, 1).as_bytes(), "g").unwrap();
         assert_eq!(stream.unlike_metric("n", 1), None);
         assert!(stream.unlike_metric("n", 2).is_some());

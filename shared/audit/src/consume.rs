@@ -10,8 +10,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rdkafka::Message as _;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -24,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const END_PATIENCE: Duration = Duration::from_secs(2);
 /// How often they are asked.
 const ASK_EVERY: Duration = Duration::from_millis(500);
+/// Events that may have come while brokers were tried.
+const EVENTS_MAX: usize = 100;
 /// Checkpoints that wait for their records; more are given without.
 const HELD_MAX: usize = 10_000;
 
@@ -54,6 +58,16 @@ pub enum ConsumeError {
         topic: String,
         /// Why.
         error: KafkaError,
+    },
+    /// The brokers cannot be reached, or do not let us in.
+    #[error("kafka topic `{topic}`: {error}: {told}")]
+    Unreached {
+        /// The topic.
+        topic: String,
+        /// What failed.
+        error: KafkaError,
+        /// What the client said of it last: a wrong password is told here.
+        told: String,
     },
     /// There is no such topic.
     #[error("kafka has no topic `{0}`")]
@@ -105,9 +119,25 @@ struct Held {
     behind: Option<Vec<(i32, i64)>>,
 }
 
+/// What the client said last of what is wrong.
+#[derive(Default)]
+struct Told(Mutex<Option<String>>);
+
+impl ClientContext for Told {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "kafka");
+        // That all are down follows from the reason before it, which says more.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *self.0.lock() = Some(reason.to_owned());
+        }
+    }
+}
+
+impl ConsumerContext for Told {}
+
 /// A reader of one topic.
 pub struct Consumer {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Told>,
     topic: String,
     partitions: Vec<Partition>,
     held: VecDeque<Held>,
@@ -134,8 +164,10 @@ impl Consumer {
             .set("enable.auto.commit", "false")
             // What is given twice does no harm.
             .set("auto.offset.reset", "earliest");
-        let consumer: BaseConsumer = config.create().map_err(failed)?;
-        let known = consumer.fetch_metadata(Some(&topic), PATIENCE).map_err(failed)?;
+        let consumer: BaseConsumer<Told> =
+            config.create_with_context(Told::default()).map_err(failed)?;
+        let known = consumer.fetch_metadata(Some(&topic), PATIENCE);
+        let known = known.map_err(|error| unreached(&consumer, &topic, error))?;
         let known = known.topics().iter().flat_map(|topic| topic.partitions());
         let known: Vec<i32> = known.map(|partition| partition.id()).collect();
         if known.is_empty() {
@@ -340,6 +372,18 @@ impl Consumer {
         for held in self.held.iter_mut().filter(|held| held.behind.is_none()) {
             held.behind = Some(ends.clone());
         }
+    }
+}
+
+fn unreached(consumer: &BaseConsumer<Told>, topic: &str, error: KafkaError) -> ConsumeError {
+    // What is wrong waits to be heard.
+    for _ in 0..EVENTS_MAX {
+        drop(consumer.poll(Duration::ZERO));
+    }
+    let topic = topic.to_owned();
+    match consumer.context().0.lock().take() {
+        Some(told) => ConsumeError::Unreached { topic, error, told },
+        None => ConsumeError::Kafka { topic, error },
     }
 }
 

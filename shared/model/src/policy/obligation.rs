@@ -87,10 +87,11 @@ pub fn kept_result(
 /// `writeOnly`, `format: password`, `x-sensitive`.
 pub fn blank_marked(definition: &[u8], schema: &str, value: &mut Value) {
     match serde_json::from_slice::<Value>(definition) {
-        Ok(definition) => match definition.get(schema) {
-            Some(schema) => marks::blank(schema, value),
-            None => {}
-        },
+        Ok(definition) => {
+            if let Some(schema) = definition.get(schema) {
+                marks::blank(schema, value);
+            }
+        }
         Err(_) => *value = REDACTED.into(),
     }
 }
