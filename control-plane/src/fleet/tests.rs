@@ -69,6 +69,20 @@ async fn a_node_that_moved_is_not_reported_gone() {
 }
 
 #[tokio::test]
+async fn a_node_that_leaves_while_it_is_written_is_told_as_gone() {
+    let (one, two, _) = fleets();
+    let held = one.connected(presence("a"));
+    let due = [(id("a"), one.list().await.unwrap().remove(0))];
+    let known = one.known(&due).await.unwrap();
+    drop(held);
+    one.write_some(&due, &known).await;
+    one.write().await;
+    for fleet in [one, two] {
+        assert!(!fleet.list().await.unwrap()[0].connected);
+    }
+}
+
+#[tokio::test]
 async fn a_second_stream_replaces_the_first() {
     let (one, _, _) = fleets();
     let first = one.connected(presence("a"));

@@ -108,7 +108,8 @@ impl Fleet {
                 for (id, node) in some {
                     let Some(local) = nodes.get_mut(id) else { continue };
                     local.written = Some(node.clone());
-                    if !local.node.connected {
+                    // One that left meanwhile is still to be written so.
+                    if !node.connected && !local.node.connected {
                         nodes.remove(id);
                     }
                 }
