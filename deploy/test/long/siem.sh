@@ -140,8 +140,10 @@ check "so is the topic" weir audit verify --kafka "$RUN/kafka.yaml" --ask
 check "an export of a time alone has that time alone" bash -c \
   "weir audit export --kafka '$RUN/kafka.yaml' --since 2038-01-01T00:00:00Z | grep -c class_uid.:6003 | grep -qx 0"
 wrong_password() {
-  WEIR_KAFKA_SASL__PASSWORD=wrong timeout 90 weir audit tail --kafka "$RUN/kafka.yaml" --no-follow 2>&1 |
-    tee /dev/stderr | grep -q "Authentication failed"
+  local said
+  said=$(WEIR_KAFKA_SASL__PASSWORD=wrong timeout 90 weir audit tail --kafka "$RUN/kafka.yaml" --no-follow 2>&1) && return 1
+  printf '%s\n' "$said"
+  [[ $said == *"Authentication failed"* ]]
 }
 check "a wrong password is told as that" wrong_password
 say "other software"
