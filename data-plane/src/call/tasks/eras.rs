@@ -66,6 +66,8 @@ pub async fn turn(
             Some(Turn::Begin { follows: modern && !joined && knows() })
         }
         (Kind::CallTool, _) if !modern && has_newer() => Some(Turn::Insists),
+        // It has the form of the extension, whatever it speaks besides.
+        (Kind::Relay, _) if modern && has_newer() => return Ok(None),
         (Kind::Relay, "tasks/get") if modern => Some(Turn::Get),
         (Kind::Relay, "tasks/cancel") if modern => Some(Turn::Cancel),
         (Kind::Relay, name) if name.starts_with("tasks/") => None,
