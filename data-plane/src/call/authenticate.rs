@@ -96,8 +96,10 @@ fn bearer(value: &HeaderValue) -> Result<&str, Refusal> {
         return Err(Refusal::new(Reason::TokenInvalid, detail));
     }
     // The alphabet of RFC 6750, section 2.1.
-    let fine = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
-    if !token.bytes().all(fine) {
+    let fine =
+        |b: u8| b.is_ascii_alphanumeric() | matches!(b, b'-'..=b'/' | b'_' | b'~' | b'+' | b'=');
+    // Without leaving early, which the compiler turns into few instructions.
+    if !token.bytes().fold(true, |all, b| all & fine(b)) {
         return Err(Refusal::new(Reason::TokenInvalid, "characters that no token has"));
     }
     Ok(token)

@@ -88,6 +88,11 @@ fn reason_of(error: &serde_json::Error) -> Reason {
 /// [`Reason::MalformedJson`] or [`Reason::TooDeep`].
 pub fn scan(body: &[u8]) -> Result<&str, Reason> {
     let text = std::str::from_utf8(body).map_err(|_| Reason::MalformedJson)?;
+    // Nearly nothing has so many brackets or any escape, and looking for either is quick.
+    let brackets = body.iter().filter(|b| matches!(b, b'{' | b'[')).count();
+    if brackets <= bounds::JSON_DEPTH_MAX && !body.contains(&b'\\') {
+        return Ok(text);
+    }
     let mut depth = 0usize;
     let mut in_string = false;
     let mut at = 0;

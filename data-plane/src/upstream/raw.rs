@@ -108,6 +108,10 @@ fn put(out: &mut Vec<u8>, key: &str, value: &[u8]) -> Result<(), serde_json::Err
 
 /// True when brackets nest deeper than `max`. `RawValue` itself has no such bound.
 pub(crate) fn deeper_than(raw: &[u8], max: usize) -> bool {
+    // Nearly nothing has so many brackets at all, and counting them is quick.
+    if raw.iter().filter(|b| matches!(b, b'{' | b'[')).count() <= max {
+        return false;
+    }
     let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
     for byte in raw {
         if in_text {

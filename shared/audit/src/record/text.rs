@@ -62,17 +62,16 @@ const SECRET_NAMES: [&str; 11] = [
 /// [`TOKENS`], what follows `Bearer` or `Basic`, and anything in the user part or the query of a
 /// URI.
 pub(super) fn scrubbed(text: &str) -> Cow<'_, str> {
-    // Nearly every text is one plain word.
-    let plain = !text.contains(' ') && !text.contains("://");
-    if plain && !text.split(is_delimiter).any(|part| is_jwt(part) || is_token(part)) {
+    // Nearly every text is plain words.
+    let plain = |word: &str| !hides(word) && !announces(word);
+    if !text.contains("://") && text.split(' ').all(plain) {
         return text.into();
     }
     let text = without_uri_secrets(text);
     let mut masked_next = false;
     let words = text.split(' ').map(|word| {
-        let mask = std::mem::take(&mut masked_next)
-            || word.split(is_delimiter).any(|part| is_jwt(part) || is_token(part));
-        masked_next = word.eq_ignore_ascii_case("bearer") || word.eq_ignore_ascii_case("basic");
+        let mask = std::mem::take(&mut masked_next) || hides(word);
+        masked_next = announces(word);
         if mask { MASK } else { word }
     });
     words.collect::<Vec<_>>().join(" ").into()
@@ -114,8 +113,19 @@ fn is_delimiter(c: char) -> bool {
     matches!(c, '/' | '=' | ':' | ',' | ';' | '"' | '\'' | '(' | ')' | '&' | '?' | '#')
 }
 
+/// True for a word with a token in it.
+fn hides(word: &str) -> bool {
+    word.split(is_delimiter).any(|part| is_jwt(part) || is_token(part))
+}
+
+/// True for a word behind which a credential stands.
+fn announces(word: &str) -> bool {
+    word.eq_ignore_ascii_case("bearer") || word.eq_ignore_ascii_case("basic")
+}
+
 fn is_token(word: &str) -> bool {
-    TOKENS.iter().any(|begin| {
+    let long = word.len() > TOKEN_REST_CHARS_MIN;
+    long && TOKENS.iter().any(|begin| {
         word.strip_prefix(begin).is_some_and(|rest| rest.len() >= TOKEN_REST_CHARS_MIN)
     })
 }
