@@ -1,8 +1,8 @@
 //! HTTP/1.1 to the origin of one server, driven by the call that uses a connection.
 //!
 //! A connection has no task of its own: whoever sends a request on it drives it, and so does who
-//! reads the answer, be it whole or bit by bit. Then it is left here for the next request. A call so wakes
-//! nobody on its way to the server and back.
+//! reads the answer, be it whole or bit by bit. Then it is left here for the next request. So a
+//! call wakes nobody on its way to the server and back.
 //!
 //! A request that met a connection which the server had closed meanwhile goes out on another one,
 //! as long as nothing of it was written. Dropping an exchange, or an answer before its end, closes
@@ -71,8 +71,23 @@ struct Idle {
 /// One connection.
 struct Link {
     sender: SendRequest<Full<Bytes>>,
-    /// None once it has ended.
-    driven: Option<Box<Connection<TokioIo<TcpStream>, Full<Bytes>>>>,
+    driven: Driven,
+}
+
+/// What reads and writes; none once it has ended.
+type Driven = Option<Box<Connection<TokioIo<TcpStream>, Full<Bytes>>>>;
+
+/// Reads and writes what can be.
+///
+/// Whoever waits does so twice, the first time with a waker that wakes nobody: what the call
+/// itself does next, to take what was read, would else wake the call, and with it a thread.
+fn drive(driven: &mut Driven, context: &mut Context<'_>) {
+    if let Some(connection) = driven
+        && Pin::new(connection).poll(context).is_ready()
+    {
+        // Its error is told to whoever waits for an answer.
+        *driven = None;
+    }
 }
 
 impl Direct {
@@ -160,34 +175,30 @@ fn address(asked: &mut Asked, to: &Uri) {
 }
 
 impl Link {
-    /// Drives the connection; true once it has ended.
-    fn drive(&mut self, context: &mut Context<'_>) -> bool {
-        let Some(connection) = &mut self.driven else { return true };
-        if Pin::new(connection).poll(context).is_ready() {
-            // Its error is told to whoever waits for an answer.
-            self.driven = None;
-        }
-        self.driven.is_none()
-    }
-
     /// True when it can take a request. Nobody is woken for it from now on.
     fn is_free(&mut self) -> bool {
-        let mut driven = pin!(unconstrained(poll_fn(|context| Poll::Ready(self.drive(context)))));
-        let ended = driven.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        ended == Poll::Ready(false) && self.sender.is_ready()
+        let driven = &mut self.driven;
+        let mut once = pin!(unconstrained(poll_fn(|context| {
+            drive(driven, context);
+            Poll::Ready(())
+        })));
+        let _ = once.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        self.driven.is_some() && self.sender.is_ready()
     }
 
     async fn exchange(&mut self, asked: Asked) -> Result<Response<Incoming>, Unsent> {
         let mut answer = pin!(unconstrained(self.sender.try_send_request(asked)));
         let driven = &mut self.driven;
         poll_fn(|context| {
-            if let Some(connection) = driven
-                && Pin::new(connection).poll(context).is_ready()
-            {
-                *driven = None;
+            for waker in [Waker::noop(), context.waker()] {
+                drive(driven, &mut Context::from_waker(waker));
+                // It comes from the connection alone, which was asked just now.
+                let come = answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                if come.is_ready() {
+                    return come;
+                }
             }
-            // It comes from the connection alone, which was asked just now.
-            answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            Poll::Pending
         })
         .await
     }
@@ -233,13 +244,16 @@ impl Body for Answered {
         let this = &mut *self;
         let Some(body) = &mut this.body else { return Poll::Ready(None) };
         let Some((_, link)) = &mut this.kept else { return Pin::new(body).poll_frame(context) };
+        let unheard = &mut Context::from_waker(Waker::noop());
         // Nearly always it came with the head.
-        let read = Pin::new(&mut *body).poll_frame(&mut Context::from_waker(Waker::noop()));
-        if read.is_ready() {
-            return read;
+        let mut read = Pin::new(&mut *body).poll_frame(unheard);
+        for waker in [Waker::noop(), context.waker()] {
+            if read.is_pending() {
+                drive(&mut link.driven, &mut Context::from_waker(waker));
+                read = Pin::new(&mut *body).poll_frame(unheard);
+            }
         }
-        link.drive(context);
-        Pin::new(body).poll_frame(context)
+        read
     }
 
     fn is_end_stream(&self) -> bool {
