@@ -168,7 +168,7 @@ fn address(asked: &mut Asked, to: &Uri) {
         _ => HeaderValue::from_str(host),
     };
     if let Ok(named) = named {
-        asked.headers_mut().insert(HOST, named);
+        asked.headers_mut().entry(HOST).or_insert(named);
     }
     let path = to.path_and_query().cloned();
     *asked.uri_mut() = path.unwrap_or_else(|| PathAndQuery::from_static("/")).into();
