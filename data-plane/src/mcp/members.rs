@@ -88,9 +88,7 @@ fn reason_of(error: &serde_json::Error) -> Reason {
 /// [`Reason::MalformedJson`] or [`Reason::TooDeep`].
 pub fn scan(body: &[u8]) -> Result<&str, Reason> {
     let text = std::str::from_utf8(body).map_err(|_| Reason::MalformedJson)?;
-    // Nearly nothing has so many brackets or any escape, and looking for either is quick.
-    let brackets = body.iter().filter(|b| matches!(b, b'{' | b'[')).count();
-    if brackets <= bounds::JSON_DEPTH_MAX && !body.contains(&b'\\') {
+    if is_plain(body) {
         return Ok(text);
     }
     let mut depth = 0usize;
@@ -121,15 +119,28 @@ pub fn scan(body: &[u8]) -> Result<&str, Reason> {
     Ok(text)
 }
 
+/// True for what has too few brackets and digits, and no escape or exponent, for anything to be wrong
+/// with them: nearly everything, and quick to see.
+fn is_plain(body: &[u8]) -> bool {
+    let brackets = body.iter().filter(|b| matches!(b, b'{' | b'[')).count();
+    let digits = body.iter().filter(|b| b.is_ascii_digit()).count();
+    let exponents = || body.windows(2).any(|two| two[0].is_ascii_digit() && two[1] | 0x20 == b'e');
+    brackets <= bounds::JSON_DEPTH_MAX
+        && digits <= DIGITS_ALWAYS
+        && !body.contains(&b'\\')
+        && !exponents()
+}
+
+/// Digits that a double has room for, whatever they are.
+const DIGITS_ALWAYS: usize = 300;
+
 /// The position after the number whose first digit is at `at`. What is too large for a double is an
 /// error to some peers and infinite to others; precision beyond one's is their own affair.
 fn after_number(text: &str, at: usize) -> Result<usize, Reason> {
-    /// Digits that a double has room for, whatever they are.
-    const ALWAYS: usize = 300;
     let part = |byte: &u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
     let length = text.as_bytes()[at..].iter().take_while(|byte| part(byte)).count();
     let number = &text[at..at + length];
-    if length > ALWAYS || number.contains(['e', 'E']) {
+    if length > DIGITS_ALWAYS || number.contains(['e', 'E']) {
         serde_json::from_str::<f64>(number).map_err(|_| Reason::MalformedJson)?;
     }
     Ok(at + length)
