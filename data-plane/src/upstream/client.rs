@@ -87,7 +87,7 @@ impl Clients {
         let lane = &self.lanes[lanes::here() % self.lanes.len()];
         lane.get_or_init(|| match server.scheme_str() {
             Some("http") => OriginClient::Plain(Direct::new(Guarded::new(self.allow_private))),
-            _ => OriginClient::Encrypted(client(&self.tls, self.allow_private)),
+            _ => OriginClient::Encrypted(Box::new(client(&self.tls, self.allow_private))),
         })
     }
 
@@ -107,7 +107,7 @@ pub(crate) enum OriginClient {
     /// HTTP/1.1 without encryption.
     Plain(Direct),
     /// Over TLS, which also settles whether it is HTTP/2.
-    Encrypted(HttpClient),
+    Encrypted(Box<HttpClient>),
 }
 
 /// Why a request has no answer: the innermost cause.

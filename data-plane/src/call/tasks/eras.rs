@@ -132,7 +132,7 @@ async fn begin(
     let id = id_of(task.get())?;
     let left = Left::new(upstreams, &outbound, &id);
     let exchange = upstreams.call(about(&outbound, "tasks/result", &id)).await?;
-    let told = last(exchange, |raw| Ok(Message::Result(unrelated(raw)))).await?;
+    let told = last(exchange, |raw| Ok(Message::Result(unrelated(&raw)))).await?;
     left.settled();
     Ok(told)
 }
@@ -152,7 +152,7 @@ async fn get(upstreams: &Upstreams, outbound: Outbound) -> Result<Exchange, Refu
         Some("completed" | "failed") => {
             let asked = about(&outbound, "tasks/result", &id_of(text)?);
             let (status, member, came) = match upstreams.call(asked).await?.last().await? {
-                Message::Result(raw) => ("completed", "result", unrelated(raw)),
+                Message::Result(raw) => ("completed", "result", unrelated(&raw)),
                 Message::Error(raw) => ("failed", "error", raw),
                 _ => return Err(broken(Reason::UpstreamProtocol)),
             };
@@ -310,16 +310,16 @@ fn renamed(
 }
 
 /// A result that does not say which task it belongs to: its client knows of none by that id.
-fn unrelated(raw: Bytes) -> Bytes {
+fn unrelated(raw: &Bytes) -> Bytes {
     let changed = || -> Option<Bytes> {
-        let text = std::str::from_utf8(&raw).ok().filter(|text| text.contains(RELATED))?;
+        let text = std::str::from_utf8(raw).ok().filter(|text| text.contains(RELATED))?;
         let meta =
             Members::parse(text).ok()?.get("_meta").filter(|meta| members::is_object(meta))?;
         let all = Members::parse(meta.get()).ok()?;
         let kept = all.iter().filter(|(name, _)| *name != RELATED);
         let kept: Vec<_> =
             kept.map(|(n, value)| format!("{}:{}", quoted(n), value.get())).collect();
-        Some(replaced(&raw, meta.get(), &format!("{{{}}}", kept.join(","))))
+        Some(replaced(raw, meta.get(), &format!("{{{}}}", kept.join(","))))
     };
     changed().unwrap_or_else(|| raw.clone())
 }
@@ -407,7 +407,7 @@ mod tests {
         assert_eq!(with_task(&called).unwrap(), called);
         assert_eq!(text(&plain(&called)), r#"{"name":"a","arguments":{"n":1.0}}"#);
         let told = r#"{"content":[1.0],"_meta":{"a/b":1,"io.modelcontextprotocol/related-task":{"taskId":"t"}}}"#;
-        let told = unrelated(Bytes::copy_from_slice(told.as_bytes()));
+        let told = unrelated(&Bytes::copy_from_slice(told.as_bytes()));
         assert_eq!(text(&told), r#"{"content":[1.0],"_meta":{"a/b":1}}"#);
         let declared = declaring(&Bytes::from_static(br#"{"roots":{}}"#)).unwrap();
         let expected = r#"{"roots":{},"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;

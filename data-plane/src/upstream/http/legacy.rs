@@ -129,7 +129,9 @@ impl Remote {
         let body = envelope::request(&hop.raw_id, &outbound.method, adapted.params.as_deref());
         let answer = self.post(&seat, body, outbound).await?;
         let messages = match answer.body {
-            Body::Events(events) => self.streamed_answer(Relay::pooled(bound, hop, events, cancel)),
+            Body::Events(events) => {
+                self.streamed_answer(Relay::pooled(bound, hop, *events, cancel))
+            }
             _ => {
                 cancel.disarm();
                 match self.legacy_messages(&hop, &answer, session.id.is_some()) {
@@ -253,7 +255,7 @@ impl Remote {
         };
         let answer = self.send(post).await.map_err(|broken| broken.refusal)?;
         match (answer.status.as_u16(), answer.body) {
-            (200, Body::Events(events)) => Ok(events),
+            (200, Body::Events(events)) => Ok(*events),
             (405, _) => {
                 Err(Refusal::new(Reason::MethodNotAllowed, "the server has no stream of its own"))
             }

@@ -52,7 +52,7 @@ impl Remote {
         let status = answer.status;
         match answer.body {
             Body::Events(events) => {
-                let relay = Relay::modern(Arc::clone(self), hop, events, outbound.deadline);
+                let relay = Relay::modern(Arc::clone(self), hop, *events, outbound.deadline);
                 Ok(self.streamed_answer(relay))
             }
             Body::Json(body) if status.is_success() => Ok(self.whole_answer(&hop, &body)?),

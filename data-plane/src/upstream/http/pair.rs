@@ -147,7 +147,7 @@ impl Remote {
             used: Mutex::new(Instant::now()),
             stop: stop.clone().drop_guard(),
         });
-        tokio::spawn(read(events, mux, Arc::downgrade(&pair), stop));
+        tokio::spawn(read(*events, mux, Arc::downgrade(&pair), stop));
         Ok(pair)
     }
 

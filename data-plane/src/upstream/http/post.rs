@@ -35,7 +35,7 @@ pub(crate) enum Body {
     /// `application/json`, whole.
     Json(Bytes),
     /// `text/event-stream`, unread.
-    Events(Events),
+    Events(Box<Events>),
     /// Anything else; the start of it, for nobody but us.
     Other,
 }
@@ -114,7 +114,7 @@ async fn exchange(client: &OriginClient, to: &Uri, post: &Post<'_>) -> Result<An
     let body = if is("application/json") {
         Body::Json(whole(body).await?)
     } else if is("text/event-stream") && head.status.is_success() {
-        Body::Events(Events::new(body))
+        Body::Events(Box::new(Events::new(body)))
     } else {
         Body::Other
     };

@@ -48,7 +48,7 @@ impl Remote {
         let messages = match answer.body {
             Body::Events(events) => {
                 let remote = Arc::clone(self);
-                let relay = Relay::transparent(remote, hop, events, cancel, outbound.deadline);
+                let relay = Relay::transparent(remote, hop, *events, cancel, outbound.deadline);
                 self.streamed_answer(relay)
             }
             _ => {
