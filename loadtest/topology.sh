@@ -13,7 +13,7 @@ start_topology() {
   UPSTREAM_PID=$SPAWNED
   spawn floor weir-loadtest floor --listen "127.0.0.1:$floor" --to "http://127.0.0.1:$upstream/mcp"
   FLOOR_PID=$SPAWNED
-  spawn control env WEIR_CP_NAME=measured WEIR_CP_LISTEN__ADDRESS="127.0.0.1:$rest" \
+  spawn control env WEIR_CP_NAME=measured-control WEIR_CP_LISTEN__ADDRESS="127.0.0.1:$rest" \
     WEIR_CP_SYNC__ADDRESS="127.0.0.1:$sync" WEIR_CP_ADMIN__ADDRESS=127.0.0.1:0 \
     WEIR_CP_VAULT__KEYS="$(head -c 32 /dev/urandom | base64)" WEIR_CP_STORE__PATH="$RUN/store" \
     WEIR_CP_BOOTSTRAP__TOKEN_FILE="$RUN/token" WEIR_CP_AUDIT__DIR="$RUN/control-audit" \
