@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir_model::budget::{Account, Grant};
 use weir_model::id::Revision;
+use weir_runtime::backoff::Backoff;
 
 use super::QuotaClaim;
 use crate::store::{Entry, Guard, Op, Store, StoreError};
@@ -14,6 +16,9 @@ pub(super) const PATH: &str = "state/budget/";
 const PER_COMMIT: usize = 50;
 /// Times that a transaction is tried when other replicas are faster.
 const ATTEMPTS: usize = 10;
+/// Waits between them: replicas that try again at once can be each other's conflict every time.
+const AGAIN_FIRST: Duration = Duration::from_millis(1);
+const AGAIN_CAP: Duration = Duration::from_millis(50);
 /// Accounts that are kept in memory besides the store.
 const CACHED_MAX: usize = 50_000;
 /// Seconds that an account is kept after its window, for whoever looks back.
@@ -60,6 +65,7 @@ impl Ledger {
         chunk: &[(String, Claims<'_>)],
         grants: &mut [Grant],
     ) -> Result<(), StoreError> {
+        let mut backoff = Backoff::new(AGAIN_FIRST, AGAIN_CAP);
         for _ in 0..ATTEMPTS {
             let (mut guards, mut ops, mut changed) = (Vec::new(), Vec::new(), Vec::new());
             for (key, claims) in chunk {
@@ -91,6 +97,7 @@ impl Ledger {
                 // Whatever of this was known is old.
                 Err(StoreError::Conflict) => {
                     chunk.iter().for_each(|(key, _)| drop(self.cached.remove(key)));
+                    backoff.sleep().await;
                 }
                 Err(error) => {
                     // It may have been written all the same.
