@@ -61,7 +61,12 @@ impl Topic {
         let admin: AdminClient<_> = config.create().unwrap();
         let topic = NewTopic::new(&name, PARTITIONS, TopicReplication::Fixed(1));
         admin.create_topics([&topic], &options()).await.unwrap().remove(0).unwrap();
-        Self { broker, name, admin }
+        let made = Self { broker, name, admin };
+        // The broker says that it is made before it tells others of it.
+        let settings = made.settings();
+        let known = async || consume::Consumer::open(&settings, From::Beginning).is_ok();
+        assert!(eventually(WAIT, known).await, "no topic {}", made.name);
+        made
     }
 
     fn settings(&self) -> KafkaSettings {
