@@ -130,7 +130,7 @@ pinned conformance both legacy modern ${direct_python:+python} ${direct_typescri
 
 # compared DIRECT THROUGH KNOWN [OPTION...]: counts what ends alike, and what does not.
 compared() {
-  local lists=(--known "deploy/test/conformance/$3.yaml" "${@:4}") alike wrong known
+  local lists=(--known "deploy/test/conformance/$3.yaml" "${@:4}") alike wrong known better
   env RUST_BACKTRACE=0 conformance-compare "$RUN/$1" "$RUN/$2" "${lists[@]}" \
     | tee "$RUN/$2.txt" || true
   read -r alike wrong < <(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$RUN/$2.txt")
@@ -138,22 +138,25 @@ compared() {
   failed=$((failed + ${wrong:-1}))
   known=$(grep -c '^  known: ' "$RUN/$2.txt" || true)
   printf '| %s | %s | %s | %s | %s |\n' "$2" "$front" "$back" "${alike:-0}" "$known" >>"$RUN/rows"
+  better=$(grep -c '^  differs, not for the worse: ' "$RUN/$2.txt" || true)
+  printf '| %s | %s | %s | %s | %s |\n' "$2" "$front" "$back" "$((${alike:-0} + better))" "$known" >>"$RUN/rows-better"
 }
 
 # The page says what came out; one that says otherwise is wrong.
 told() {
-  local row page=docs/reference/conformance.md
+  local row better page=docs/reference/conformance.md
   if [ -n "${WEIR_BLESS:-}" ] && [ "$(wc -l <"$RUN/rows")" = 10 ]; then
     cat deploy/test/conformance/page.md "$RUN/rows" >"$page"
   fi
-  while read -r row; do
+  while IFS=$'\t' read -r row better; do
     if ! grep -qF -- "${row%% | *} |" "$page"; then
       echo "not on the page yet: $row"
-    elif ! grep -qxF -- "$row" "$page"; then
+    # What a fixture by itself missed once, and not through the gateway, is no news of the gateway.
+    elif ! grep -qxF -e "$row" -e "${better:-$row}" "$page"; then
       failed=$((failed + 1))
       echo "$page says otherwise: $row"
     fi
-  done <"$RUN/rows"
+  done < <(paste "$RUN/rows" "$RUN/rows-better")
 }
 
 # The client has to find its packages, and the suite starts it with a shell of its own.
