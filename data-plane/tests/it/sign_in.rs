@@ -87,6 +87,12 @@ impl Scene {
         self.send(Ask::post("/register", body.to_string())).await
     }
 
+    /// A client that registers itself, and what it asks then.
+    async fn registered(&self, redirect: &str) -> Request {
+        let registered = self.register(json!({"redirect_uris": [redirect]})).await.json();
+        Request::new(registered["client_id"].as_str().unwrap(), redirect)
+    }
+
     async fn call(&self, path: &str, tool: &str, token: &str) -> Answer {
         let params = json!({"name": tool, "arguments": {"n": 1}});
         self.send(Ask::modern(path, "tools/call", params).token(token)).await
@@ -169,8 +175,25 @@ fn url(fields: &[(&'static str, String)]) -> String {
     format!("/authorize?{query}")
 }
 
-/// A person who reads the consent page, consents and logs in; gives the code.
-async fn code(scene: &Scene, request: &Request) -> String {
+/// A person who has consented and stands before the provider.
+struct Away {
+    /// What the gateway asks the provider.
+    asked: std::collections::HashMap<String, String>,
+    /// What the gateway knows the browser by.
+    browser: String,
+}
+
+impl Away {
+    /// The way back, once the person has logged in; `more` is what else the provider says.
+    fn back(&self, scene: &Scene, more: &str) -> Ask {
+        let code = scene.issuer.log_in(&self.asked["nonce"], &self.asked["code_challenge"]);
+        let back = format!("/authorize/callback?code={code}&state={}{more}", self.asked["state"]);
+        get(&back).header("cookie", &self.browser)
+    }
+}
+
+/// A person who reads the consent page and consents.
+async fn consented(scene: &Scene, request: &Request) -> Away {
     let page = scene.get(&request.url()).await;
     assert_eq!(page.status, 200, "{}", page.text());
     let consent = cookie(&page, "weir-consent");
@@ -180,13 +203,22 @@ async fn code(scene: &Scene, request: &Request) -> String {
     assert_eq!(away.status, 303, "{}", away.text());
     let location = away.header("location").unwrap();
     assert!(location.starts_with(&format!("{}/authorize?tenant=a&", scene.issuer.url)));
-    let asked = query_of(location);
-    assert_eq!(asked["redirect_uri"], format!("{BASE}/authorize/callback"));
-    assert!(!asked.contains_key("resource"), "Entra refuses it");
-    let upstream = scene.issuer.log_in(&asked["nonce"], &asked["code_challenge"]);
-    let state = asked["state"].as_str();
-    let back = format!("/authorize/callback?code={upstream}&state={state}");
-    let done = scene.send(get(&back).header("cookie", cookie(&away, "weir-sign-in"))).await;
+    Away { asked: query_of(location), browser: cookie(&away, "weir-sign-in") }
+}
+
+/// What the client is told at the end of the way back.
+async fn told(scene: &Scene, back: Ask) -> std::collections::HashMap<String, String> {
+    let done = scene.send(back).await;
+    assert_eq!(done.status, 303, "{}", done.text());
+    query_of(done.header("location").unwrap())
+}
+
+/// A person who consents and logs in; gives the code.
+async fn code(scene: &Scene, request: &Request) -> String {
+    let away = consented(scene, request).await;
+    assert_eq!(away.asked["redirect_uri"], format!("{BASE}/authorize/callback"));
+    assert!(!away.asked.contains_key("resource"), "Entra refuses it");
+    let done = scene.send(away.back(scene, "")).await;
     assert_eq!(done.status, 303, "{}", done.text());
     let location = done.header("location").unwrap();
     assert!(location.starts_with(&request.redirect), "{location}");

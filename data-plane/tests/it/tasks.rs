@@ -79,10 +79,8 @@ async fn a_stateless_client_follows_its_task_by_the_gateway_s_id() {
 async fn a_client_with_a_session_follows_its_task_too() {
     let peer = Peer::start().await;
     let [one, two] = Proxy::two(&granted(&peer.url)).await;
-    let hello = one.send(Ask::initialize(PATH, "2025-11-25").token(&token())).await;
-    let session = hello.header("mcp-session-id").unwrap().to_owned();
-    let ask =
-        |method: &str, params: Value| Ask::legacy(PATH, &session, method, &params).token(&token());
+    let session = session_at(&one).await;
+    let ask = |method: &str, params: Value| within(&session, method, &params);
     let call = json!({"name": "task", "arguments": {}, "task": {"ttl": 1000}});
     let made = one.send(ask("tools/call", call)).await.json();
     let id = made["result"]["task"]["taskId"].as_str().unwrap_or_else(|| panic!("{made}"));
@@ -120,6 +118,16 @@ fn forbidding(world: &World, tool: &str) -> World {
     world.clone().policy("acme", "not-any-more", &rule)
 }
 
+/// A session of the revision that has tasks; its id.
+async fn session_at(proxy: &Proxy) -> String {
+    let hello = proxy.send(Ask::initialize(PATH, "2025-11-25").token(&token())).await;
+    hello.header("mcp-session-id").unwrap().to_owned()
+}
+
+fn within(session: &str, method: &str, params: &Value) -> Ask {
+    Ask::legacy(PATH, session, method, params).token(&token())
+}
+
 /// Makes a task of a tool; its id.
 async fn made(proxy: &Proxy, ask: Ask) -> String {
     let made = proxy.send(ask).await.json()["result"].clone();
@@ -136,10 +144,8 @@ async fn who_loses_a_tool_loses_what_it_made() {
     let call = |tool: &str| json!({"name": tool, "arguments": {}, "task": {}});
     let modern_id = made(one, modern("tools/call", call("task"))).await;
     let other_id = made(one, modern("tools/call", call("task-slow"))).await;
-    let hello = one.send(Ask::initialize(PATH, "2025-11-25").token(&token())).await;
-    let session = hello.header("mcp-session-id").unwrap().to_owned();
-    let ask =
-        |method: &str, params: Value| Ask::legacy(PATH, &session, method, &params).token(&token());
+    let session = session_at(one).await;
+    let ask = |method: &str, params: Value| within(&session, method, &params);
     let legacy_id = made(one, ask("tools/call", call("task"))).await;
 
     for (changed, there) in [
@@ -185,10 +191,8 @@ async fn a_task_of_no_known_tool_takes_the_right_to_all() {
     let peer = Peer::start().await;
     let world = granted(&peer.url);
     let proxy = Proxy::start(&world).await;
-    let hello = proxy.send(Ask::initialize(PATH, "2025-11-25").token(&token())).await;
-    let session = hello.header("mcp-session-id").unwrap().to_owned();
-    let ask =
-        |method: &str, params: Value| Ask::legacy(PATH, &session, method, &params).token(&token());
+    let session = session_at(&proxy).await;
+    let ask = |method: &str, params: Value| within(&session, method, &params);
     let list = proxy.send(ask("tasks/list", json!({}))).await.json();
     let id = list["result"]["tasks"][0]["taskId"].as_str().unwrap_or_else(|| panic!("{list}"));
     let got = proxy.send(ask("tasks/get", json!({"taskId": id}))).await;
@@ -215,10 +219,8 @@ async fn a_result_that_comes_later_is_held_against_its_schema_too() {
     );
     assert_ne!(got.json()["error"], Value::Null);
 
-    let hello = proxy.send(Ask::initialize(PATH, "2025-11-25").token(&token())).await;
-    let session = hello.header("mcp-session-id").unwrap().to_owned();
-    let ask =
-        |method: &str, params: Value| Ask::legacy(PATH, &session, method, &params).token(&token());
+    let session = session_at(&proxy).await;
+    let ask = |method: &str, params: Value| within(&session, method, &params);
     let id = made(&proxy, ask("tools/call", call)).await;
     let got = proxy.send(ask("tasks/get", json!({"taskId": id}))).await;
     assert_eq!(got.json()["result"]["taskId"], id, "{}", got.text());
@@ -231,10 +233,8 @@ async fn a_result_that_is_waited_for_ends_with_the_right_to_its_tool() {
     let peer = Peer::start().await;
     let world = granted(&peer.url);
     let proxy = Proxy::start(&world).await;
-    let hello = proxy.send(Ask::initialize(PATH, "2025-11-25").token(&token())).await;
-    let session = hello.header("mcp-session-id").unwrap().to_owned();
-    let ask =
-        |method: &str, params: Value| Ask::legacy(PATH, &session, method, &params).token(&token());
+    let session = session_at(&proxy).await;
+    let ask = |method: &str, params: Value| within(&session, method, &params);
     let call = json!({"name": "task-slow", "arguments": {}, "task": {}});
     let id = made(&proxy, ask("tools/call", call)).await;
     assert!(!id.contains(SLOW));
@@ -345,8 +345,7 @@ async fn an_older_client_uses_tools_of_stateless_servers_that_run_as_tasks() {
     // It is told of no tasks, so it asks for none.
     let offered = hello.json()["result"]["capabilities"].clone();
     assert!(offered.get("tasks").or(offered.get("extensions")).is_none(), "{offered}");
-    let ask =
-        |method: &str, params: Value| Ask::legacy(PATH, &session, method, &params).token(&token());
+    let ask = |method: &str, params: Value| within(&session, method, &params);
     let answer = proxy.send(ask("tools/call", named("task-only"))).await;
     let result = answer.json()["result"].clone();
     assert_eq!(result, json!({"content": [{"type": "text", "text": "made"}]}), "{}", answer.text());

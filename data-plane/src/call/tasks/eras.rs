@@ -100,7 +100,7 @@ pub async fn call(
         Some(Turn::Get) => Box::pin(get(upstreams, outbound)).await,
         Some(Turn::Cancel) => {
             let exchange = Box::pin(upstreams.call(outbound)).await?;
-            let acknowledged = |_| Ok(Message::Result(Bytes::from_static(b"{}")));
+            let acknowledged = async |_| Ok(Message::Result(Bytes::from_static(b"{}")));
             Box::pin(last(exchange, acknowledged)).await
         }
         Some(Turn::Insists) => Box::pin(insisted(upstreams, outbound)).await,
@@ -116,53 +116,49 @@ async fn begin(
     let params = outbound.params.as_ref().map(with_task).transpose()?;
     let outbound = Outbound { params, ..outbound };
     let exchange = upstreams.call(outbound.clone()).await?;
-    let back_revision = exchange.back_revision.clone();
-    let raw = match exchange.last().await? {
-        Message::Result(raw) => raw,
-        other => return Ok(one(back_revision, other)),
-    };
-    let text = text_of(&raw)?;
-    let Some(task) = Members::parse(text).map_err(broken)?.get("task") else {
-        return Ok(one(back_revision, Message::Result(raw)));
-    };
-    if follows {
-        let told = renamed(task.get(), Some("task"), &[])?;
-        return Ok(one(back_revision, Message::Result(told)));
-    }
-    let id = id_of(task.get())?;
-    let left = Left::new(upstreams, &outbound, &id);
-    let exchange = upstreams.call(about(&outbound, "tasks/result", &id)).await?;
-    let told = last(exchange, |raw| Ok(Message::Result(unrelated(&raw)))).await?;
-    left.settled();
-    Ok(told)
+    last(exchange, async |raw| {
+        let Some(task) = Members::parse(text_of(&raw)?).map_err(broken)?.get("task") else {
+            return Ok(Message::Result(raw));
+        };
+        if follows {
+            return renamed(task.get(), Some("task"), &[]).map(Message::Result);
+        }
+        let id = id_of(task.get())?;
+        let left = Left::new(upstreams, &outbound, &id);
+        let message = upstreams.call(about(&outbound, "tasks/result", &id)).await?.last().await?;
+        left.settled();
+        Ok(match message {
+            Message::Result(raw) => Message::Result(unrelated(&raw)),
+            other => other,
+        })
+    })
+    .await
 }
 
 /// How a task of an older server is, with what it came to.
 async fn get(upstreams: &Upstreams, outbound: Outbound) -> Result<Exchange, Refusal> {
     let exchange = upstreams.call(outbound.clone()).await?;
-    let back_revision = exchange.back_revision.clone();
-    let raw = match exchange.last().await? {
-        Message::Result(raw) => raw,
-        other => return Ok(one(back_revision, other)),
-    };
-    let text = text_of(&raw)?;
-    let status = Members::parse(text).map_err(broken)?;
-    let status = status.text("status").map(|status| status.into_owned());
-    let told = match status.as_deref() {
-        Some("completed" | "failed") => {
-            let asked = about(&outbound, "tasks/result", &id_of(text)?);
-            let (status, member, came) = match upstreams.call(asked).await?.last().await? {
-                Message::Result(raw) => ("completed", "result", unrelated(&raw)),
-                Message::Error(raw) => ("failed", "error", raw),
-                _ => return Err(broken(Reason::UpstreamProtocol)),
-            };
-            let added = [("status", quoted(status)), (member, text_of(&came)?.to_owned())];
-            renamed(text, None, &added)?
-        }
-        Some("input_required") => return Err(wants_input()),
-        _ => renamed(text, None, &[])?,
-    };
-    Ok(one(back_revision, Message::Result(told)))
+    last(exchange, async |raw| {
+        let text = text_of(&raw)?;
+        let status = Members::parse(text).map_err(broken)?;
+        let status = status.text("status").map(|status| status.into_owned());
+        let told = match status.as_deref() {
+            Some("completed" | "failed") => {
+                let asked = about(&outbound, "tasks/result", &id_of(text)?);
+                let (status, member, came) = match upstreams.call(asked).await?.last().await? {
+                    Message::Result(raw) => ("completed", "result", unrelated(&raw)),
+                    Message::Error(raw) => ("failed", "error", raw),
+                    _ => return Err(broken(Reason::UpstreamProtocol)),
+                };
+                let added = [("status", quoted(status)), (member, text_of(&came)?.to_owned())];
+                renamed(text, None, &added)?
+            }
+            Some("input_required") => return Err(wants_input()),
+            _ => renamed(text, None, &[])?,
+        };
+        Ok(Message::Result(told))
+    })
+    .await
 }
 
 /// Calls a tool of a stateless server; where that insists on tasks, as one, until it is done.
@@ -175,19 +171,17 @@ async fn insisted(upstreams: &Upstreams, outbound: Outbound) -> Result<Exchange,
     let mut outbound = outbound;
     outbound.front.capabilities = capabilities;
     let exchange = upstreams.call(outbound.clone()).await?;
-    let back_revision = exchange.back_revision.clone();
-    let raw = match exchange.last().await? {
-        Message::Result(raw) => raw,
-        other => return Ok(one(back_revision, other)),
-    };
-    let kind = Members::parse(text_of(&raw)?).map_err(broken)?;
-    if kind.text("resultType").as_deref() != Some("task") {
-        return Ok(one(back_revision, Message::Result(raw)));
-    }
-    let left = Left::new(upstreams, &outbound, &id_of(text_of(&raw)?)?);
-    let came = finished(upstreams, &outbound, raw).await?;
-    left.settled();
-    Ok(one(back_revision, came))
+    last(exchange, async |raw| {
+        let kind = Members::parse(text_of(&raw)?).map_err(broken)?;
+        if kind.text("resultType").as_deref() != Some("task") {
+            return Ok(Message::Result(raw));
+        }
+        let left = Left::new(upstreams, &outbound, &id_of(text_of(&raw)?)?);
+        let came = finished(upstreams, &outbound, raw).await?;
+        left.settled();
+        Ok(came)
+    })
+    .await
 }
 
 /// Asks how a task is until it is over.
@@ -274,14 +268,17 @@ fn with_task(raw: &Bytes) -> Result<Bytes, Refusal> {
 
 /// `params` of a call that is not to run as a task.
 pub fn plain(raw: &Bytes) -> Bytes {
-    let kept = || -> Option<Bytes> {
-        let all = Members::parse(std::str::from_utf8(raw).ok()?).ok()?;
-        let kept = all.iter().filter(|(name, _)| *name != "task");
-        let kept: Vec<_> =
-            kept.map(|(n, value)| format!("{}:{}", quoted(n), value.get())).collect();
-        Some(format!("{{{}}}", kept.join(",")).into())
-    };
-    kept().unwrap_or_else(|| raw.clone())
+    let text = std::str::from_utf8(raw).ok();
+    let kept = text.and_then(|text| except(text, "task"));
+    kept.map_or_else(|| raw.clone(), Bytes::from)
+}
+
+/// An object without one of its members; none where it cannot be read.
+fn except(object: &str, left_out: &str) -> Option<String> {
+    let all = Members::parse(object).ok()?;
+    let kept = all.iter().filter(|(name, _)| *name != left_out);
+    let kept: Vec<_> = kept.map(|(n, value)| format!("{}:{}", quoted(n), value.get())).collect();
+    Some(format!("{{{}}}", kept.join(",")))
 }
 
 /// A task of 2025-11-25 as the extension has it: the same members, two of them under other names,
@@ -315,11 +312,7 @@ fn unrelated(raw: &Bytes) -> Bytes {
         let text = std::str::from_utf8(raw).ok().filter(|text| text.contains(RELATED))?;
         let meta =
             Members::parse(text).ok()?.get("_meta").filter(|meta| members::is_object(meta))?;
-        let all = Members::parse(meta.get()).ok()?;
-        let kept = all.iter().filter(|(name, _)| *name != RELATED);
-        let kept: Vec<_> =
-            kept.map(|(n, value)| format!("{}:{}", quoted(n), value.get())).collect();
-        Some(replaced(raw, meta.get(), &format!("{{{}}}", kept.join(","))))
+        Some(replaced(raw, meta.get(), &except(meta.get(), RELATED)?))
     };
     changed().unwrap_or_else(|| raw.clone())
 }
@@ -361,21 +354,17 @@ fn wants_input() -> Refusal {
         .hint("The task waits for input, which cannot be passed on between these revisions.")
 }
 
-fn one(back_revision: String, message: Message) -> Exchange {
-    Exchange { back_revision, session: None, messages: Messages::One(message) }
-}
-
-/// The final message alone, a result of it changed.
+/// The final message alone; a result becomes what `change` makes of it, anything else stays.
 async fn last(
     exchange: Exchange,
-    change: impl FnOnce(Bytes) -> Result<Message, Refusal>,
+    change: impl AsyncFnOnce(Bytes) -> Result<Message, Refusal>,
 ) -> Result<Exchange, Refusal> {
     let back_revision = exchange.back_revision.clone();
     let message = match exchange.last().await? {
-        Message::Result(raw) => change(raw)?,
+        Message::Result(raw) => change(raw).await?,
         other => other,
     };
-    Ok(one(back_revision, message))
+    Ok(Exchange { back_revision, session: None, messages: Messages::One(message) })
 }
 
 #[cfg(test)]

@@ -85,8 +85,7 @@ async fn a_bad_request_sends_nobody_anywhere() {
 async fn only_the_browser_that_consented_finishes_and_only_once() {
     let scene = Scene::start().await;
     let redirect = "https://app.example/cb";
-    let registered = scene.register(json!({"redirect_uris": [redirect]})).await.json();
-    let request = Request::new(registered["client_id"].as_str().unwrap(), redirect);
+    let request = scene.registered(redirect).await;
     let page = scene.get(&request.url()).await;
     let consent = cookie(&page, "weir-consent");
     let sealed = between(page.text(), "name=\"request\" value=\"", "\"").to_owned();
@@ -178,9 +177,7 @@ async fn only_the_browser_that_consented_finishes_and_only_once() {
 #[tokio::test]
 async fn an_answer_of_the_provider_is_judged() {
     let scene = Scene::start().await;
-    let redirect = "https://app.example/cb";
-    let registered = scene.register(json!({"redirect_uris": [redirect]})).await.json();
-    let request = Request::new(registered["client_id"].as_str().unwrap(), redirect);
+    let request = scene.registered("https://app.example/cb").await;
     for (what, claims) in [
         ("another nonce", json!({"sub": "alice", "nonce": "x"})),
         ("another audience", json!({"sub": "alice", "aud": "elsewhere"})),
@@ -190,16 +187,8 @@ async fn an_answer_of_the_provider_is_judged() {
         ("groups left out", json!({"sub": "alice", "_claim_names": {"groups": "s"}})),
     ] {
         scene.issuer.claims(claims);
-        let page = scene.get(&request.url()).await;
-        let consent = cookie(&page, "weir-consent");
-        let sealed = between(page.text(), "name=\"request\" value=\"", "\"");
-        let ask = form("/authorize/consent", &[("request", sealed)]).header("cookie", consent);
-        let away = scene.send(ask).await;
-        let asked = query_of(away.header("location").unwrap());
-        let code = scene.issuer.log_in(&asked["nonce"], &asked["code_challenge"]);
-        let back = format!("/authorize/callback?code={code}&state={}", asked["state"]);
-        let done = scene.send(get(&back).header("cookie", cookie(&away, "weir-sign-in"))).await;
-        let told = query_of(done.header("location").unwrap_or_else(|| panic!("{what}")));
+        let back = consented(&scene, &request).await.back(&scene, "");
+        let told = told(&scene, back).await;
         assert_eq!(told.get("error").map(String::as_str), Some("access_denied"), "{what}");
         assert!(!told.contains_key("code"), "{what}");
     }
@@ -218,21 +207,12 @@ async fn an_answer_of_the_provider_is_judged() {
 async fn an_answer_without_its_issuer_is_refused_where_the_provider_names_itself() {
     let scene = Scene::start().await;
     scene.issuer.names_itself();
-    let redirect = "https://app.example/cb";
-    let registered = scene.register(json!({"redirect_uris": [redirect]})).await.json();
-    let request = Request::new(registered["client_id"].as_str().unwrap(), redirect);
+    let request = scene.registered("https://app.example/cb").await;
     for (iss, good) in [("", false), ("&iss=https://evil.example", false), ("own", true)] {
-        let page = scene.get(&request.url()).await;
-        let sealed = between(page.text(), "name=\"request\" value=\"", "\"");
-        let ask = form("/authorize/consent", &[("request", sealed)]);
-        let away = scene.send(ask.header("cookie", cookie(&page, "weir-consent"))).await;
-        let asked = query_of(away.header("location").unwrap());
-        let code = scene.issuer.log_in(&asked["nonce"], &asked["code_challenge"]);
         let own = format!("&iss={}", scene.issuer.url);
         let iss = if iss == "own" { own.as_str() } else { iss };
-        let back = format!("/authorize/callback?code={code}&state={}{iss}", asked["state"]);
-        let done = scene.send(get(&back).header("cookie", cookie(&away, "weir-sign-in"))).await;
-        let told = query_of(done.header("location").unwrap());
+        let back = consented(&scene, &request).await.back(&scene, iss);
+        let told = told(&scene, back).await;
         assert_eq!(told.contains_key("code"), good, "{iss:?}: {told:?}");
     }
 }
@@ -241,20 +221,11 @@ async fn an_answer_without_its_issuer_is_refused_where_the_provider_names_itself
 #[tokio::test]
 async fn a_state_is_good_once_over_all_proxies() {
     let scene = Scene::start().await;
-    let redirect = "https://app.example/cb";
-    let registered = scene.register(json!({"redirect_uris": [redirect]})).await.json();
-    let request = Request::new(registered["client_id"].as_str().unwrap(), redirect);
-    let page = scene.get(&request.url()).await;
-    let sealed = between(page.text(), "name=\"request\" value=\"", "\"").to_owned();
-    let consent = form("/authorize/consent", &[("request", &sealed), ("provider", "corp")]);
-    let away = scene.send(consent.header("cookie", cookie(&page, "weir-consent"))).await;
-    let asked = query_of(away.header("location").unwrap());
-    let browser = cookie(&away, "weir-sign-in");
+    let request = scene.registered("https://app.example/cb").await;
+    let away = consented(&scene, &request).await;
     let back = async |at: usize| {
         // The provider would give out a code each time that it is asked.
-        let code = scene.issuer.log_in(&asked["nonce"], &asked["code_challenge"]);
-        let back = format!("/authorize/callback?code={code}&state={}", asked["state"]);
-        let back = get(&back).header("cookie", &browser).with("host", "gw.example");
+        let back = away.back(&scene, "").with("host", "gw.example");
         let answer = scene.proxies[at].send(back).await;
         assert_eq!(answer.status, 303, "{}", answer.text());
         query_of(answer.header("location").unwrap())
@@ -272,19 +243,10 @@ async fn a_state_is_good_once_over_all_proxies() {
 #[tokio::test]
 async fn nobody_comes_back_while_nobody_counts() {
     let scene = Scene::start().await;
-    let redirect = "https://app.example/cb";
-    let registered = scene.register(json!({"redirect_uris": [redirect]})).await.json();
-    let request = Request::new(registered["client_id"].as_str().unwrap(), redirect);
-    let page = scene.get(&request.url()).await;
-    let sealed = between(page.text(), "name=\"request\" value=\"", "\"").to_owned();
-    let consent = form("/authorize/consent", &[("request", &sealed), ("provider", "corp")]);
-    let away = scene.send(consent.header("cookie", cookie(&page, "weir-consent"))).await;
-    let asked = query_of(away.header("location").unwrap());
-    let code = scene.issuer.log_in(&asked["nonce"], &asked["code_challenge"]);
-    let back = format!("/authorize/callback?code={code}&state={}", asked["state"]);
+    let request = scene.registered("https://app.example/cb").await;
+    let back = consented(&scene, &request).await.back(&scene, "");
     scene.ledger.away(true);
-    let told = scene.send(get(&back).header("cookie", cookie(&away, "weir-sign-in"))).await;
-    let told = query_of(told.header("location").unwrap());
+    let told = told(&scene, back).await;
     assert_eq!(told["error"], "temporarily_unavailable", "{told:?}");
 }
 
