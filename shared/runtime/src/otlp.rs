@@ -219,6 +219,7 @@ pub fn start(
         identity: identity.clone(),
         counts: counts.clone(),
         closed: closed.clone(),
+        queue: settings.queue,
     };
     let mut tasks = vec![tokio::spawn(out.run(waiting))];
     if settings.metrics {

@@ -1,4 +1,5 @@
-//! Sends spans in batches: what has come, at most [`BATCH`] spans, at the latest after [`LINGER`].
+//! Sends spans in batches: what has come, at most [`BATCH`] spans or a queue full, at the latest after
+//! [`LINGER`].
 
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub(super) struct Out {
     pub(super) identity: Identity,
     pub(super) counts: Counts,
     pub(super) closed: watch::Receiver<bool>,
+    /// Spans that may wait: a batch is no second queue beside a small one.
+    pub(super) queue: usize,
 }
 
 impl Out {
@@ -42,7 +45,7 @@ impl Out {
             let Some(mut batch) = first else { return };
             let full = tokio::time::sleep(LINGER);
             tokio::pin!(full);
-            while batch.len() < BATCH {
+            while batch.len() < BATCH.min(self.queue) {
                 tokio::select! {
                     more = waiting.recv() => match more {
                         Some(more) => batch.extend(more),

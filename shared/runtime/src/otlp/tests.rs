@@ -94,6 +94,12 @@ async fn spans_and_metrics_arrive_and_the_end_flushes() {
     assert!(metrics.render().contains("weir_spans_total{result=\"sent\"} 2"));
 }
 
+fn counted(metrics: &Metrics, result: &str) -> u64 {
+    let line = format!("weir_spans_total{{result=\"{result}\"}} ");
+    let text = metrics.render();
+    text.lines().find_map(|l| l.strip_prefix(&line)?.parse::<u64>().ok()).unwrap_or(0)
+}
+
 #[tokio::test]
 async fn a_collector_that_is_away_costs_counted_spans_and_no_time() {
     let metrics = Metrics::new();
@@ -106,14 +112,28 @@ async fn a_collector_that_is_away_costs_counted_spans_and_no_time() {
     for _ in 0..1_000 {
         exporter.spans().send(vec![a_span("lost")]);
     }
-    let counted = |result: &str| {
-        let line = format!("weir_spans_total{{result=\"{result}\"}} ");
-        let text = metrics.render();
-        text.lines().find_map(|l| l.strip_prefix(&line)?.parse::<u64>().ok()).unwrap_or(0)
-    };
-    let all = async || counted("dropped") + counted("failed") == 1_000;
+    let all = async || counted(&metrics, "dropped") + counted(&metrics, "failed") == 1_000;
     assert!(eventually(Duration::from_secs(20), all).await);
-    assert!(counted("dropped") > 0);
+    assert!(counted(&metrics, "dropped") > 0);
+}
+
+/// A collector that takes connections and says nothing holds no more than the queue and a batch of
+/// its size, however slowly the spans come.
+#[tokio::test]
+async fn a_collector_that_hangs_holds_two_queues_at_most() {
+    let metrics = Metrics::new();
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let settings = settings(&format!("http://{}", silent.local_addr().unwrap()));
+    let settings = OtlpSettings { queue: 64, ..settings };
+    let identity = Identity::new("weir-test", "n1", &[]);
+    let exporter = start(&settings, identity, &metrics).unwrap().unwrap();
+    for _ in 0..400 {
+        exporter.spans().send(vec![a_span("held")]);
+        tokio::task::yield_now().await;
+    }
+    let gone = counted(&metrics, "dropped") + counted(&metrics, "failed");
+    assert!(gone >= 400 - 2 * 64, "{gone}");
+    assert_eq!(counted(&metrics, "sent"), 0);
 }
 
 #[test]
