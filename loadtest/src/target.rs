@@ -210,9 +210,13 @@ impl Connection {
                     let target = self.target.clone();
                     *self = Self::bare(&target, self.era).await?;
                 }
+                // The connection's own session is for the work that comes after.
+                let own = self.session.take();
                 self.initialize().await?;
                 self.end().await?;
-                Ok(Instant::now())
+                let at = Instant::now();
+                self.session = own;
+                Ok(at)
             }
             Work::Stream { events, every_ms } => self.stream(*events, *every_ms).await,
         }
@@ -269,6 +273,11 @@ impl Connection {
             if answer.id == Some(id) {
                 ensure!(answer.result.is_some(), "error {:?}", answer.error);
                 ensure!(seen == events, "{seen} of {events} events came");
+                if let Source::Body(rest) = &mut source {
+                    // Whoever leaves before the end of a body cannot use its connection again.
+                    let more = rest.next().await?;
+                    ensure!(more.is_none(), "the stream goes on after the answer");
+                }
                 return first.context("no event came");
             }
         }
