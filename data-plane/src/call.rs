@@ -152,7 +152,8 @@ where
     }
     let client = client::identify(&call, &who, endpoint, sealing)?;
     idle::check(gateway, endpoint, (&call, &client), (&who, now)).await?;
-    if let Some(answer) = elsewhere::relay(gateway, (conn, head), (&call, &client)).await? {
+    let whose = (endpoint, &*who, sealing.sealer);
+    if let Some(answer) = elsewhere::relay(gateway, (conn, head), (&call, &client), whose).await? {
         return Ok(answer);
     }
     reply.modern = Some(client.modern());

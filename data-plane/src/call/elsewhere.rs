@@ -1,4 +1,4 @@
-//! Requests of sessions that live at one proxy, from the proxy at which they arrive.
+//! Requests that one proxy alone can serve, or best, from the proxy at which they arrive.
 //!
 //! A client on the endpoint of one server sees through to the server's own session. Where that is
 //! a child process, or the stream of a server of 2024-11-05, one proxy has it; the client's
@@ -6,7 +6,10 @@
 //! request over: the home of the session serves it as if it had come there, checks everything for
 //! itself, and writes the record. The answer streams back; a client that leaves is gone there too.
 //!
-//! A home that cannot be reached, or was started anew, has lost the session: it is unknown.
+//! A home that cannot be reached, or was started anew, has lost the session: it is unknown. A task
+//! that a stateless client has at an older server goes the same way, to the proxy whose session with
+//! the server made it ([`tasks::home`]); with its home gone, the server is asked from here, since
+//! servers may know their tasks in any session.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,17 +23,20 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body_util::{BodyExt as _, Full, Limited};
 use serde::{Deserialize, Serialize};
 use weir_model::bounds;
+use weir_model::principal::Principal;
 use weir_model::reason::{Reason, Refusal};
+use weir_model::seal::Sealer;
 use weir_model::sync::identity::NodeId;
 
 use super::client::Client;
+use super::endpoint::Endpoint;
 use super::inbound::{Call, Conn};
 use super::respond::{self, Answer};
-use super::{Gateway, Stop};
-use crate::hop::{self, Cut};
+use super::{Gateway, Stop, tasks};
+use crate::hop::{self, Cut, Holder, Lost};
 use crate::mcp::session;
 
-/// What the home of a session is asked.
+/// What a home is asked.
 pub const VERB: &str = "serve";
 /// What stands before a body: the head of a request or an answer as one line of JSON.
 const HEAD_BYTES_MAX: usize = 8 * bounds::HEADER_BYTES_MAX;
@@ -59,20 +65,48 @@ struct Told {
     headers: Vec<(String, String)>,
 }
 
-/// The answer of the session's home, where that is another proxy; none where it is this one.
+/// The proxy that a request belongs to.
+struct Home {
+    holder: Holder,
+    /// No other one can serve it.
+    only: bool,
+}
+
+impl Home {
+    fn of(
+        (endpoint, who, sealer): (&Endpoint, &Principal, Option<&Sealer>),
+        (call, client): (&Call<'_>, &Client),
+    ) -> Option<Self> {
+        match &client.session {
+            Some(session) => Some(Self { holder: session.home.clone()?, only: true }),
+            None if client.modern() => {
+                Some(Self { holder: tasks::home(sealer?, (endpoint, who), call)?, only: false })
+            }
+            None => None,
+        }
+    }
+}
+
+/// The answer of the request's home, where that is another proxy; none where this one serves it.
 ///
 /// # Errors
-/// [`Reason::SessionUnknown`] when its home has lost it, [`Reason::UpstreamClosed`] when it was
-/// lost half way.
+/// [`Reason::SessionUnknown`] when its home has lost the session, [`Reason::UpstreamClosed`] when
+/// it was lost half way.
 pub async fn relay(
     gateway: &Gateway,
     (conn, head): (&Conn, &Parts),
     (call, client): (&Call<'_>, &Client),
+    whose: (&Endpoint, &Principal, Option<&Sealer>),
 ) -> Result<Option<Answer>, Stop> {
-    let home = client.session.as_ref().and_then(|session| session.home.as_ref());
-    let Some(home) = home.filter(|home| !gateway.hop.is_home(home)) else { return Ok(None) };
+    let home = Home::of(whose, (call, client));
+    let Some(home) = home.filter(|home| !gateway.hop.is_home(&home.holder)) else {
+        return Ok(None);
+    };
     if head.extensions.get::<Handed>().is_some() {
-        return Err(session::unknown("its home was started anew").into());
+        return match home.only {
+            true => Err(session::unknown("its home was started anew").into()),
+            false => Ok(None),
+        };
     }
     let asked = Asked {
         method: head.method.to_string(),
@@ -89,10 +123,13 @@ pub async fn relay(
     let mut body = BytesMut::from(&*serde_json::to_vec(&asked).unwrap_or_default());
     body.put_u8(b'\n');
     body.put_slice(&call.body);
-    let answer = gateway.hop.tell(home, VERB, hop::whole(body.freeze())).await;
-    let answer = answer.map_err(|lost| lost.refusal(session::unknown("its home is gone")))?;
+    let answer = match gateway.hop.tell(&home.holder, VERB, hop::whole(body.freeze())).await {
+        Ok(answer) => answer,
+        Err(Lost::Gone | Lost::Unreachable(_)) if !home.only => return Ok(None),
+        Err(lost) => return Err(lost.refusal(session::unknown("its home is gone")).into()),
+    };
     let response = read(answer).await.map_err(|Cut| {
-        Refusal::new(Reason::UpstreamClosed, "the home of the session was lost half way")
+        Refusal::new(Reason::UpstreamClosed, "the home of the request was lost half way")
     })?;
     Ok(Some(Answer::Elsewhere(Box::new(response))))
 }

@@ -264,6 +264,12 @@ async fn request(
         return Ok(answer);
     }
     let cancellable = cancellable(gateway, scope);
+    let place = outgoing.place();
+    let brought = match bridge::may_ask(method) {
+        true => state::open(scope, outgoing.target(), method.name)?,
+        false => None,
+    };
+    let turn = eras::turn(gateway, scope, (outgoing.target(), outgoing.headers()), method).await?;
     let finish = Finish {
         adapt: Adapt { front_modern: scope.client.modern(), back_modern: false, method },
         tool: outgoing.target().definition().cloned(),
@@ -274,14 +280,8 @@ async fn request(
         seal: None,
         notices: None,
         level: log_level(gateway, scope),
-        tasks: Tasks::of_call(gateway, scope, (outgoing.target(), method)),
+        tasks: Tasks::of_call(gateway, scope, (outgoing.target(), method), turn),
     };
-    let place = outgoing.place();
-    let brought = match bridge::may_ask(method) {
-        true => state::open(scope, outgoing.target(), method.name)?,
-        false => None,
-    };
-    let turn = eras::turn(gateway, scope, (outgoing.target(), outgoing.headers()), method).await?;
     let mut watch = Watched::call(scope, gateway, outgoing.target());
     if let Some(What::Parked(holder)) = brought {
         let messages = Messages::Stream(bridge::resume(gateway, scope, &holder).await?);

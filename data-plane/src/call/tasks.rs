@@ -21,21 +21,26 @@ use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use weir_model::id::Name;
+use weir_model::principal::Principal;
 use weir_model::reason::{Reason, Refusal};
 use weir_model::seal::Sealer;
 use weir_model::snapshot::{CatalogView, ServerView, ToolView};
 
 use super::Gateway;
 use super::client::bond;
+use super::endpoint::Endpoint;
 use super::forward::Scope;
+use super::inbound::Call;
 use super::resolve::Upstream;
 use super::sight::Sight;
+use crate::hop::Holder;
 use crate::mcp::adapt::{quoted, replaced};
 use crate::mcp::envelope::{Params, utf8};
 use crate::mcp::extensions;
 use crate::mcp::members::{self, Members, position};
 use crate::mcp::methods::{Kind, Method};
 use crate::mcp::revision::Revision;
+use eras::Turn;
 use makers::Makers;
 
 const PURPOSE: &str = "task";
@@ -53,6 +58,10 @@ struct Token {
     /// The tool that made it, where that was known.
     #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
     tool: Option<String>,
+    /// The proxy in whose session with the server it was made, where that is no session of the
+    /// client's.
+    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    home: Option<Holder>,
 }
 
 /// The task that a request is about.
@@ -89,6 +98,8 @@ pub struct Tasks {
     known: Vec<(String, String)>,
     /// The tool that is called.
     tool: Option<String>,
+    /// For what is made here: [`Token::home`].
+    home: Option<Holder>,
     makers: Makers,
     /// For whom a list of tasks is, and of which server.
     listed: Option<Box<(Sight, Arc<ServerView>)>>,
@@ -110,6 +121,19 @@ pub fn given(
     let part = members.get(ID).ok_or_else(unknown)?.get();
     let raw = params.raw.as_ref().map(|raw| replaced(raw, part, &quoted(&token.id)));
     Ok(Some(Given { id: token.id, version: token.version, tool: token.tool, params: raw }))
+}
+
+/// Where a stateless client's task of an older server is known best: many of those servers tell of a
+/// task in the session that made it and in no other, and that session is a proxy's.
+pub fn home(
+    sealer: &Sealer,
+    (endpoint, who): (&Endpoint, &Principal),
+    call: &Call<'_>,
+) -> Option<Holder> {
+    let message = call.message()?;
+    message.method().filter(|name| name.starts_with("tasks/"))?;
+    let sealed = message.params()?.task.as_deref()?;
+    open(sealer, &bond(endpoint, &who.id()).bytes(), sealed)?.home
 }
 
 /// True for a server that says that it has tasks of either form.
@@ -197,6 +221,7 @@ impl Tasks {
         gateway: &Gateway,
         scope: Scope<'_>,
         (target, method): (&Upstream, &Method),
+        turn: Option<Turn>,
     ) -> Option<Arc<Self>> {
         scope.endpoint.server.as_ref()?;
         let params = scope.call.message()?.params()?;
@@ -215,6 +240,9 @@ impl Tasks {
         let mut tasks = Self::new(gateway, scope, &target.version.name)?;
         if method.kind == Kind::CallTool {
             tasks.tool.clone_from(&target.name);
+        }
+        if let Some(Turn::Begin { follows: true }) = turn {
+            tasks.home = Some(gateway.hop.home());
         }
         if method.name == "tasks/list" {
             tasks.listed = Some(Box::new((scope.sight.clone(), Arc::clone(&target.server))));
@@ -245,7 +273,16 @@ impl Tasks {
         let principal = scope.sight.who.id();
         let aad = bond(scope.endpoint, &principal).bytes();
         let (version, makers) = (version.clone(), gateway.makers.clone());
-        Some(Self { sealer, aad, version, known: Vec::new(), tool: None, makers, listed: None })
+        Some(Self {
+            sealer,
+            aad,
+            version,
+            known: Vec::new(),
+            tool: None,
+            home: None,
+            makers,
+            listed: None,
+        })
     }
 
     fn caller(&self) -> (&[u8], &Name) {
@@ -349,7 +386,12 @@ impl Tasks {
             self.makers.remember(self.caller(), own, tool);
         }
         let tool = self.tool.clone().or_else(|| self.maker(own));
-        let token = Token { version: self.version.clone(), id: own.to_owned(), tool };
+        let token = Token {
+            version: self.version.clone(),
+            id: own.to_owned(),
+            tool,
+            home: self.home.clone(),
+        };
         let plain = serde_json::to_vec(&token)
             .map_err(|e| Refusal::new(Reason::Internal, format!("task to JSON: {e}")))?;
         let long = |_| Refusal::new(Reason::UpstreamProtocol, "the server's task id is too long");
@@ -427,6 +469,7 @@ mod tests {
             version: "v1".parse().unwrap(),
             known,
             tool: None,
+            home: None,
             makers: Makers::default(),
             listed: None,
         }

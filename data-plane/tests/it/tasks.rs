@@ -332,6 +332,29 @@ async fn a_stateless_client_uses_tools_of_older_servers_that_run_as_tasks() {
     }
 }
 
+/// Older servers may know a task only in the session that made it, which is one proxy's.
+#[tokio::test]
+async fn a_task_of_an_older_server_is_asked_after_where_it_was_made() {
+    let peer = Peer::only(Speaks::Legacy).await;
+    let [one, two] = Proxy::two(&insisting(&peer.url, ObservedEra::Legacy)).await;
+    let id = made_by(&one, "task-only").await;
+    let asked = |records: &[Value], method: &str| {
+        records.iter().filter(|record| record["api"]["operation"] == method).count()
+    };
+    for proxy in [&one, &two] {
+        let got = proxy.send(modern("tasks/get", json!({"taskId": id}))).await;
+        assert_eq!(got.json()["result"]["taskId"], id, "{}", got.text());
+    }
+    assert_eq!(asked(&one.records(3).await, "tasks/get"), 2);
+    assert_eq!(asked(&two.records(0).await, "tasks/get"), 0);
+    // Once that proxy is gone, whoever is left asks.
+    one.drain.now();
+    drop(one.served.await);
+    let got = two.send(modern("tasks/get", json!({"taskId": id}))).await;
+    assert_eq!(got.json()["result"]["taskId"], id, "{}", got.text());
+    assert_eq!(asked(&two.records(1).await, "tasks/get"), 1);
+}
+
 async fn made_by(proxy: &Proxy, tool: &str) -> String {
     made(proxy, modern("tools/call", named(tool))).await
 }
