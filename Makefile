@@ -23,7 +23,7 @@ bench-fleet: ## one control plane, 1,000 proxies, 10,000 servers, 100,000 tools:
 	@./loadtest/fleet.sh
 
 bench-micro: ## figures of the pure parts, each by itself
-	cargo bench -p weir-model --bench decide --bench seal --bench snapshot
+	cargo bench -p weir-model --bench decide --bench validate --bench seal --bench snapshot
 	cargo bench -p weir-model --bench apply -- 100000
 	cargo bench -p weir-audit --no-default-features --bench spool
 	cargo bench -p data-plane --bench envelope
