@@ -3,7 +3,7 @@
 
 mod bench;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bench::{Node, Plane, Shared, eventually, group, offer};
 use data_plane::config::{ConfigError, Endpoint};
@@ -149,6 +149,37 @@ async fn tokens_are_good_once_and_for_a_while() {
     let node = node.restart(vec![plane.tcp()]).await;
     let kept = std::fs::read_to_string(node.folder().join("identity.json")).unwrap();
     assert_eq!(text, kept, "it enrols once");
+}
+
+/// However soon the end comes after a configuration is in force.
+#[tokio::test]
+async fn what_was_in_force_at_the_end_is_so_at_the_next_start() {
+    let shared = Shared::new().await;
+    let plane = Plane::start(&shared, "cp-1").await;
+    plane.apply(&group("acme", "v0")).await;
+    let mut node = Node::join(&plane, "eu", "n1", vec![plane.tcp()]).await;
+    node.has("acme", "v0").await;
+    let nobody = || Endpoint::Tcp("127.0.0.1:9".to_owned());
+    for round in 1..=8 {
+        node = node.restart(vec![plane.tcp()]).await;
+        let display = Some(format!("v{round}"));
+        plane.apply(&group("acme", &format!("v{round}"))).await;
+        // Looks without letting others run: the end comes before the proxy has noted what it did.
+        let seen = async || {
+            let until = Instant::now() + Duration::from_millis(2);
+            while Instant::now() < until && node.display("acme") != display {
+                std::hint::spin_loop();
+            }
+            node.display("acme") == display
+        };
+        let begun = Instant::now();
+        while !seen().await {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{round} is never in force");
+            tokio::task::yield_now().await;
+        }
+        node = node.restart(vec![nobody()]).await;
+        assert_eq!(node.display("acme"), display);
+    }
 }
 
 #[tokio::test]

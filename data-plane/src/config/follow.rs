@@ -167,9 +167,19 @@ impl Follower {
                 () = drain.drained() => Turn::End,
             };
             if !self.turn(turn) {
-                return;
+                return self.settle().await;
             }
             self.feed();
+        }
+    }
+
+    /// What is put in force as the end comes is served until then, and kept like all before it: who
+    /// starts again must not fall back behind it.
+    async fn settle(&mut self) {
+        if self.applying.is_some()
+            && let Some((nonce, outcome)) = done(&mut self.applying).await
+        {
+            self.applied(nonce, outcome);
         }
     }
 

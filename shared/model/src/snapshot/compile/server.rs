@@ -40,7 +40,10 @@ pub(super) fn usable_credentials<'a>(
     report: &mut Report,
 ) -> Usable<'a> {
     let mut usable = HashSet::new();
-    for (name, credential) in known {
+    // What is found is told in an order that depends on the set alone.
+    let mut known_in_order: Vec<_> = known.iter().collect();
+    known_in_order.sort_by_key(|(name, _)| *name);
+    for (name, credential) in known_in_order {
         if input.secrets.contains_key(credential.secret_id()) {
             usable.insert(name);
         } else {
