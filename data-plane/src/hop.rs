@@ -287,6 +287,7 @@ impl Hop {
         let address = holder.address.as_deref().ok_or_else(|| unreachable("it has no address"))?;
         let identity =
             self.0.identity.as_ref().ok_or_else(|| unreachable("this proxy has none"))?;
-        self.0.peers.ask(&identity.load_full(), (holder, address), ask).await
+        // Boxed: few calls go to another proxy, and all of them would carry the room for it.
+        Box::pin(self.0.peers.ask(&identity.load_full(), (holder, address), ask)).await
     }
 }

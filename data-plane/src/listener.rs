@@ -202,7 +202,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         // Time-outs of headers and idleness are kept by the pace, which tells them apart.
         .header_read_timeout(None)
-        .max_headers(bounds::HEADERS_MAX)
+        // `HEADERS_MAX` is what hyper takes by itself; told so, it makes room anew for every request.
         .max_buf_size(2 * bounds::HEADER_BYTES_MAX);
     builder
         .http2()

@@ -340,7 +340,7 @@ impl Record {
         self.facts.duration_us = self.elapsed_us();
         self.observed();
         match self.slot.take() {
-            Some(slot) => slot.finish(std::mem::take(&mut *self.facts)).await,
+            Some(slot) => slot.finish(&*self.facts).await,
             None => Ok(()),
         }
     }

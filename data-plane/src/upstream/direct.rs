@@ -123,7 +123,7 @@ impl Direct {
         let connecting = tokio::time::timeout(limit, self.guarded.clone().call(to)).await;
         let io = connecting.map_err(|_| GuardError::Timeout(host))??;
         let mut builder = Builder::new();
-        builder.max_headers(bounds::HEADERS_MAX).max_buf_size(bounds::UPSTREAM_READ_BUFFER_BYTES);
+        builder.max_buf_size(bounds::UPSTREAM_READ_BUFFER_BYTES);
         let (sender, connection) = builder.handshake(io).await?;
         Ok(Link { sender, driven: Some(Box::new(connection)) })
     }

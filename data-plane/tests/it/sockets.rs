@@ -9,6 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use weir_model::bounds;
 use weir_runtime::settings::Tls;
 use weir_runtime::testing::{Ca, eventually};
 
@@ -44,6 +45,13 @@ async fn bodies_and_headers_are_bounded() {
     assert_eq!((answer.status.as_u16(), answer.code()), (413, -32600));
     let many = call("echo").header("x-filler", "y".repeat(100_000));
     assert_eq!(proxy.send(many).await.status, 431);
+    for (count, refused) in [(bounds::HEADERS_MAX - 10, false), (bounds::HEADERS_MAX + 1, true)] {
+        let mut many = call("echo");
+        for _ in 0..count {
+            many = many.header("x-filler", "y");
+        }
+        assert_eq!(proxy.send(many).await.status == 431, refused, "{count} headers");
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod inbox;
 mod thread;
 mod writer;
 
+use std::borrow::Borrow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -292,10 +293,11 @@ impl Slot {
     /// # Errors
     /// [`Reason::AuditFull`] when a `strict` or `durable` record could not be written in time for
     /// its answer. Such a record is not given up: it is written when the sink is well again.
-    pub async fn finish(mut self, facts: Facts) -> Result<(), Reason> {
+    pub async fn finish(mut self, facts: impl Borrow<Facts>) -> Result<(), Reason> {
         self.finished = true;
+        let facts = facts.borrow();
         let (waiter, kept) = Waiter::of(facts.class);
-        let queued = self.shared.enqueue(&facts, self.room.take(), waiter);
+        let queued = self.shared.enqueue(facts, self.room.take(), waiter);
         let Some(kept) = kept else { return Ok(()) };
         let patience = Duration::from_millis(bounds::AUDIT_PROMISE_MS);
         let kept = async { tokio::time::timeout(patience, kept).await };

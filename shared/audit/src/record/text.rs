@@ -42,6 +42,8 @@ const TOKENS: [&str; 17] = [
 ];
 /// Such a token is longer than its beginning by at least this.
 const TOKEN_REST_CHARS_MIN: usize = 12;
+/// No token is shorter: neither those above, nor a JWT, whose first part alone takes nearly as much.
+const SECRET_CHARS_MIN: usize = 15;
 /// Within the name of a member whose value is masked whatever it is. Compared without case, `_`
 /// and `-`.
 const SECRET_NAMES: [&str; 11] = [
@@ -62,7 +64,12 @@ const SECRET_NAMES: [&str; 11] = [
 /// [`TOKENS`], what follows `Bearer` or `Basic`, and anything in the user part or the query of a
 /// URI.
 pub(super) fn scrubbed(text: &str) -> Cow<'_, str> {
-    // Nearly every text is plain words.
+    // Most texts are names: too short for a token, of one word, and no URI.
+    let name = |text: &str| !text.bytes().any(|b| matches!(b, b' ' | b':'));
+    if text.len() < SECRET_CHARS_MIN && name(text) {
+        return text.into();
+    }
+    // Nearly every other text is plain words.
     let plain = |word: &str| !hides(word) && !announces(word);
     if !text.contains("://") && text.split(' ').all(plain) {
         return text.into();
@@ -190,6 +197,10 @@ mod tests {
             ("https://h.test:8/p", "https://h.test:8/p"),
             ("https://u:pw@h.test/p", "https://h.test/p"),
             ("db://u@x:pw@h.test", "db://h.test"),
+            ("a://u:p@h", "a://h"),
+            ("basic dTpw", "basic ***"),
+            ("sk-0123456789ab", "***"),
+            ("eyJhbGciOiIifQ..", "***"),
         ] {
             assert_eq!(scrubbed(text), expect, "{text}");
         }
