@@ -160,7 +160,6 @@ pub fn client(tls: &Arc<ClientConfig>, allow_private: bool) -> HttpClient {
         .timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_millis(bounds::IDLE_CONNECTION_MS))
         .pool_max_idle_per_host(bounds::UPSTREAM_IDLE_CONNECTIONS_MAX)
-        .http1_max_headers(bounds::HEADERS_MAX)
         .http1_max_buf_size(bounds::UPSTREAM_READ_BUFFER_BYTES)
         .http2_keep_alive_interval(Duration::from_millis(bounds::SSE_KEEPALIVE_MS))
         .http2_max_header_list_size(bounds::HEADER_BYTES_MAX as u32)

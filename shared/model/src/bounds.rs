@@ -108,8 +108,8 @@ pub const SCHEMA_PATTERN_BYTES_MAX: usize = 1 << 20;
 pub const REQUEST_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Nesting of a client's JSON.
 pub const JSON_DEPTH_MAX: usize = 64;
-/// Headers of one request. HTTP/1 connections are not told: it is what hyper takes without room made
-/// for each request.
+/// Headers of one request, or of one answer of a server. HTTP/1 connections are not told: it is what
+/// hyper takes by itself, and without room made anew for each.
 pub const HEADERS_MAX: usize = 100;
 /// All headers of one request.
 pub const HEADER_BYTES_MAX: usize = 32 * 1024;

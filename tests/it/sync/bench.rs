@@ -329,14 +329,16 @@ impl Node {
         limit: Duration,
     ) -> Result<Self, ConfigError> {
         let (drain, watch) = drain::new(Duration::from_secs(5));
-        let patience = drain.clone();
-        let alarm = tokio::spawn(async move {
-            tokio::time::sleep(limit).await;
-            patience.start();
-        });
-        let config = Config::open(options, &watch).await;
-        alarm.abort();
-        let config = config?;
+        let config = {
+            let mut opening = std::pin::pin!(Config::open(options, &watch));
+            match tokio::time::timeout(limit, &mut opening).await {
+                Ok(opened) => opened?,
+                Err(_) => {
+                    drain.start();
+                    opening.await?
+                }
+            }
+        };
         let state = Arc::clone(config.state());
         let (reports, seen) = mpsc::channel(16);
         let task = tokio::spawn(config.run(seen, watch));

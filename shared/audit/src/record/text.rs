@@ -206,6 +206,16 @@ mod tests {
         }
     }
 
+    /// However short its beginning is: a shorter one needs a smaller [`SECRET_CHARS_MIN`].
+    #[test]
+    fn the_shortest_token_of_every_sort_is_masked() {
+        for begin in TOKENS {
+            let rest = "0".repeat(TOKEN_REST_CHARS_MIN);
+            assert_eq!(scrubbed(&format!("{begin}{rest}")), MASK, "{begin}");
+            assert_eq!(scrubbed(&format!("{begin}{}", &rest[1..])).len(), begin.len() + 11);
+        }
+    }
+
     #[test]
     fn queries_become_digests_that_still_differ() {
         let one = scrubbed("https://h.test/p?token=hunter2");
