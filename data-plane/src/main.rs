@@ -72,10 +72,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     tls::install_provider();
     // Traffic apart from all else: a slow scrape or a large configuration costs no call anything.
     let mut traffic = Builder::new_multi_thread();
-    traffic.thread_name("traffic").enable_all();
-    if settings.threads > 0 {
-        traffic.worker_threads(settings.threads);
-    }
+    traffic.thread_name("traffic").enable_all().worker_threads(settings.traffic_threads());
     let traffic = traffic.build()?;
     let control = Builder::new_multi_thread()
         .thread_name("control")

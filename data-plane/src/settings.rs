@@ -48,7 +48,7 @@ pub struct Settings {
     pub upstream: Upstream,
     /// Records of calls.
     pub audit: AuditSettings,
-    /// Threads for traffic; 0 is one per core.
+    /// Threads for traffic; 0 is as many as [`Settings::traffic_threads`] says.
     pub threads: usize,
     /// Runtimes of one thread each that connections are served on instead ([`crate::lanes`]); 0 is
     /// none.
@@ -229,6 +229,17 @@ impl Settings {
         bad.verdict()
     }
 
+    /// How many threads serve traffic: [`Self::threads`], or one for each core but one. That one is
+    /// for records, the control plane and the kernel's network; a thread of traffic that has to
+    /// share its core makes every call dearer and none faster.
+    pub fn traffic_threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        match self.threads {
+            0 => cores().saturating_sub(1).max(1),
+            set => set,
+        }
+    }
+
     /// Folder of the audit files where none is set.
     pub fn audit_folder(&self) -> PathBuf {
         self.data_dir.join("audit")
@@ -297,6 +308,14 @@ mod tests {
                 "{address:?} {advertise:?}"
             );
         }
+    }
+
+    #[test]
+    fn there_is_always_a_thread_for_traffic() {
+        let with = |threads| Settings { threads, ..Settings::default() }.traffic_threads();
+        let cores = std::thread::available_parallelism().unwrap().get();
+        assert_eq!(with(0), if cores == 1 { 1 } else { cores - 1 });
+        assert_eq!((with(1), with(7)), (1, 7));
     }
 
     #[test]

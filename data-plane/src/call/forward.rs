@@ -17,6 +17,7 @@ use weir_model::policy::Action;
 use weir_model::reason::{Reason, Refusal};
 use weir_model::resource::Extension;
 use weir_model::snapshot::{Hints, ToolView};
+use weir_runtime::task::on_payload;
 
 use super::Gateway;
 use super::bridge::notices::{Notices, too_quiet};
@@ -105,6 +106,10 @@ impl Finish {
     /// # Errors
     /// When the result breaks the tool's own schema, or cannot be told to this client.
     pub fn result(&self, raw: Bytes) -> Result<(Bytes, Outcome), Refusal> {
+        on_payload(raw.len(), || self.finished(raw))
+    }
+
+    fn finished(&self, raw: Bytes) -> Result<(Bytes, Outcome), Refusal> {
         let mut outcome = Outcome::Success;
         let tool = self.tool.as_deref();
         let verdict = match self.adapt.method.kind {

@@ -13,6 +13,7 @@ use http_body::Body;
 use http_body_util::BodyExt as _;
 use weir_model::bounds;
 use weir_model::reason::{Reason, Refusal};
+use weir_runtime::task::on_payload;
 
 use super::authenticate;
 use super::endpoint::Endpoint;
@@ -128,10 +129,10 @@ where
     if batch::is_one(&body) {
         let era = era::of_batch(&head.headers)?;
         reply.modern = Some(false);
-        let wants = Wants::Batch(batch::split(&body)?);
+        let wants = Wants::Batch(on_payload(body.len(), || batch::split(&body))?);
         return Ok(Call { headers: &head.headers, wants, era, body, verb: None });
     }
-    let mut message = envelope::read(&body).map_err(|unreadable| {
+    let mut message = on_payload(body.len(), || envelope::read(&body)).map_err(|unreadable| {
         reply.id = unreadable.id;
         unreadable.refusal
     })?;
@@ -173,7 +174,8 @@ where
     let body = read_body(&head.headers, body).await?;
     reply.request_bytes = body.len() as u64;
     // Refusals are those of the POST; answers come on the stream.
-    let message = envelope::read(&body).map_err(|unreadable| unreadable.refusal)?;
+    let message = on_payload(body.len(), || envelope::read(&body));
+    let message = message.map_err(|unreadable| unreadable.refusal)?;
     let wants = Wants::Posted { token: token.to_owned(), message: Box::new(message) };
     Ok(Call { headers: &head.headers, wants, era: Era::Legacy(None), body, verb: None })
 }

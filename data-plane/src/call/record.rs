@@ -16,6 +16,7 @@ use weir_model::reason::Reason;
 use weir_model::resource::AuditClass;
 use weir_model::snapshot::{Hints, Snapshot, ToolView};
 use weir_runtime::random;
+use weir_runtime::task::on_payload;
 use weir_runtime::traceparent::TraceParent;
 
 use super::authorize::Permit;
@@ -133,7 +134,7 @@ impl Record {
                 (Some("tools/call" | "prompts/get"), Some(p)) if p.arguments.is_none() => {
                     Some(Digest::of(b"{}"))
                 }
-                _ => digested.map(|raw| Digest::of(raw)),
+                _ => digested.map(|raw| on_payload(raw.len(), || Digest::of(raw))),
             };
         } else {
             self.facts.method = Some("stream".to_owned());
@@ -149,7 +150,7 @@ impl Record {
     /// the gateway makes itself, such as lists, are told by their revision.
     pub fn answered(&mut self, raw: &[u8]) {
         if self.facts.allowed == Some(true) {
-            self.facts.result = Some(Digest::of(raw));
+            self.facts.result = Some(on_payload(raw.len(), || Digest::of(raw)));
             if !self.keeps.is_empty() {
                 self.keep_result(raw);
             }

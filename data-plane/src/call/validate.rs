@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use weir_model::reason::{Reason, Refusal};
 use weir_model::schema::{Schema, VIOLATIONS_MAX, Validator, Violation};
 use weir_model::snapshot::{PlainView, PromptArgument, ToolView};
+use weir_runtime::task::on_payload;
 
 use super::inbound::Call;
 use super::resolve::{Errand, Upstream};
@@ -39,6 +40,15 @@ pub fn arguments(call: &Call<'_>, target: &Upstream, modern: bool) -> Result<Arg
         return Ok(Arguments(None));
     }
     let raw = params.arguments.as_deref().map_or("{}", utf8);
+    on_payload(raw.len(), || checked(call, target, (kind, raw), modern))
+}
+
+fn checked(
+    call: &Call<'_>,
+    target: &Upstream,
+    (kind, raw): (Kind, &str),
+    modern: bool,
+) -> Result<Arguments, Refusal> {
     let value = members::strict_value(raw).map_err(Refusal::from)?;
     if kind == Kind::GetPrompt {
         let catalog = target.version.catalog.as_deref();

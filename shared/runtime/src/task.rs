@@ -7,6 +7,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
@@ -41,6 +42,22 @@ where
         }
     };
     tokio::spawn(supervised.instrument(tracing::info_span!(parent: None, "task", name)))
+}
+
+/// Payloads from this size on are worth stepping aside for: they take longer than that does.
+const LONG_BYTES: usize = 64 * 1024;
+
+/// Works on a payload of so many bytes. While it works on a long one, another thread takes over
+/// the tasks of this one, so that a large call delays no small ones. On a runtime of one thread
+/// that has no other it just works.
+pub fn on_payload<R>(bytes: usize, work: impl FnOnce() -> R) -> R {
+    if bytes < LONG_BYTES {
+        return work();
+    }
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
 }
 
 async fn caught<F: Future>(name: &'static str, future: F) -> Option<F::Output> {
@@ -94,6 +111,25 @@ mod tests {
         drain.signal();
         handle.await.unwrap();
         assert_eq!(drain.finished().await.cause, None);
+    }
+
+    /// One worker, which the payload takes; whoever else is due runs meanwhile.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn others_run_while_a_long_payload_is_worked_on() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let large = tokio::spawn(async move {
+            let other = tokio::spawn(async move { tell.send("other") });
+            let heard = on_payload(LONG_BYTES, || told.recv_timeout(Duration::from_secs(10)));
+            let _ = other.await;
+            heard
+        });
+        assert_eq!(large.await.unwrap(), Ok("other"));
+    }
+
+    #[tokio::test]
+    async fn without_another_thread_it_is_just_done() {
+        assert_eq!(on_payload(LONG_BYTES, || 1), 1);
+        assert_eq!(std::thread::spawn(|| on_payload(LONG_BYTES, || 2)).join().unwrap(), 2);
     }
 
     #[tokio::test]

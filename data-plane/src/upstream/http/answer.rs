@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tracing::Instrument as _;
 use weir_model::bounds;
 use weir_model::reason::Refusal;
+use weir_runtime::task::on_payload;
 
 use super::super::envelope::{self, Incoming};
 use super::super::hop::{Hop, Step};
@@ -19,6 +20,10 @@ impl Remote {
     /// The messages of a JSON body that answers one request. A batch (2025-03-26) may bring
     /// notifications along.
     pub(super) fn whole_answer(&self, hop: &Hop, body: &Bytes) -> Result<Messages, Refusal> {
+        on_payload(body.len(), || self.answered(hop, body))
+    }
+
+    fn answered(&self, hop: &Hop, body: &Bytes) -> Result<Messages, Refusal> {
         let mut passed = Vec::new();
         let mut last = None;
         for part in envelope::split(body).map_err(refuse::protocol)? {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use weir_model::reason::Refusal;
+use weir_runtime::task::on_payload;
 
 use super::super::envelope::{self, Incoming};
 use super::super::hop::{Hop, Sink, Step};
@@ -181,7 +182,7 @@ impl Relay {
     }
 
     async fn message(&mut self, part: &bytes::Bytes, sink: &Sink) -> Result<bool, Refusal> {
-        let incoming = envelope::read(part).map_err(refuse::protocol)?;
+        let incoming = on_payload(part.len(), || envelope::read(part)).map_err(refuse::protocol)?;
         if let Incoming::Notification { method, .. } = &incoming {
             self.remote.noticed(method);
         }
