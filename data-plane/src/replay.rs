@@ -36,6 +36,7 @@ use crate::hop::{Holder, Hop};
 use crate::mcp::sse::Frame;
 use track::Track;
 use weir_runtime::drain::Watch;
+use weir_runtime::task;
 
 pub use pump::plain;
 pub use track::RESUME;
@@ -129,7 +130,8 @@ impl Replays {
         let Some(kept) = kept else { return plain(frames) };
         let sent = track.read();
         let pump = pump::Pump::new(track, owner, kept, (self.clone(), drain));
-        tokio::spawn(pump.run(frames));
+        // What there is already leaves with the head of the answer.
+        task::spawn_begun(pump.run(frames));
         sent
     }
 

@@ -1,6 +1,6 @@
 use std::sync::atomic::Ordering;
 
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use proptest::prelude::*;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -37,6 +37,10 @@ fn scene() -> Scene {
 impl Scene {
     fn track(&self, principal: &str) -> (mpsc::Sender<Frame>, Sent) {
         let (sender, frames) = mpsc::channel(1);
+        (sender, self.track_of(principal, Box::pin(ReceiverStream::new(frames))))
+    }
+
+    fn track_of(&self, principal: &str, frames: Frames) -> Sent {
         let owner = Owner {
             bond: BOND.to_vec(),
             principal: principal.to_owned(),
@@ -44,8 +48,7 @@ impl Scene {
             primes: false,
             request: Some(Bytes::from_static(b"1")),
         };
-        let frames = Box::pin(ReceiverStream::new(frames));
-        (sender, self.replays.track(&self.hop, owner, frames, &self.drain))
+        self.replays.track(&self.hop, owner, frames, &self.drain)
     }
 
     fn open(&self, event: &Bytes) -> EventId {
@@ -100,6 +103,21 @@ async fn a_slow_reader_holds_the_server_back() {
         taken += 1;
     }
     assert!(taken <= 5, "{taken}");
+}
+
+/// So that it leaves with the head of the answer, and its reader wakes once.
+#[tokio::test(start_paused = true)]
+async fn what_is_there_already_waits_for_nobody() {
+    let scene = scene();
+    for frames in [vec![event("a")], vec![event("a"), event("b")]] {
+        let left = frames.len() - 1;
+        let mut sent = scene.track_of("ci", futures_util::stream::iter(frames).boxed());
+        let first = sent.next().now_or_never().flatten().expect("an event that is there");
+        assert_eq!(scene.open(&first).at, 0);
+        assert_eq!(sent.count().await, left, "what comes later is not lost");
+    }
+    let none = scene.track_of("ci", futures_util::stream::empty().boxed());
+    assert_eq!(none.count().await, 0, "a stream may end before it begins");
 }
 
 #[tokio::test(start_paused = true)]

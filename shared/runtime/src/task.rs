@@ -44,6 +44,18 @@ where
     tokio::spawn(supervised.instrument(tracing::info_span!(parent: None, "task", name)))
 }
 
+/// Runs a task here up to its first wait, and from there on by itself: what it has at hand already
+/// waits for no other thread, and wakes nobody.
+pub fn spawn_begun<F>(future: F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut future = Box::pin(future);
+    if (&mut future).now_or_never().is_none() {
+        tokio::spawn(future);
+    }
+}
+
 /// Payloads from this size on are worth stepping aside for: they take longer than that does.
 const LONG_BYTES: usize = 64 * 1024;
 
@@ -111,6 +123,19 @@ mod tests {
         drain.signal();
         handle.await.unwrap();
         assert_eq!(drain.finished().await.cause, None);
+    }
+
+    #[tokio::test]
+    async fn what_a_task_has_at_hand_is_done_at_once_and_nothing_twice() {
+        let (sink, mut heard) = tokio::sync::mpsc::channel(4);
+        let (ask, asked) = tokio::sync::oneshot::channel();
+        spawn_begun(async move {
+            sink.send("at hand").await.unwrap();
+            sink.send(asked.await.unwrap()).await.unwrap();
+        });
+        assert_eq!(heard.try_recv(), Ok("at hand"));
+        ask.send("later").unwrap();
+        assert_eq!((heard.recv().await, heard.recv().await), (Some("later"), None));
     }
 
     /// One worker, which the payload takes; whoever else is due runs meanwhile.

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tracing::Instrument as _;
 use weir_model::bounds;
 use weir_model::reason::Refusal;
-use weir_runtime::task::on_payload;
+use weir_runtime::task::{on_payload, spawn_begun};
 
 use super::super::envelope::{self, Incoming};
 use super::super::hop::{Hop, Step};
@@ -52,7 +52,7 @@ impl Remote {
     /// Starts to relay a stream.
     pub(super) fn streamed_answer(self: &Arc<Self>, relay: Relay) -> Messages {
         let (sink, messages) = mpsc::channel(bounds::STREAM_QUEUE_MESSAGES);
-        tokio::spawn(relay.run(sink).in_current_span());
+        spawn_begun(relay.run(sink).in_current_span());
         Messages::Stream(messages)
     }
 }
