@@ -31,6 +31,8 @@ pub mod tasks;
 pub mod validate;
 pub mod watched;
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -72,7 +74,9 @@ where
     match endpoint {
         Ok(endpoint) => {
             let arrived = Arrived { conn, head: &head, snapshot: &snapshot, endpoint: &endpoint };
-            Box::pin(answer(gateway, arrived, body, record)).instrument(span).await
+            // In its place, and so part of what the listener boxes: nothing of it is moved.
+            let mut answered = pin!(answer(gateway, arrived, body, record));
+            poll_fn(|context| span.in_scope(|| answered.as_mut().poll(context))).await
         }
         Err(refusal) => {
             let refused = respond::finish(Err(refusal.into()), Reply::default(), record);

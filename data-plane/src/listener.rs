@@ -6,24 +6,27 @@
 //! means is not known here: each goes to [`call::serve`].
 
 mod pace;
+mod version;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Request;
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use weir_model::bounds;
-use weir_runtime::drain::InFlight;
+use weir_runtime::drain::{InFlight, Watch};
 
 use crate::call::{self, Gateway, inbound::Conn};
 use crate::lanes::{Lanes, Seat};
@@ -125,10 +128,7 @@ async fn serve_connection(
     let Ok(socket) = TcpStream::from_std(socket) else { return };
     let _ = socket.set_nodelay(true);
     match tls {
-        None => {
-            let pace = Pace::new(false);
-            http(gateway, conn, Paced::new(socket, Arc::clone(&pace)), pace).await;
-        }
+        None => http(gateway, conn, socket).await,
         // Boxed: what an encrypted connection needs is no part of a plain one.
         Some(tls) => Box::pin(encrypted(gateway, conn, (socket, tls))).await,
     }
@@ -144,35 +144,60 @@ async fn encrypted(gateway: Arc<Gateway>, conn: Conn, (socket, tls): (TcpStream,
     };
     match handshake {
         Ok(Ok(stream)) => {
-            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             let shown = stream.get_ref().1.peer_certificates();
             let conn = Conn { certificates: shown.map(Into::into), ..conn };
-            let pace = Pace::new(http2);
-            http(gateway, conn, Paced::new(stream, Arc::clone(&pace)), pace).await;
+            http(gateway, conn, stream).await;
         }
         Ok(Err(error)) => tracing::debug!(peer = %conn.peer, %error, "TLS handshake failed"),
         Err(_) => tracing::debug!(peer = %conn.peer, "TLS handshake took too long"),
     }
 }
 
-async fn http<I>(gateway: Arc<Gateway>, conn: Conn, io: Paced<I>, pace: Arc<Pace>)
+async fn http<I>(gateway: Arc<Gateway>, conn: Conn, socket: I)
 where
-    I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let drain = gateway.drain.clone();
-    let peer = conn.peer;
+    let (drain, peer, since) = (gateway.drain.clone(), conn.peer, Instant::now());
+    let patience = Duration::from_millis(bounds::HEADER_READ_MS);
+    let told = tokio::select! {
+        told = tokio::time::timeout(patience, version::tell(socket)) => told,
+        () = drain.drained() => return,
+    };
+    let (http2, begun) = match told {
+        Ok(Ok(told)) => told,
+        Ok(Err(error)) => return tracing::debug!(%peer, %error, "connection ended"),
+        Err(_) => return tracing::debug!(%peer, "connection cut: idle or too slow"),
+    };
+    let pace = Pace::new(http2, since);
+    let io = TokioIo::new(Paced::new(begun, Arc::clone(&pace)));
     let shared = Arc::new((gateway, conn));
     let busy = Arc::clone(&pace);
     let service = service_fn(move |request: Request<Incoming>| {
         let shared = Arc::clone(&shared);
         let busy = busy.busy();
-        async move {
+        // Boxed: a connection does not keep the room of a call, nor does the stream that answers it.
+        // In one piece of more than 8 KiB: a little smaller, it would be allocated where the buffers
+        // of connections are, whose 8 KiB are used by half unless something else has used the rest.
+        Box::pin(async move {
             let response = call::serve(&shared.0, &shared.1, request).await;
             Ok::<_, Infallible>(response.map(|body| pace::Held::new(body, busy)))
-        }
+        })
     });
-    let builder = builder();
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let watch = (&drain, &*pace, peer);
+    match http2 {
+        false => drive(pin!(by_http1().serve_connection(io, service)), watch).await,
+        true => {
+            let connection = by_http2().serve_connection(io, service);
+            drive(Box::pin(connection).as_mut(), watch).await;
+        }
+    }
+}
+
+/// Serves until the connection ends, or has to.
+async fn drive<C>(mut connection: Pin<&mut C>, (drain, pace, peer): (&Watch, &Pace, SocketAddr))
+where
+    C: GracefulConnection<Error = hyper::Error>,
+{
     let mut draining = false;
     loop {
         tokio::select! {
@@ -195,17 +220,21 @@ where
     }
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn by_http1() -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         // Time-outs of headers and idleness are kept by the pace, which tells them apart.
         .header_read_timeout(None)
         // `HEADERS_MAX` is what hyper takes by itself; told so, it makes room anew for every request.
-        .max_buf_size(2 * bounds::HEADER_BYTES_MAX);
+        .max_buf_size(2 * bounds::HEADER_BYTES_MAX)
+        .max_header_size(bounds::HEADER_BYTES_MAX);
     builder
-        .http2()
+}
+
+fn by_http2() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(bounds::HTTP2_STREAMS_MAX)
         .max_header_list_size(u32::try_from(bounds::HEADER_BYTES_MAX).unwrap_or(u32::MAX))

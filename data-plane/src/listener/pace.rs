@@ -44,10 +44,10 @@ impl Drop for Busy {
 }
 
 impl Pace {
-    /// Of a new connection. Over HTTP/2 bytes say nothing about requests.
-    pub(super) fn new(http2: bool) -> Arc<Self> {
+    /// Of a connection that was made then. Over HTTP/2 bytes say nothing about requests.
+    pub(super) fn new(http2: bool, started: Instant) -> Arc<Self> {
         Arc::new(Self {
-            started: Instant::now(),
+            started,
             busy: AtomicUsize::new(0),
             idle_since: AtomicU64::new(0),
             first_byte: AtomicU64::new(0),
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn peers_have_as_long_as_what_they_do_may_take() {
-        let mut pace = Arc::into_inner(Pace::new(false)).unwrap();
+        let mut pace = Arc::into_inner(Pace::new(false, Instant::now())).unwrap();
         let back = Duration::from_millis(bounds::HEADER_READ_MS + 1);
         pace.started = Instant::now().checked_sub(back).unwrap();
         // No request within the time for headers: cut. Busy or idle: not yet.
@@ -248,7 +248,7 @@ mod tests {
     async fn a_peer_that_stops_reading_is_cut() {
         use tokio::io::AsyncWriteExt;
         let (near, _far) = tokio::io::duplex(16);
-        let mut paced = Paced::new(near, Pace::new(false));
+        let mut paced = Paced::new(near, Pace::new(false, Instant::now()));
         let error = paced.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }

@@ -43,8 +43,10 @@ async fn bodies_and_headers_are_bounded() {
     large.body = vec![b' '; 4 * 1024 * 1024 + 1].into();
     let answer = proxy.send(large).await;
     assert_eq!((answer.status.as_u16(), answer.code()), (413, -32600));
-    let many = call("echo").header("x-filler", "y".repeat(100_000));
-    assert_eq!(proxy.send(many).await.status, 431);
+    for (length, refused) in [(28_000, false), (33_000, true), (100_000, true)] {
+        let long = call("echo").header("x-filler", "y".repeat(length));
+        assert_eq!(proxy.send(long).await.status == 431, refused, "{length} bytes");
+    }
     for (count, refused) in [(bounds::HEADERS_MAX - 10, false), (bounds::HEADERS_MAX + 1, true)] {
         let mut many = call("echo");
         for _ in 0..count {
@@ -152,7 +154,8 @@ async fn a_drain_finishes_calls_and_ends_streams() {
     assert!(TcpStream::connect(proxy.address).await.is_err());
 }
 
-/// Memory per request is a property that is kept: every phase that grows shows here.
+/// Memory per request is a property that is kept: every phase that grows shows here. So is where it
+/// is allocated: not among the buffers of connections, which have 8 KiB.
 #[tokio::test]
 async fn a_request_in_flight_is_small() {
     let peer = Peer::start().await;
@@ -166,7 +169,7 @@ async fn a_request_in_flight_is_small() {
     let request = http::Request::new(Full::new(Bytes::new()));
     let future = data_plane::call::serve(&proxy.gateway, &conn, request);
     let bytes = std::mem::size_of_val(&future);
-    assert!(bytes < 4 * 1024, "{bytes}");
+    assert!((8 * 1024 + 1..=10 * 1024).contains(&bytes), "{bytes}");
     drop(future);
 }
 
