@@ -369,7 +369,7 @@ fn named() -> uuid::Uuid {
 
 fn facts_of(gateway: &Gateway, conn: &Conn, snapshot: &Snapshot, name: uuid::Uuid) -> Facts {
     Facts {
-        request_id: name.simple().to_string(),
+        request_id: name.simple().encode_lower(&mut uuid::Uuid::encode_buffer()).to_owned(),
         time_ms: gateway.clock.now_ms(),
         region: gateway.site.region.clone(),
         peer: Some(conn.peer.ip().to_string()),

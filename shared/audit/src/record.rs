@@ -5,6 +5,7 @@
 //! the contract. A record holds names, digests and numbers, and arguments only where a rule asks for them.
 //! Texts that a peer chose are bounded and scrubbed of what looks like a credential.
 
+mod json;
 mod judged;
 mod shape;
 mod text;
@@ -168,7 +169,7 @@ const BODY_BYTES: usize = 4_096;
 const HEAD_BYTES: usize = 128;
 
 fn json(out: &mut Vec<u8>, value: &impl serde::Serialize) {
-    serde_json::to_writer(out, value).expect("strings, numbers and lists always have a JSON form");
+    json::append(out, value).expect("strings, numbers and lists always have a JSON form");
 }
 
 impl Draft {
@@ -191,11 +192,27 @@ impl Draft {
         lost: u64,
         room: OwnedSemaphorePermit,
     ) -> Record {
+        Record {
+            run: Arc::clone(run),
+            sequence,
+            checkpoint: None,
+            bytes: self.numbered(run, sequence, lost).into(),
+            group: self.group,
+            queued_at: Instant::now(),
+            room: Some(Arc::new(room)),
+        }
+    }
+
+    fn numbered(&self, run: &Run, sequence: u64, lost: u64) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.body.len() + run.node.len() + HEAD_BYTES);
         // Each part is a JSON object with at least one member; its opening brace goes.
-        out.extend_from_slice(b"{\"metadata\":{\"uid\":");
-        json(&mut out, &format_args!("{}/{}/{sequence}", run.node, run.epoch));
-        out.extend_from_slice(b",\"sequence\":");
+        out.extend_from_slice(b"{\"metadata\":{\"uid\":\"");
+        json::append_escaped(&mut out, &run.node);
+        out.push(b'/');
+        json(&mut out, &run.epoch);
+        out.push(b'/');
+        json(&mut out, &sequence);
+        out.extend_from_slice(b"\",\"sequence\":");
         json(&mut out, &sequence);
         out.push(b',');
         out.extend_from_slice(&self.body[1..self.metadata]);
@@ -205,15 +222,24 @@ impl Draft {
         out.extend_from_slice(&self.body[self.metadata + 1..self.unmapped]);
         out.push(b',');
         out.extend_from_slice(&self.body[self.unmapped + 1..]);
-        Record {
-            run: Arc::clone(run),
-            sequence,
-            checkpoint: None,
-            group: self.group,
-            bytes: out.into(),
-            queued_at: Instant::now(),
-            room: Some(Arc::new(room)),
-        }
+        out
+    }
+}
+
+/// Renders records without a pipeline, to measure what that alone costs.
+#[cfg(feature = "testing")]
+#[derive(Debug)]
+pub struct Renderer(Run);
+
+#[cfg(feature = "testing")]
+impl Renderer {
+    /// For records of `node` in `region`.
+    pub fn new(node: &str, region: &str) -> Self {
+        Self(Run { node: node.to_owned(), region: region.to_owned(), epoch: 1_790_000_000_000 })
+    }
+    /// The bytes of the record of these facts.
+    pub fn render(&self, facts: &Facts, sequence: u64) -> Vec<u8> {
+        Draft::render(facts, &self.0).numbered(&self.0, sequence, 0)
     }
 }
 

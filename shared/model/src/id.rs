@@ -120,7 +120,8 @@ pub struct BadDigest;
 impl Digest {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        Self::of_parts(&[bytes])
+        // In one go: a context for several parts would cost more than the digest of a short text.
+        Self::sha256(&aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes))
     }
 
     /// The digest of the concatenation of `parts`. The caller frames them, so that two lists of
@@ -130,29 +131,41 @@ impl Digest {
         for part in parts {
             context.update(part);
         }
+        Self::sha256(&context.finish())
+    }
+
+    fn sha256(digest: &aws_lc_rs::digest::Digest) -> Self {
         let mut out = [0; 32];
-        out.copy_from_slice(context.finish().as_ref());
+        out.copy_from_slice(digest.as_ref());
         Self(out)
     }
 
     /// Lower-case hexadecimal, 64 characters.
     pub fn hex(&self) -> String {
-        self.digits().map(char::from).into_iter().collect()
+        self.digits(&mut [0; 64]).to_owned()
     }
 
-    fn digits(&self) -> [u8; 64] {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut all = [0; 64];
-        for (two, byte) in all.chunks_exact_mut(2).zip(self.0) {
-            two[0] = DIGITS[usize::from(byte >> 4)];
-            two[1] = DIGITS[usize::from(byte & 15)];
+    fn digits<'a>(&self, into: &'a mut [u8; 64]) -> &'a str {
+        /// Of every byte. Records have many digests: two digits at a time are cheaper.
+        static PAIRS: [[u8; 2]; 256] = {
+            const DIGITS: &[u8; 16] = b"0123456789abcdef";
+            let mut all = [[0; 2]; 256];
+            let mut at = 0;
+            while at < all.len() {
+                all[at] = [DIGITS[at >> 4], DIGITS[at & 15]];
+                at += 1;
+            }
+            all
+        };
+        for (two, byte) in into.as_chunks_mut().0.iter_mut().zip(self.0) {
+            *two = PAIRS[usize::from(byte)];
         }
-        all
+        str::from_utf8(into).expect("hexadecimal digits are ASCII")
     }
 
     /// The first 12 hexadecimal characters, for people.
     pub fn short(&self) -> String {
-        self.hex()[..12].to_owned()
+        self.digits(&mut [0; 64])[..12].to_owned()
     }
 }
 
@@ -174,7 +187,7 @@ impl FromStr for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.hex())
+        f.write_str(self.digits(&mut [0; 64]))
     }
 }
 impl fmt::Debug for Digest {
@@ -184,7 +197,7 @@ impl fmt::Debug for Digest {
 }
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(str::from_utf8(&self.digits()).expect("hexadecimal digits are ASCII"))
+        s.serialize_str(self.digits(&mut [0; 64]))
     }
 }
 impl<'de> Deserialize<'de> for Digest {
@@ -211,6 +224,20 @@ mod tests {
     fn digests_round_trip() {
         let digest = Digest::of(b"weir");
         assert_eq!(digest.hex().parse(), Ok(digest));
+        for byte in 0..=255 {
+            let expected = format!("{byte:02x}").repeat(32);
+            assert_eq!(Digest([byte; 32]).hex(), expected);
+            assert_eq!(Digest([byte; 32]).to_string(), expected);
+        }
         assert_eq!("xyz".parse::<Digest>(), Err(BadDigest));
+    }
+
+    #[test]
+    fn parts_are_digested_as_one() {
+        for (whole, parts) in [("", ["", ""]), ("weir", ["we", "ir"]), ("weir", ["", "weir"])] {
+            assert_eq!(Digest::of_parts(&parts.map(str::as_bytes)), Digest::of(whole.as_bytes()));
+        }
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(Digest::of(b"").hex(), empty);
     }
 }

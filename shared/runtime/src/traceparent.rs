@@ -68,7 +68,13 @@ fn hex(text: &[u8], out: &mut [u8]) -> Option<()> {
 }
 
 fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    // Of a trace's id; that of a span is shorter.
+    let mut text = [0; 32];
+    for (two, byte) in text.as_chunks_mut().0.iter_mut().zip(bytes) {
+        *two = [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]);
+    }
+    f.write_str(str::from_utf8(&text[..2 * bytes.len()]).expect("hexadecimal digits are ASCII"))
 }
 
 impl fmt::Display for TraceId {

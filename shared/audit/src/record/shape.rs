@@ -120,8 +120,8 @@ pub(super) struct Event<'a> {
     authorizations: Vec<Authorization<'a>>,
     actor: Actor<'a>,
     api: Api<'a>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    resources: Vec<Resource<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resources: Option<[Resource<'a>; 1]>,
     src_endpoint: Endpoint,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace: Option<Uid<'a>>,
@@ -352,7 +352,7 @@ impl<'a> Event<'a> {
                     .map(|name| Service { name, version: facts.version.as_ref() }),
                 version: facts.front_revision.as_deref().map(|t| cut.peer(t, 32)),
             },
-            resources: facts.target.iter().map(|target| resource(facts, target, cut)).collect(),
+            resources: facts.target.as_deref().map(|target| [resource(facts, target, cut)]),
             src_endpoint: endpoint(facts.peer.as_deref()),
             trace: facts.trace_id.as_deref().map(|trace| Uid { uid: cut.peer(trace, 64) }),
         }
@@ -401,14 +401,15 @@ fn resource<'a>(facts: &Facts, target: &'a str, cut: &mut Cut) -> Resource<'a> {
 }
 
 fn endpoint(peer: Option<&str>) -> Endpoint {
-    let address = peer.and_then(|peer| peer.parse::<SocketAddr>().ok());
-    let ip = peer.and_then(|peer| peer.parse::<IpAddr>().ok());
-    match (address, ip) {
-        (Some(address), _) => {
-            Endpoint { ip: Some(address.ip()), port: Some(address.port()), name: None }
-        }
-        (None, Some(ip)) => Endpoint { ip: Some(ip), port: None, name: None },
-        (None, None) => Endpoint { ip: None, port: None, name: Some("unknown") },
+    let ip = |peer: &str| Some((peer.parse::<IpAddr>().ok()?, None));
+    let address = |peer: &str| {
+        let address = peer.parse::<SocketAddr>().ok()?;
+        Some((address.ip(), Some(address.port())))
+    };
+    // No text is both.
+    match peer.and_then(|peer| ip(peer).or_else(|| address(peer))) {
+        Some((ip, port)) => Endpoint { ip: Some(ip), port, name: None },
+        None => Endpoint { ip: None, port: None, name: Some("unknown") },
     }
 }
 
