@@ -69,6 +69,9 @@ pub(super) fn scrubbed(text: &str) -> Cow<'_, str> {
     if text.len() < SECRET_CHARS_MIN && name(text) {
         return text.into();
     }
+    if parts_begin_plainly(text) {
+        return text.into();
+    }
     // Nearly every other text is plain words.
     let plain = |word: &str| !hides(word) && !announces(word);
     if !text.contains("://") && text.split(' ').all(plain) {
@@ -82,6 +85,34 @@ pub(super) fn scrubbed(text: &str) -> Cow<'_, str> {
         if mask { MASK } else { word }
     });
     words.collect::<Vec<_>>().join(" ").into()
+}
+
+/// True when no part of a text begins as anything does that is masked: [`TOKENS`], a JWT, `Bearer`
+/// and `Basic`, and `//` behind the scheme of a URI. A glance that spares most texts the search.
+fn parts_begin_plainly(text: &str) -> bool {
+    const ENDS_PART: u8 = 1;
+    const BEGINS_SECRET: u8 = 2;
+    static SORTS: [u8; 256] = {
+        let mut sorts = [0; 256];
+        let mut byte = 0;
+        while byte < 0x80 {
+            if byte == b' ' || is_delimiter(byte as char) {
+                sorts[byte as usize] |= ENDS_PART;
+            }
+            if matches!(byte, b'w' | b'g' | b'x' | b's' | b'A' | b'e' | b'b' | b'B' | b'/') {
+                sorts[byte as usize] |= BEGINS_SECRET;
+            }
+            byte += 1;
+        }
+        sorts
+    };
+    let mut before = ENDS_PART;
+    text.bytes().all(|byte| {
+        let sort = SORTS[usize::from(byte)];
+        let begins = before & ENDS_PART != 0 && sort & BEGINS_SECRET != 0;
+        before = sort;
+        !begins
+    })
 }
 
 /// [`scrubbed`] for every text within a value, and for the names of its members. What a member
@@ -116,7 +147,7 @@ fn scrubbed_text(text: &str) -> String {
     scrubbed(text).into_owned()
 }
 
-fn is_delimiter(c: char) -> bool {
+const fn is_delimiter(c: char) -> bool {
     matches!(c, '/' | '=' | ':' | ',' | ';' | '"' | '\'' | '(' | ')' | '&' | '?' | '#')
 }
 
@@ -213,6 +244,35 @@ mod tests {
             let rest = "0".repeat(TOKEN_REST_CHARS_MIN);
             assert_eq!(scrubbed(&format!("{begin}{rest}")), MASK, "{begin}");
             assert_eq!(scrubbed(&format!("{begin}{}", &rest[1..])).len(), begin.len() + 11);
+        }
+    }
+
+    /// A secret that the glance took for plain words would stay.
+    #[test]
+    fn whatever_is_masked_begins_as_no_plain_part_does() {
+        let begins = TOKENS.into_iter().chain(["eyJ", "Bearer", "bearer", "Basic", "basic", "//"]);
+        for begin in begins {
+            for before in ["", " ", "a ", "a/", "a=", "a:", "a,", "a;", "a\"", "a'", "a(", "a)"] {
+                assert!(!parts_begin_plainly(&format!("{before}{begin}")), "{before}{begin}");
+            }
+        }
+        for plain in
+            ["jwt:okta:alice", "claude-code 2.1.0", "mcp:tools", "tools/call", "0af765", ""]
+        {
+            assert!(parts_begin_plainly(plain), "{plain}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn texts_that_begin_plainly_hide_nothing(
+            text in "((eyJ|//|://|[bB](earer|asic)|[wgxsA](eir_at_|hp_|oxb-|k-|KIA)|[a-z.]{0,3}|[0-9a-f]{12,16})[ /=:,;\"'()&?#]?){0,6}"
+        ) {
+            if parts_begin_plainly(&text) {
+                let words = || text.split(' ');
+                proptest::prop_assert!(!text.contains("://"));
+                proptest::prop_assert!(!words().any(|word| hides(word) || announces(word)));
+            }
         }
     }
 
