@@ -146,19 +146,10 @@ impl Digest {
     }
 
     fn digits<'a>(&self, into: &'a mut [u8; 64]) -> &'a str {
-        /// Of every byte. Records have many digests: two digits at a time are cheaper.
-        static PAIRS: [[u8; 2]; 256] = {
-            const DIGITS: &[u8; 16] = b"0123456789abcdef";
-            let mut all = [[0; 2]; 256];
-            let mut at = 0;
-            while at < all.len() {
-                all[at] = [DIGITS[at >> 4], DIGITS[at & 15]];
-                at += 1;
-            }
-            all
-        };
-        for (two, byte) in into.as_chunks_mut().0.iter_mut().zip(self.0) {
-            *two = PAIRS[usize::from(byte)];
+        // Without a table: the compiler makes it a few instructions that work on many digits.
+        let digit = |half: u8| half + if half < 10 { b'0' } else { b'a' - 10 };
+        for (two, byte) in into.as_chunks_mut().0.iter_mut().zip(&self.0) {
+            *two = [digit(byte >> 4), digit(byte & 15)];
         }
         str::from_utf8(into).expect("hexadecimal digits are ASCII")
     }

@@ -1,7 +1,7 @@
 //! Compact JSON into a `Vec<u8>`: byte for byte what `serde_json::to_vec` writes, in a fraction of
 //! its work, because every call pays for it.
 //!
-//! The names of struct fields and variants are written as they are, texts are looked at eight
+//! The names of struct fields and variants are written as they are, texts are looked at sixteen
 //! bytes at a time, and only those with something to escape go byte by byte. Floats, which no
 //! record has but in what it keeps of arguments and results, are left to `serde_json`.
 //!
@@ -37,35 +37,30 @@ pub(super) fn append_escaped(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// A byte in every byte of a word.
-const fn all(byte: u8) -> u64 {
-    u64::from_ne_bytes([byte; 8])
-}
-
-/// The top bit of some byte is set if and only if one of the eight is `"`, `\` or below 0x20.
-///
-/// `(word - all(n)) & !word` has it for bytes below `n` (up to 0x80); what a borrow adds above
-/// such a byte changes nothing, for there is no borrow without one.
+/// True for what JSON has behind a backslash only.
 #[inline]
-fn special(word: u64) -> u64 {
-    let below = |word: u64, n: u8| word.wrapping_sub(all(n)) & !word;
-    let is = |byte: u8| below(word ^ all(byte), 1);
-    (below(word, 0x20) | is(b'"') | is(b'\\')) & all(0x80)
+fn is_special(byte: u8) -> bool {
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
-/// True when JSON has it as it is.
+/// True when JSON has a text as it is.
 #[inline]
 fn is_plain(text: &[u8]) -> bool {
+    /// Without a branch for each byte and of a known size, so that the compiler makes it a few
+    /// instructions that work on all of them.
+    #[inline]
+    fn found<const N: usize>(bytes: &[u8; N]) -> bool {
+        bytes.iter().fold(false, |found, &byte| found | is_special(byte))
+    }
     // The end of a text overlaps what is before it instead of going byte by byte.
-    if let Some(last) = text.last_chunk() {
-        let (words, _) = text.as_chunks();
-        let word = |bytes: &[u8; 8]| special(u64::from_le_bytes(*bytes));
-        words.iter().fold(word(last), |found, bytes| found | word(bytes)) == 0
-    } else if let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) {
-        let half = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
-        special(half(first) << 32 | half(last)) == 0
+    if let Some(last) = text.last_chunk::<16>() {
+        !(text.as_chunks::<16>().0.iter().any(found) || found(last))
+    } else if let (Some(first), Some(last)) = (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+        !(found(first) || found(last))
+    } else if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        !(found(first) || found(last))
     } else {
-        text.iter().all(|byte| !matches!(byte, b'"' | b'\\' | ..0x20))
+        !text.iter().any(|&byte| is_special(byte))
     }
 }
 
@@ -109,7 +104,7 @@ impl<'a> Writer<'a> {
     #[inline]
     fn variant(self, variant: &'static str) -> Self {
         self.0.push(b'{');
-        name(self.0, variant);
+        name(self.0, variant, true);
         self
     }
     #[inline]
@@ -119,15 +114,29 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Appends the name of a field or a variant and a colon. Such names are those of Rust or what a
-/// `rename` in our own code says; none needs escapes.
-#[inline]
-fn name(out: &mut Vec<u8>, name: &'static str) {
+/// Appends the name of a field or a variant and a colon, behind a comma but for the first. Such
+/// names are those of Rust or what a `rename` in our own code says; none needs escapes.
+#[inline(always)]
+fn name(out: &mut Vec<u8>, name: &'static str, is_first: bool) {
+    /// Of a name with all around it. Ours are shorter.
+    const LEN_MAX: usize = 48;
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
     debug_assert!(name.bytes().all(fits), "{name} may need escapes");
-    out.push(b'"');
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
+    let len = name.len();
+    let from = usize::from(is_first);
+    if len + 4 <= LEN_MAX {
+        // At once, so that there is one look for room, not four. Where the name is known when this
+        // is compiled, nothing is left to do but to copy it.
+        let mut all = [0; LEN_MAX];
+        all[..2].copy_from_slice(b",\"");
+        all[2..len + 2].copy_from_slice(name.as_bytes());
+        all[len + 2..len + 4].copy_from_slice(b"\":");
+        out.extend_from_slice(&all[from..len + 4]);
+    } else {
+        out.extend_from_slice(&b",\""[from..]);
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":");
+    }
 }
 
 macro_rules! integers {

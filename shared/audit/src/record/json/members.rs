@@ -24,14 +24,14 @@ impl Members<'_> {
         self.comma();
         append(self.out, value)
     }
-    #[inline]
+    // Where the name is known, writing it takes no call.
+    #[inline(always)]
     fn field(
         &mut self,
         field: &'static str,
         value: &(impl Serialize + ?Sized),
     ) -> Result<(), Error> {
-        self.comma();
-        name(self.out, field);
+        name(self.out, field, std::mem::take(&mut self.is_first));
         append(self.out, value)
     }
     #[inline]
@@ -94,7 +94,7 @@ macro_rules! fields {
         impl ser::$of for Members<'_> {
             type Ok = ();
             type Error = Error;
-            #[inline]
+            #[inline(always)]
             fn serialize_field<T: Serialize + ?Sized>(
                 &mut self,
                 field: &'static str,

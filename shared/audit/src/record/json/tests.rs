@@ -61,6 +61,13 @@ enum Form {
 struct Empty {}
 
 #[derive(Serialize)]
+struct Long {
+    a_name_of_a_field_that_goes_on_for_more_than_48_bytes: u8,
+    a_name_of_exactly_44_bytes_that_just_fits_in: u8,
+    a_name_of_exactly_45_bytes_which_has_no_roomx: u8,
+}
+
+#[derive(Serialize)]
 struct Nothing;
 
 #[derive(Serialize)]
@@ -79,6 +86,11 @@ struct Skipping {
 fn every_form_of_serde_is_written_as_serde_json_does() {
     same(&[Form::Unit, Form::Newtype(None), Form::Newtype(Some(-1)), Form::Tuple(1, "\"")]);
     same(&Form::Struct { inner_form: -0.0, list: vec![(), ()] });
+    same(&Long {
+        a_name_of_a_field_that_goes_on_for_more_than_48_bytes: 1,
+        a_name_of_exactly_44_bytes_that_just_fits_in: 2,
+        a_name_of_exactly_45_bytes_which_has_no_roomx: 3,
+    });
     same(&(Empty {}, Nothing, Two(true, '\n'), Two(false, '😀')));
     same(&(i8::MIN, i16::MIN, i32::MIN, i64::MIN, i128::MIN, i128::MAX));
     same(&(u8::MAX, u16::MAX, u32::MAX, u64::MAX, u128::MAX, usize::MAX));
