@@ -25,7 +25,7 @@ bench-fleet: ## one control plane, 1,000 proxies, 10,000 servers, 100,000 tools:
 bench-micro: ## figures of the pure parts, each by itself
 	cargo bench -p weir-model --bench decide --bench validate --bench seal --bench snapshot
 	cargo bench -p weir-model --bench apply -- 100000
-	cargo bench -p weir-audit --no-default-features --bench spool
+	cargo bench -p weir-audit --no-default-features --bench spool --bench render
 	cargo bench -p data-plane --bench envelope
 
 test-long: ## other people's servers and clients, conformance across eras and over two proxies
